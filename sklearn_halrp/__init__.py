@@ -1,0 +1,6 @@
+"""Continual learning that feels like scikit-learn."""
+
+from sklearn_halrp._classifier import ContinualClassifier
+from sklearn_halrp._version import __version__
+
+__all__ = ["ContinualClassifier", "__version__"]

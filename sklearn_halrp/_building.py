@@ -1,0 +1,87 @@
+"""From the user's skorch net to a network without tasks."""
+
+import numpy as np
+import torch
+from sklearn.base import clone
+
+from sklearn_halrp._head import find_head, with_head
+from sklearn_halrp._network import Network
+from sklearn_halrp._partition import partition
+from sklearn_halrp._random import seeded
+from sklearn_halrp._training import around
+from sklearn_halrp.exceptions import InvalidNetworkError
+
+
+def build_module(recipe, seed):
+    """Return the user's module, freshly built on the net's device.
+
+    With the same seed it is the same module, whatever its constructor draws.
+    """
+    net = clone(recipe)
+    net.compile = False
+    with seeded(seed, net.device):
+        try:
+            net.initialize()
+        except TypeError as error:
+            raise InvalidNetworkError(
+                f"The net could not be built: {error}. Give the module's arguments to the "
+                "net, as in NeuralNetClassifier(Module, module__hidden=32)."
+            ) from error
+    return net.module_
+
+
+def build_network(recipe, X, n_classes, head, form, seed):
+    """Return a network without tasks, with a head of `n_classes` outputs.
+
+    Parameters
+    ----------
+    recipe : skorch.NeuralNetClassifier
+    X : array of shape (n_samples, *sample_shape)
+        A few rows are passed through the module to find its head.
+    n_classes : int
+    head : str or None
+    form : {"channel", "unfolded"}
+    seed : int
+
+    Returns
+    -------
+    Network
+
+    Raises
+    ------
+    InvalidNetworkError
+        If the module cannot be built or applied, if no head fits, or if there is
+        nothing to perturb.
+    """
+    module = build_module(recipe, seed)
+    forward = _forward(recipe, X[:2])
+    try:
+        forward(module)
+    except InvalidNetworkError:
+        raise
+    except Exception as error:
+        raise InvalidNetworkError(
+            f"The network cannot be applied to rows of shape {X.shape[1:]} and type "
+            f"{X.dtype}: {error}"
+        ) from error
+    name = find_head(module, forward, head)
+    if module.get_submodule(name).out_features != n_classes:
+        with seeded(seed, recipe.device):
+            module = with_head(module, name, n_classes)
+    return Network(module, partition(module, name), form)
+
+
+def _forward(recipe, X):
+    """Return a function that applies a module to a few rows, in evaluation mode."""
+    net = clone(recipe)
+    dataset = net.get_dataset(X, np.zeros(len(X), dtype=np.int64))
+    (batch, _), *_ = net.get_iterator(dataset, training=False)
+
+    def forward(module):
+        with torch.no_grad():
+            output = around(net, module.eval(), callbacks="disable").infer(batch)
+        return output[0] if isinstance(output, tuple) else output
+
+    return forward
+
+

@@ -1,0 +1,201 @@
+"""The door: every argument is checked here, before anything is changed."""
+
+from numbers import Integral, Real
+
+import numpy as np
+from skorch import NeuralNetClassifier
+
+from sklearn_halrp.exceptions import MissingTaskError, UnknownTaskError
+
+
+def check_net(net):
+    """Refuse anything but an unfitted skorch classifier with a loss over classes."""
+    if isinstance(net, type):
+        raise TypeError(
+            f"net must be an instance, not the class {net.__name__}. Write "
+            f"{net.__name__}(Module, ...), without fitting it."
+        )
+    if not isinstance(net, NeuralNetClassifier):
+        raise TypeError(
+            "net must be a skorch.NeuralNetClassifier (or a subclass), unfitted; got "
+            f"{type(net).__name__}. A torch module is wrapped as "
+            "NeuralNetClassifier(Module, criterion=torch.nn.CrossEntropyLoss, ...)."
+        )
+
+
+def check_task_id(value):
+    """Return one task id as a Python int or str.
+
+    >>> check_task_id(np.int64(3)), check_task_id(np.str_("site")), check_task_id(2.0)
+    (3, 'site', 2)
+    """
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, Integral) and not isinstance(value, bool | np.bool_):
+        return int(value)
+    if isinstance(value, Real) and not isinstance(value, bool) and float(value).is_integer():
+        return int(value)  # an id that travelled in a float array
+    raise TypeError(f"A task id is an int or a string; got {value!r} ({type(value).__name__}).")
+
+
+def group_rows(task_id, n_samples):
+    """Return the rows of each task, in order of first appearance.
+
+    Parameters
+    ----------
+    task_id : int, str or array-like of shape (n_samples,)
+    n_samples : int
+
+    Returns
+    -------
+    dict of task id to slice or array of row numbers
+
+    Raises
+    ------
+    ValueError
+        If there are not as many ids as rows.
+    TypeError
+        If an id is neither an int nor a string.
+
+    Examples
+    --------
+    >>> group_rows("a", 3)
+    {'a': slice(None, None, None)}
+    >>> group_rows(["b", "a", "b"], 3)
+    {'b': array([0, 2]), 'a': array([1])}
+    """
+    if np.ndim(task_id) == 0 and not isinstance(task_id, list | tuple):
+        if isinstance(task_id, np.ndarray):
+            task_id = task_id.item()
+        return {check_task_id(task_id): slice(None)}
+    # A list that mixes ints and strings must not become an array of strings.
+    ids = np.asarray(task_id, dtype=object if isinstance(task_id, list | tuple) else None)
+    if ids.ndim != 1 or len(ids) != n_samples:
+        raise ValueError(
+            f"task_id must be one id, or one id per row: X has {n_samples} rows, "
+            f"task_id has shape {ids.shape}."
+        )
+    if ids.dtype == object:
+        ids = [check_task_id(value) for value in ids]
+        codes = {value: code for code, value in enumerate(dict.fromkeys(ids))}
+        inverse = np.fromiter((codes[value] for value in ids), dtype=np.intp, count=len(ids))
+        names = list(codes)
+    else:
+        values, first, codes = np.unique(ids, return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        names = [check_task_id(values[i]) for i in order]
+        inverse = np.argsort(order)[codes]
+    rows = np.argsort(inverse, kind="stable")
+    ends = np.cumsum(np.bincount(inverse, minlength=len(names)))[:-1]
+    return dict(zip(names, np.split(rows, ends), strict=True))
+
+
+def default_task_id(task_id, known, method):
+    """Return the id that is meant when it may be left out."""
+    if task_id is not None:
+        return task_id
+    if len(known) <= 1:
+        return next(iter(known), 0)
+    raise MissingTaskError(
+        f"{len(known)} tasks are known, so {method} must be told which one is meant: "
+        f"pass task_id={next(reversed(known))!r}, or one id per row. Known: {listed(known)}."
+    )
+
+
+def check_known(ids, known):
+    """Refuse ids that were never learned."""
+    unknown = [task_id for task_id in ids if task_id not in known]
+    if unknown:
+        raise UnknownTaskError(f"Unknown task id {listed(unknown)}. Known: {listed(known)}.")
+
+
+def listed(ids, limit=20):
+    """Return ids as text, shortened when there are many.
+
+    >>> listed(["a", 1]), listed(range(100), limit=2)
+    ("'a', 1", '0, 1, ... (100 in all)')
+    """
+    ids = list(ids)
+    text = ", ".join(repr(value) for value in ids[:limit])
+    return text if len(ids) <= limit else f"{text}, ... ({len(ids)} in all)"
+
+
+def task_classes(task_id, y, declared, known):
+    """Return the sorted classes of a task: those seen, declared and known before."""
+    parts = [np.unique(y)]
+    parts += [np.unique(declared)] if declared is not None else []
+    parts += [known] if known is not None else []
+    if len({part.dtype.kind in "OUS" for part in parts}) > 1:
+        raise ValueError(
+            f"The labels of task {task_id!r} would mix numbers and strings: it has "
+            f"{listed(parts[-1])}, and now {listed(parts[0])}."
+        )
+    if declared is not None:
+        outside = np.setdiff1d(parts[0], np.concatenate(parts[1:]))
+        if outside.size:
+            raise ValueError(
+                f"y has labels that `classes` does not list for task {task_id!r}: {listed(outside)}."
+            )
+    classes = np.unique(np.concatenate(parts))
+    if len(classes) < 2:
+        raise ValueError(
+            f"Task {task_id!r} has one class only: {listed(classes)}. A classifier needs at "
+            "least 2 classes; if others come later, declare them all with "
+            "partial_fit(..., classes=[...])."
+        )
+    return classes
+
+
+def union_of_classes(several):
+    """Return all labels of all tasks, sorted; numbers before strings where both occur.
+
+    >>> union_of_classes([np.array([2, 1]), np.array([3])])
+    array([1, 2, 3])
+    >>> union_of_classes([np.array(["b", "a"]), np.array([3])])
+    array([3, 'a', 'b'], dtype=object)
+    """
+    text = [classes for classes in several if classes.dtype.kind in "OUS"]
+    numbers = [classes for classes in several if classes.dtype.kind not in "OUS"]
+    if text and numbers:
+        return np.concatenate(
+            [np.unique(np.concatenate(part)).astype(object) for part in (numbers, text)]
+        )
+    return np.unique(np.concatenate(text or numbers))
+
+
+def positions_in(classes, labels):
+    """Return the place of every label within classes, which hold them all."""
+    if classes.dtype == object:
+        place = {label: i for i, label in enumerate(classes.tolist())}
+        return np.array([place[label] for label in labels.tolist()], dtype=np.int64)
+    return np.searchsorted(classes, labels)
+
+
+def split_task_column(X, column):
+    """Take the column of task ids out of X.
+
+    Parameters
+    ----------
+    X : DataFrame or array of shape (n_samples, n_columns)
+    column : str or int
+        A name, or a position.
+
+    Returns
+    -------
+    rest : like X, with one column less
+    ids : the column
+    """
+    if hasattr(X, "columns"):
+        names = list(X.columns)
+        if column not in names and not isinstance(column, Integral):
+            raise ValueError(f"task_column={column!r} is no column of X; it has {listed(names)}.")
+        name = column if column in names else names[column]
+        rest = X.drop(columns=[name]) if hasattr(X, "iloc") else X.drop(name)
+        return rest, X[name]
+    X = np.asarray(X)
+    if not isinstance(column, Integral) or X.ndim != 2 or not -X.shape[1] <= column < X.shape[1]:
+        raise ValueError(
+            f"task_column={column!r} must be the position of a column of X, a 2-D array "
+            f"(here of shape {X.shape}), or the name of one in a DataFrame."
+        )
+    return np.delete(X, column, axis=1), X[:, column]

@@ -1,0 +1,578 @@
+"""The scikit-learn face: one classifier that learns task after task."""
+
+from contextlib import contextmanager
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import accuracy_score
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from sklearn_halrp import _report
+from sklearn_halrp._building import build_network
+from sklearn_halrp._checks import (
+    check_known,
+    check_net,
+    default_task_id,
+    group_rows,
+    positions_in,
+    split_task_column,
+    task_classes,
+    union_of_classes,
+)
+from sklearn_halrp._default_net import default_net
+from sklearn_halrp._importance import ESTIMATORS
+from sklearn_halrp._learning import Lesson, Settings, learn
+from sklearn_halrp._low_rank import FORMS
+from sklearn_halrp._saved import network_from_state, network_to_state
+from sklearn_halrp._serving import Predictors
+
+
+class ContinualClassifier(ClassifierMixin, BaseEstimator):
+    """One compact network that learns task after task and forgets none.
+
+    The first task trains a network, the base. Every later task t learns, for each
+    linear or convolution weight W of the frozen base, a perturbation
+
+    ``W_t = diag(r) W diag(s) + U V``
+
+    whose rank follows from Hessian information, layer by layer, and whose entries are
+    pruned to a budget. Biases, normalisation and the head belong to the task. Since
+    nothing of an earlier task is ever touched, its predictions stay the same to the
+    last bit.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNetClassifier, default=None
+        The recipe for networks and training: module, criterion, optimizer, ``lr``,
+        ``max_epochs``, ``batch_size``, device, callbacks. It must not be fitted and is
+        never changed. None builds a network of two hidden layers from the data.
+    head : str, default=None
+        Name of the linear layer that gives the outputs, such as ``"last"`` or
+        ``"fc.2"``. None finds it. Every task gets one of its own, with as many outputs
+        as it has classes.
+    warmup_epochs : int, default=1
+        Epochs, out of ``max_epochs``, in which all weights of a new task are trained
+        freely to see which change it needs.
+    approximation_rate : float, default=0.9
+        Share alpha of the total score that the chosen ranks keep, in (0, 1].
+    max_rank : int, default=100
+        Highest rank of a layer.
+    l1_penalty : float, default=1e-6
+        lambda_1, on the magnitudes of U and V. Published: 1e-6 to 1e-4.
+    l2_penalty : float, default=1e-4
+        lambda_2, on half the squares of r, s, U and V. Published: 1e-4 to 1e-3.
+    prune_threshold : float, default=1e-5
+        Entries of U and V up to this magnitude are pruned.
+    growth_budget : float, default=0.6
+        Most numbers that one task may store, as a share of the base's. Ranks are
+        limited and the smallest entries of U and V pruned until the task fits.
+        (Published: 0.2 to 0.6, but for all tasks together.)
+    convolution : {"channel", "unfolded"}, default="channel"
+        Whether U V spans output and input channels and is added at each position of a
+        convolution kernel, as published, or spans the unfolded kernel, which is more
+        exact at a given rank and costs more.
+    importance : {"fisher", "uniform"}, default="fisher"
+        How the Hessian norm of a layer is estimated: by mean squared gradients on
+        held-out data, as published, or not at all.
+    task_column : int or str, default=None
+        Column of X, by position or name, that holds the task ids. It never reaches
+        the network. With it, ``task_id`` arguments are not needed.
+    dtype : str or numpy dtype, default="float32"
+        Type that X is converted to before it goes to the network: ``"int64"`` for
+        networks that begin with an embedding.
+    random_state : int, RandomState instance or None, default=None
+        An int makes learning reproducible. What becomes of a task depends on it, on the
+        base, the task's data and its id, and on no other task.
+    verbose : int, default=0
+        Whether to show a progress bar for each task. Independent of the net's own
+        ``verbose``.
+
+    Attributes
+    ----------
+    tasks_ : list of task ids
+        In the order they were first learned; the base was trained on the first.
+    classes_ : array of shape (n_classes,)
+        The labels of all tasks together, sorted.
+    task_classes_ : dict of task id to array
+        The labels of each task, sorted.
+    ranks_ : dict of task id to dict of str to int
+        Ranks after pruning by weight; of the first task all are 0.
+    growth_ : dict of task id to float
+        Numbers that each task stores besides the base, over the base's. The sum of the
+        values is the growth of the whole model.
+    history_ : dict of task id to list of dict
+        One dictionary per epoch: visit, phase, epoch, losses, accuracy, seconds.
+    report_ : dict of task id to dict
+        What was found while learning each task; see `report` for a table.
+    n_numbers_ : int
+        Numbers that base and tasks store together; pruned entries are not stored.
+    n_bytes_ : int
+        The same in bytes, including one bit per entry of a pruned factor.
+    n_features_in_ : int
+        Size of the second axis of X.
+    feature_names_in_ : array of shape (n_features_in_,)
+        Names of the columns, where X had any.
+    sample_shape_ : tuple of int
+        Shape of one row of X.
+
+    See Also
+    --------
+    sklearn_halrp.metrics : Accuracy, forgetting and growth over a stream of tasks.
+
+    References
+    ----------
+    Li, Lai, Wang, Shui, Sahoo, Ling, Yang, Wang, Gagné, Zhou, "Hessian Aware Low-Rank
+    Perturbation for Order-Robust Continual Learning", IEEE TKDE 36(11), 2024,
+    arXiv:2311.15161.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits, load_wine
+    >>> from sklearn.preprocessing import scale
+    >>> from sklearn_halrp import ContinualClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> clf = ContinualClassifier(random_state=0)
+    >>> clf = clf.partial_fit(X[:900] / 16, y[:900], task_id="upright")
+    >>> before = clf.predict_proba(X[900:] / 16, task_id="upright")
+    >>> clf = clf.partial_fit(X[:900, ::-1] / 16, y[:900] % 2, task_id="turned")
+    >>> bool((clf.predict_proba(X[900:] / 16, task_id="upright") == before).all())
+    True
+    >>> clf.score(X[900:, ::-1] / 16, y[900:] % 2, task_id="turned") > 0.9
+    True
+    """
+
+    _parameter_constraints = {
+        "net": "no_validation",  # checked with the data, with an error of its own
+        "head": [str, None],
+        "warmup_epochs": [Interval(Integral, 0, None, closed="left")],
+        "approximation_rate": [Interval(Real, 0, 1, closed="right")],
+        "max_rank": [Interval(Integral, 1, None, closed="left")],
+        "l1_penalty": [Interval(Real, 0, None, closed="left")],
+        "l2_penalty": [Interval(Real, 0, None, closed="left")],
+        "prune_threshold": [Interval(Real, 0, None, closed="left")],
+        "growth_budget": [Interval(Real, 0, None, closed="neither")],
+        "convolution": [StrOptions(set(FORMS))],
+        "importance": [StrOptions(set(ESTIMATORS))],
+        "task_column": [Integral, str, None],
+        "dtype": "no_validation",
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    # task_id is routed through pipelines and searches without any set_*_request call.
+    __metadata_request__fit = {"task_id": True}
+    __metadata_request__partial_fit = {"task_id": True}
+    __metadata_request__predict = {"task_id": True}
+    __metadata_request__predict_proba = {"task_id": True}
+    __metadata_request__score = {"task_id": True}
+
+    def __init__(
+        self,
+        net=None,
+        *,
+        head=None,
+        warmup_epochs=1,
+        approximation_rate=0.9,
+        max_rank=100,
+        l1_penalty=1e-6,
+        l2_penalty=1e-4,
+        prune_threshold=1e-5,
+        growth_budget=0.6,
+        convolution="channel",
+        importance="fisher",
+        task_column=None,
+        dtype="float32",
+        random_state=None,
+        verbose=0,
+    ):
+        self.net = net
+        self.head = head
+        self.warmup_epochs = warmup_epochs
+        self.approximation_rate = approximation_rate
+        self.max_rank = max_rank
+        self.l1_penalty = l1_penalty
+        self.l2_penalty = l2_penalty
+        self.prune_threshold = prune_threshold
+        self.growth_budget = growth_budget
+        self.convolution = convolution
+        self.importance = importance
+        self.task_column = task_column
+        self.dtype = dtype
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # --- learning ----------------------------------------------------------------------
+
+    def fit(self, X, y, task_id=None):
+        """Forget everything and learn the tasks in the order they first appear.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, *sample_shape)
+            Finite numbers.
+        y : array-like of shape (n_samples,)
+            Labels, ints or strings.
+        task_id : int, str or array-like of shape (n_samples,), default=None
+            One id for all rows, or one per row. None is a single task, 0.
+
+        Returns
+        -------
+        self : ContinualClassifier
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument cannot be used. As with every error and interruption, the
+            estimator is left as it was before the call.
+        sklearn_halrp.exceptions.TrainingDivergedError
+            If a loss or a weight becomes NaN or infinite.
+        """
+        with self._all_or_nothing():
+            for name in _LEARNED:
+                vars(self).pop(name, None)
+            return self._learn(X, y, task_id, None)
+
+    def partial_fit(self, X, y, task_id=None, *, classes=None):
+        """Learn a new task, or go on learning a known one.
+
+        A new id learns a task. A known id goes on learning that task and changes no
+        other; new labels give its head new outputs. The first task trains the base for
+        as long as it is alone; with the second the base is frozen for good.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, *sample_shape)
+            Rows of the same shape as those of the first task.
+        y : array-like of shape (n_samples,)
+            Labels, ints or strings.
+        task_id : int, str or array-like of shape (n_samples,), default=None
+            One id for all rows, or one per row; several new tasks are learned in order
+            of first appearance. It may be left out while at most one task is known.
+        classes : array-like of shape (n_classes,), default=None
+            All labels the tasks of this call will ever have, when `y` lacks some.
+
+        Returns
+        -------
+        self : ContinualClassifier
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument cannot be used. As with every error and interruption, the
+            estimator is left as it was before the call.
+        sklearn_halrp.exceptions.MissingTaskError
+            If several tasks are known and `task_id` is left out.
+        sklearn_halrp.exceptions.TrainingDivergedError
+            If a loss or a weight becomes NaN or infinite.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn_halrp import ContinualClassifier
+        >>> X = np.repeat(np.eye(2), 20, axis=0)
+        >>> clf = ContinualClassifier(random_state=0)
+        >>> clf = clf.partial_fit(X, ["no"] * 20 + ["yes"] * 20, task_id="spam")
+        >>> clf = clf.partial_fit(X, [3] * 20 + [7] * 20, task_id="grade")
+        >>> clf.predict(np.eye(2), task_id=["spam", "grade"]).tolist()
+        ['no', 7]
+        """
+        with self._all_or_nothing():
+            return self._learn(X, y, task_id, classes)
+
+    def _learn(self, X, y, task_id, classes):
+        self._validate_params()
+        first = not self.__sklearn_is_fitted__()
+        X, task_id = self._take_task_column(X, task_id)
+        X, y = validate_data(self, X, y, reset=first, dtype=self.dtype, allow_nd=True)
+        check_classification_targets(y)
+        y = np.asarray(y)
+        known = {} if first else self._network.tasks
+        groups = group_rows(default_task_id(task_id, known, "partial_fit"), len(y))
+        lessons = [
+            self._lesson(name, X[rows], y[rows], classes, known.get(name))
+            for name, rows in groups.items()
+        ]
+        if self.net is not None:
+            check_net(self.net)
+        if first:
+            self._start(X, lessons[0])
+        else:
+            self._check_shape(X)
+        settings = Settings(
+            self.warmup_epochs,
+            self.approximation_rate,
+            self.max_rank,
+            self.l1_penalty,
+            self.l2_penalty,
+            self.prune_threshold,
+            self.growth_budget,
+            self.importance,
+            self.verbose,
+        )
+        for lesson in lessons:
+            self._network = learn(self._recipe(), self._network, lesson, settings, self._seed)
+        self.classes_ = union_of_classes([t.classes for t in self._network.tasks.values()])
+        return self
+
+    def _start(self, X, lesson):
+        """Fix what holds for all tasks to come."""
+        self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        self.sample_shape_ = X.shape[1:]
+        self._default_net = None
+        if self.net is None:
+            size = int(np.prod(self.sample_shape_))
+            self._default_net = default_net(size, len(lesson.classes))
+        self._predictors = Predictors()
+        self._network = build_network(
+            self._recipe(), X, len(lesson.classes), self.head, self.convolution, self._seed
+        )
+
+    def _recipe(self):
+        return self._default_net if self.net is None else self.net
+
+    def _lesson(self, task_id, X, y, declared, known):
+        classes = task_classes(task_id, y, declared, None if known is None else known.classes)
+        return Lesson(task_id, X, positions_in(classes, y).astype(np.int64), classes)
+
+    @contextmanager
+    def _all_or_nothing(self):
+        """Leave the estimator as it was when anything goes wrong inside."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    # --- predicting --------------------------------------------------------------------
+
+    def predict_proba(self, X, task_id=None):
+        """Predict the probability of every class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, *sample_shape)
+        task_id : int, str or array-like of shape (n_samples,), default=None
+            One id for all rows, or one per row. It may be left out while only one task
+            is known.
+
+        Returns
+        -------
+        array of shape (n_samples, n_classes), float32
+            Columns are `classes_`; those of other tasks are 0.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If no task has been learned.
+        sklearn_halrp.exceptions.UnknownTaskError
+            If an id was never learned.
+        sklearn_halrp.exceptions.MissingTaskError
+            If several tasks are known and `task_id` is left out.
+        ValueError
+            If X does not have the shape of the rows that were learned, or the number
+            of ids differs from that of the rows.
+        """
+        n_samples, groups = self._probabilities(X, task_id, "predict_proba")
+        result = None
+        for classes, rows, values in groups:
+            if result is None:
+                result = np.zeros((n_samples, len(self.classes_)), dtype=values.dtype)
+            columns = positions_in(self.classes_, classes)
+            result[np.arange(n_samples)[rows, None], columns] = values
+        return result
+
+    def predict(self, X, task_id=None):
+        """Predict the label of every row, among those of its task.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, *sample_shape)
+        task_id : int, str or array-like of shape (n_samples,), default=None
+            One id for all rows, or one per row. It may be left out while only one task
+            is known.
+
+        Returns
+        -------
+        array of shape (n_samples,)
+            Of the type of `classes_`.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, ValueError
+            As `predict_proba`.
+        """
+        n_samples, groups = self._probabilities(X, task_id, "predict")
+        result = np.empty(n_samples, dtype=self.classes_.dtype)
+        for classes, rows, values in groups:
+            result[rows] = classes[values.argmax(axis=1)]
+        return result
+
+    def score(self, X, y, sample_weight=None, task_id=None):
+        """Return the accuracy of the predictions.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, *sample_shape)
+        y : array-like of shape (n_samples,)
+        sample_weight : array-like of shape (n_samples,), default=None
+        task_id : int, str or array-like of shape (n_samples,), default=None
+            As for `predict`.
+
+        Returns
+        -------
+        float
+            Mean accuracy over the rows, in [0, 1].
+        """
+        return accuracy_score(y, self.predict(X, task_id), sample_weight=sample_weight)
+
+    def _probabilities(self, X, task_id, method):
+        """Return the number of rows, and per task its classes, rows and probabilities."""
+        check_is_fitted(self)
+        X, task_id = self._take_task_column(X, task_id)
+        X = validate_data(self, X, reset=False, dtype=self.dtype, allow_nd=True)
+        self._check_shape(X)
+        tasks = self._network.tasks
+        groups = group_rows(default_task_id(task_id, tasks, method), len(X))
+        check_known(groups, tasks)
+        return len(X), (
+            (tasks[name].classes, rows, self._net_for(name).predict_proba(X[rows]))
+            for name, rows in groups.items()
+        )
+
+    def _net_for(self, task_id):
+        return self._predictors.net(self._recipe(), self._network, task_id)
+
+    # --- checks ------------------------------------------------------------------------
+
+    def _take_task_column(self, X, task_id):
+        if self.task_column is None:
+            return X, task_id
+        if task_id is not None:
+            raise ValueError(
+                f"task_id was passed, and task_column={self.task_column!r} says that the ids "
+                "are in X. Leave one of them out."
+            )
+        return split_task_column(X, self.task_column)
+
+    def _check_shape(self, X):
+        if X.shape[1:] != self.sample_shape_:
+            raise ValueError(
+                f"X has rows of shape {X.shape[1:]}; the base was trained on rows of shape "
+                f"{self.sample_shape_}. All tasks share one network, so bring X to that shape."
+            )
+
+    def __sklearn_is_fitted__(self):
+        """Whether a task has been learned."""
+        return hasattr(self, "_network")
+
+    def __sklearn_tags__(self):
+        """Describe the estimator to scikit-learn."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+    # --- what was learned --------------------------------------------------------------
+
+    @property
+    def _learned(self):
+        check_is_fitted(self)
+        return self._network
+
+    @property
+    def tasks_(self):
+        """Ids of the tasks, in the order they were first learned."""
+        return list(self._learned.tasks)
+
+    @property
+    def task_classes_(self):
+        """The labels of each task, sorted."""
+        return {name: task.classes for name, task in self._learned.tasks.items()}
+
+    @property
+    def ranks_(self):
+        """Ranks after pruning, by task and weight."""
+        return _report.ranks(self._learned)
+
+    @property
+    def growth_(self):
+        """Numbers that each task stores besides the base, over the base's."""
+        return _report.growth(self._learned)
+
+    @property
+    def history_(self):
+        """The epochs of each task."""
+        return {name: task.history for name, task in self._learned.tasks.items()}
+
+    @property
+    def report_(self):
+        """What was found while learning each task, as plain data."""
+        return {name: _report.of_task(self._learned, name) for name in self._learned.tasks}
+
+    @property
+    def n_numbers_(self):
+        """Numbers that base and tasks store together."""
+        return self._learned.n_numbers + sum(t.n_numbers for t in self._learned.tasks.values())
+
+    @property
+    def n_bytes_(self):
+        """Bytes that base and tasks store together."""
+        return self._learned.n_bytes + sum(t.n_bytes for t in self._learned.tasks.values())
+
+    def report(self, level="task"):
+        """Return what was found while learning, as a table.
+
+        Parameters
+        ----------
+        level : {"task", "layer", "epoch"}, default="task"
+            What one row stands for.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Indexed by task, and by layer or epoch.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed; `report_` and `history_` hold the same as plain
+            data.
+        """
+        return _report.table(self._learned, level)
+
+    # --- persistence -------------------------------------------------------------------
+
+    def __getstate__(self):
+        """Return settings and plain arrays; networks are built again from them."""
+        state = dict(super().__getstate__())
+        state.pop("_predictors", None)
+        if "_network" in state:
+            state["_network"] = network_to_state(state["_network"])
+        return state
+
+    def __setstate__(self, state):
+        """Build the base again and put its arrays in place."""
+        state = dict(state)
+        saved = state.pop("_network", None)
+        super().__setstate__(state)
+        if saved is not None:
+            self._predictors = Predictors()
+            self._network = network_from_state(self._recipe(), saved, self._seed)
+
+
+# What fit forgets.
+_LEARNED = (
+    "_network",
+    "_seed",
+    "_default_net",
+    "_predictors",
+    "classes_",
+    "sample_shape_",
+    "n_features_in_",
+    "feature_names_in_",
+)

@@ -1,0 +1,64 @@
+"""The small network that is built when the user brings none."""
+
+import numpy as np
+import torch
+from sklearn.model_selection import train_test_split
+from skorch import NeuralNetClassifier
+from torch import nn
+
+
+class MultilayerPerceptron(nn.Sequential):
+    """Two hidden layers with ReLU, giving one logit per class.
+
+    Parameters
+    ----------
+    n_features : int
+        Values of one sample, however they are arranged.
+    n_classes : int
+    hidden : int
+        Width of each hidden layer.
+    """
+
+    def __init__(self, n_features, n_classes, hidden=100):
+        super().__init__(
+            nn.Flatten(),
+            nn.Linear(n_features, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, n_classes),
+        )
+
+
+class HoldOut:
+    """Hold out a fifth of the rows, by class where every class allows it.
+
+    Of fewer than ten rows nothing is held out.
+    """
+
+    def __call__(self, dataset, y=None, **kwargs):
+        """Return the training set and the held-out set, or None for the latter."""
+        if len(dataset) < 10:
+            return dataset, None
+        y = None if y is None else np.asarray(y)
+        counts = np.array([0]) if y is None else np.bincount(y)[np.unique(y)]
+        stratify = y if counts.min() >= 2 and len(counts) <= len(dataset) // 5 else None
+        kept, held_out = train_test_split(np.arange(len(dataset)), test_size=0.2, stratify=stratify)
+        return torch.utils.data.Subset(dataset, kept), torch.utils.data.Subset(dataset, held_out)
+
+
+def default_net(n_features, n_classes):
+    """Return an unfitted skorch net for samples of `n_features` values."""
+    return NeuralNetClassifier(
+        MultilayerPerceptron,
+        module__n_features=n_features,
+        module__n_classes=n_classes,
+        criterion=nn.CrossEntropyLoss,
+        optimizer=torch.optim.Adam,
+        lr=1e-3,
+        max_epochs=50,
+        batch_size=32,
+        iterator_train__shuffle=True,
+        train_split=HoldOut(),
+        verbose=0,
+    )

@@ -1,0 +1,116 @@
+"""The head: the linear layer that gives one output per class of a task."""
+
+import torch
+from torch import nn
+
+from sklearn_halrp._modules import copy_with
+from sklearn_halrp.exceptions import InvalidNetworkError
+
+
+def head_tensors(name, layer):
+    """Return the names of the head's own tensors."""
+    return [f"{name}.{leaf}" if name else leaf for leaf, _ in layer.named_parameters()]
+
+
+def with_head(module, name, n_outputs):
+    """Return a copy of the module with a fresh head of `n_outputs` outputs.
+
+    All other tensors are shared with the original.
+    """
+    old = module.get_submodule(name)
+    fresh = nn.Linear(
+        old.in_features,
+        n_outputs,
+        bias=old.bias is not None,
+        device=old.weight.device,
+        dtype=old.weight.dtype,
+    )
+    prefix = f"{name}." if name else ""
+    clone = copy_with(module, {prefix + leaf: p for leaf, p in fresh.named_parameters()})
+    clone.get_submodule(name).out_features = n_outputs
+    return clone
+
+
+def grow_head(fresh, old, places):
+    """Copy the outputs of a head into a larger one, output i to place places[i]."""
+    with torch.no_grad():
+        for new, known in zip(fresh, old, strict=True):
+            new[torch.as_tensor(places)] = known.to(new)
+
+
+def find_head(module, forward, name=None):
+    """Find the linear layer whose outputs are the outputs of the network.
+
+    A layer fits when one output more of it gives one output more of the network.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    forward : callable
+        Takes a module, returns its output for a small batch, shape (n, n_outputs).
+    name : str, optional
+        The head's name, when the user has named it.
+
+    Returns
+    -------
+    str
+        The name of the head within the module.
+
+    Raises
+    ------
+    InvalidNetworkError
+        If no layer or more than one fits, or the one named does not.
+    """
+    linear = {key: layer for key, layer in module.named_modules() if isinstance(layer, nn.Linear)}
+    columns = _columns(forward(module))
+    if name is not None:
+        if name not in linear:
+            raise InvalidNetworkError(
+                f"head={name!r} names no torch.nn.Linear of the network; its linear "
+                f"layers are {_listed(linear)}."
+            )
+        if not _fits(module, name, linear[name], columns, forward):
+            raise InvalidNetworkError(
+                f"head={name!r} does not fit: with one output more of it the network "
+                f"does not have one more. Linear layers: {_listed(linear)}."
+            )
+        return name
+    fitting = [
+        key
+        for key, layer in linear.items()
+        if layer.out_features <= columns and _fits(module, key, layer, columns, forward)
+    ]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise InvalidNetworkError(
+            f"Several layers could be the head: {_listed(fitting)}. Name the one that "
+            f"belongs to the task, as in ContinualClassifier(net, head={fitting[-1]!r})."
+        )
+    raise InvalidNetworkError(
+        "No torch.nn.Linear of the network can be its head: none of "
+        f"{_listed(linear)} gives the network one output more when it has one more. "
+        "End the network in a torch.nn.Linear with one output per class, with nothing "
+        "after it but element-wise functions or a softmax."
+    )
+
+
+def _fits(module, name, layer, columns, forward):
+    try:
+        return _columns(forward(with_head(module, name, layer.out_features + 1))) == columns + 1
+    except Exception:  # whatever a network raises when its shapes no longer match
+        return False
+
+
+def _columns(output):
+    if not isinstance(output, torch.Tensor) or output.dim() != 2:
+        shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        raise InvalidNetworkError(
+            "A classifying network gives an output of shape (n_samples, n_classes); "
+            f"this one gave {shape}."
+        )
+    return output.shape[1]
+
+
+def _listed(names):
+    return ", ".join(repr(name) for name in names) or "(there are none)"

@@ -1,0 +1,54 @@
+"""How much a layer matters: one small function per estimator.
+
+Each takes the losses of held-out batches and the freely trained weights, and returns
+one number per weight that stands for the Hessian norm in the bound
+
+    loss(rank k) - loss(free) <= 1/2 ||H_l||_F sum_{i>k} sigma_{l,i}^2 + o(.)
+
+of arXiv:2311.15161, theorem 1.
+"""
+
+import torch
+
+
+def fisher(losses, weights):
+    """Estimate by the mean squared gradient (empirical Fisher), as published.
+
+    For batches ``b`` of ``n_b`` rows with mean loss ``L_b``, the importance of a weight
+    W is ``mean_b n_b mean_j (dL_b / dW_j)^2``. Near a minimum the factor ``n_b`` turns
+    the squared gradient of a batch mean into that of single rows, so that the value
+    does not depend on the batch size.
+
+    Parameters
+    ----------
+    losses : iterable of (loss, n_rows)
+        Scalar tensors that depend on the weights.
+    weights : dict of str to tensor
+
+    Returns
+    -------
+    dict of str to float
+
+    Examples
+    --------
+    >>> w = torch.tensor([1., 2.], requires_grad=True)
+    >>> fisher([((w ** 2).sum() / 2, 1)], {"w": w})  # the gradient is w
+    {'w': 2.5}
+    """
+    total = dict.fromkeys(weights, 0.0)
+    n_batches = 0
+    for loss, n_rows in losses:
+        gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+        for name, gradient in zip(weights, gradients, strict=True):
+            if gradient is not None:
+                total[name] += n_rows * gradient.detach().double().pow(2).mean().item()
+        n_batches += 1
+    return {name: value / max(n_batches, 1) for name, value in total.items()}
+
+
+def uniform(losses, weights):
+    """Give every weight the importance 1: ranks by singular values alone."""
+    return dict.fromkeys(weights, 1.0)
+
+
+ESTIMATORS = {"fisher": fisher, "uniform": uniform}

@@ -1,0 +1,59 @@
+"""Reading and replacing the tensors of a user's module, without touching the module."""
+
+import copy
+
+from torch import nn
+
+
+def locate(module, name):
+    """Return the submodule that owns a tensor, and the tensor's own name there."""
+    path, _, leaf = name.rpartition(".")
+    return module.get_submodule(path), leaf
+
+
+def get_tensor(module, name):
+    """Return a parameter or buffer by its dotted name."""
+    owner, leaf = locate(module, name)
+    return getattr(owner, leaf)
+
+
+def named_tensors(module):
+    """Return all parameters and buffers by name, each tensor once.
+
+    >>> list(named_tensors(nn.BatchNorm1d(2)))
+    ['weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked']
+    """
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def copy_with(module, replace):
+    """Return a copy of a module that shares all tensors but those replaced.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    replace : dict of str to tensor or Parameter
+        By name. A Parameter takes the place of a parameter, a tensor that of a buffer;
+        a tensor in a parameter's place becomes a plain attribute, unseen by
+        ``parameters()``.
+
+    Returns
+    -------
+    torch.nn.Module
+        Of the same class.
+
+    Examples
+    --------
+    >>> layer = nn.Linear(2, 2)
+    >>> other = copy_with(layer, {"bias": nn.Parameter(layer.bias + 1)})
+    >>> other.weight is layer.weight, other.bias is layer.bias
+    (True, False)
+    """
+    shared = {id(tensor): tensor for tensor in named_tensors(module).values()}
+    clone = copy.deepcopy(module, shared)
+    for name, tensor in replace.items():
+        owner, leaf = locate(clone, name)
+        if leaf in owner._parameters and not isinstance(tensor, nn.Parameter):
+            delattr(owner, leaf)
+        setattr(owner, leaf, tensor)
+    return clone

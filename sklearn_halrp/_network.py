@@ -1,0 +1,129 @@
+"""The frozen base and its tasks, and a plain torch module for any of them."""
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import nn
+
+from sklearn_halrp._low_rank import Factors, effective_weight
+from sklearn_halrp._modules import copy_with, get_tensor, named_tensors
+from sklearn_halrp._partition import Partition
+
+
+def to_array(tensor):
+    """Return a tensor as an array in main memory, a copy of its own."""
+    tensor = tensor.detach().cpu()
+    if tensor.dtype is torch.bfloat16:  # numpy has none; float32 holds it exactly
+        tensor = tensor.float()
+    return tensor.numpy().copy()
+
+
+@dataclass(frozen=True)
+class Network:
+    """A base network and what every task changes in it.
+
+    Nothing in it is ever changed in place: learning gives a new `Network` that shares
+    the base and the other tasks with the old one.
+
+    Attributes
+    ----------
+    base : torch.nn.Module
+        The user's module with the weights of the base.
+    roles : Partition
+    form : {"channel", "unfolded"}
+        How low-rank terms are spread over convolution kernels.
+    tasks : dict of task id to Task
+        In order of learning; the base was trained on the first.
+    """
+
+    base: nn.Module
+    roles: Partition
+    form: str
+    tasks: dict = field(default_factory=dict)
+
+    def with_task(self, task_id, task):
+        """Return a network in which this task is learned and all else is as here."""
+        return replace(self, tasks={**self.tasks, task_id: task})
+
+    @property
+    def n_numbers(self):
+        """Numbers that the base stores."""
+        return sum(tensor.numel() for tensor in named_tensors(self.base).values())
+
+    @property
+    def n_bytes(self):
+        """Bytes that the base stores."""
+        return sum(t.numel() * t.element_size() for t in named_tensors(self.base).values())
+
+    def own(self, task):
+        """Return the tensors that belong to a task, by name, on the base's device."""
+        return {
+            name: self._stored(task.own[name], name)
+            if name in task.own
+            else get_tensor(self.base, name).detach()
+            for name in self.roles.own
+        }
+
+    def factors(self, task):
+        """Return the dense factors of a task, by weight, on the base's device."""
+        return {
+            name: Factors(
+                r=self._stored(stored.r, name),
+                s=self._stored(stored.s, name),
+                u=self._stored(stored.u.dense(), name),
+                v=self._stored(stored.v.dense(), name),
+            )
+            for name, stored in task.factors.items()
+        }
+
+    def _stored(self, array, name):
+        like = get_tensor(self.base, name)
+        return torch.from_numpy(array).to(like)
+
+    def module_for(self, task):
+        """Return a plain module of the user's class that computes this task.
+
+        Its effective weights are merged; what the task does not change is shared with
+        the base. Its parameters ask for no gradient.
+        """
+        tensors = self.own(task)
+        for name, factors in self.factors(task).items():
+            merged = effective_weight(get_tensor(self.base, name).detach(), factors, self.form)
+            tensors |= dict.fromkeys(self.roles.every_name(name), merged)
+        return self.module_with(tensors, trainable=False).eval()
+
+    def module_with(self, tensors, trainable=True):
+        """Return a copy of the base with some tensors replaced.
+
+        Parameters
+        ----------
+        tensors : dict of str to tensor
+            Plain tensors become parameters or buffers, as the base has it; a
+            PerturbedWeight is put in as it is.
+        trainable : bool
+            Whether the parameters put in ask for a gradient.
+        """
+        known = dict(self.base.named_parameters(remove_duplicate=False))
+        wrapped = {}  # tied weights: one parameter for all the names of a tensor
+        for tensor in tensors.values():
+            wrapped[id(tensor)] = (
+                nn.Parameter(tensor, requires_grad=trainable)
+                if type(tensor) is torch.Tensor and tensor.is_floating_point()
+                else tensor
+            )
+        module = copy_with(
+            self.base,
+            {n: wrapped[id(t)] if n in known else t for n, t in tensors.items()},
+        )
+        head = module.get_submodule(self.roles.head)
+        head.out_features = head.weight.shape[0]
+        return module
+
+    def changed(self, module):
+        """Return the own tensors of a trained module that differ from the base's."""
+        different = {}
+        for name in self.roles.own:
+            tensor, base = get_tensor(module, name), get_tensor(self.base, name)
+            if tensor.shape != base.shape or not torch.equal(tensor, base):
+                different[name] = to_array(tensor)
+        return different

@@ -1,0 +1,124 @@
+"""Which tensors of a network are perturbed, which belong to a task, which are shared."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from sklearn_halrp._head import head_tensors
+from sklearn_halrp._modules import locate
+from sklearn_halrp.exceptions import InvalidNetworkError
+
+_PERTURBED = (nn.Linear, nn.modules.conv._ConvNd)
+_SHARED = (nn.Embedding, nn.EmbeddingBag)
+_NORMS = (
+    nn.modules.batchnorm._NormBase,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+)
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The role of every tensor of a network, by name.
+
+    Attributes
+    ----------
+    head : str
+        Name of the head, a linear layer.
+    perturbed : tuple of str
+        Weights that a task replaces by a scaled and low-rank perturbed version.
+    own : tuple of str
+        Tensors that a task keeps in full: the head, biases, normalisation parameters,
+        and buffers such as running statistics.
+    shared : tuple of str
+        Tensors trained with the base and then left as they are: embeddings.
+    frozen : tuple of str
+        Parameters that the user's module does not train.
+    aliases : dict of str to tuple of str
+        Other names of a tensor, where weights are tied.
+    """
+
+    head: str
+    perturbed: tuple
+    own: tuple
+    shared: tuple
+    frozen: tuple
+    aliases: dict
+
+    @property
+    def head_weight(self):
+        """Name of the head's weight."""
+        return f"{self.head}.weight" if self.head else "weight"
+
+    def every_name(self, name):
+        """Return all the names that a tensor goes by."""
+        return (name, *self.aliases.get(name, ()))
+
+
+def partition(module, head):
+    """Give every tensor of a module its role.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    head : str
+        Name of the head within the module.
+
+    Returns
+    -------
+    Partition
+
+    Raises
+    ------
+    InvalidNetworkError
+        If nothing is left to perturb.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+    >>> roles = partition(net, head="2")
+    >>> roles.perturbed
+    ('0.weight',)
+    >>> roles.own[:3]
+    ('0.bias', '1.weight', '1.bias')
+    """
+    in_head = set(head_tensors(head, module.get_submodule(head)))
+    roles = {"perturbed": [], "own": [], "shared": [], "frozen": []}
+    first_name, aliases = {}, {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        if name in in_head:
+            roles["own"].append(name)
+        elif id(parameter) in first_name:
+            aliases.setdefault(first_name[id(parameter)], []).append(name)
+        else:
+            first_name[id(parameter)] = name
+            roles[_role(module, name, parameter)].append(name)
+    roles["own"] += [name for name, _ in module.named_buffers()]
+    if not roles["perturbed"]:
+        raise InvalidNetworkError(
+            "The network has nothing to perturb: besides its head "
+            f"({head!r}) it needs at least one trainable linear or convolution weight. "
+            "Add a hidden layer, or unfreeze one (requires_grad=True)."
+        )
+    return Partition(
+        head,
+        **{role: tuple(names) for role, names in roles.items()},
+        aliases={name: tuple(others) for name, others in aliases.items()},
+    )
+
+
+def _role(module, name, parameter):
+    owner, _ = locate(module, name)
+    if not parameter.requires_grad:
+        return "frozen"
+    if isinstance(owner, _SHARED):
+        return "shared"
+    if parameter.dim() < 2 or isinstance(owner, _NORMS):
+        return "own"
+    if isinstance(owner, _PERTURBED):
+        return "perturbed"
+    # Any other matrix, such as a class token or a recurrent weight: perturbed where one
+    # rank-1 term and the scales cost less than a copy of it would.
+    rows, columns = parameter.shape[:2]
+    return "perturbed" if 2 * (rows + columns) < parameter.numel() else "own"

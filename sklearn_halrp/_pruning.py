@@ -1,0 +1,104 @@
+"""Which entries of the factors go, and how what is left is stored."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Ranks are chosen so that pruning never has to remove more than this share of the
+# factors to meet the growth budget: beyond it, entries that were trained for a purpose
+# would go, and fewer terms, trained as such, serve better.
+MOST_PRUNED = 0.5
+
+
+@dataclass(frozen=True)
+class Compact:
+    """An array without its zeros: the other values, and one bit per place.
+
+    Examples
+    --------
+    >>> stored = Compact.of(np.array([[0., 2., 0.], [1., 0., 0.]]))
+    >>> stored.values, stored.n_numbers
+    (array([2., 1.]), 2)
+    >>> stored.dense()
+    array([[0., 2., 0.],
+           [1., 0., 0.]])
+    """
+
+    shape: tuple
+    values: np.ndarray
+    mask: np.ndarray | None
+
+    @classmethod
+    def of(cls, array):
+        """Store an array; one without zeros needs no mask."""
+        there = array != 0
+        if there.all():
+            return cls(array.shape, array.reshape(-1).copy(), None)
+        return cls(array.shape, array[there], np.packbits(there.reshape(-1)))
+
+    def dense(self):
+        """Return the whole array, zeros included."""
+        if self.mask is None:
+            return self.values.reshape(self.shape)
+        size = int(np.prod(self.shape))
+        there = np.unpackbits(self.mask, count=size).astype(bool)
+        array = np.zeros(size, dtype=self.values.dtype)
+        array[there] = self.values
+        return array.reshape(self.shape)
+
+    @property
+    def n_numbers(self):
+        """Numbers stored."""
+        return self.values.size
+
+    @property
+    def n_bytes(self):
+        """Bytes stored, the mask included."""
+        return self.values.nbytes + (0 if self.mask is None else self.mask.nbytes)
+
+
+def prune(pairs, threshold, max_numbers):
+    """Zero the smallest entries of all factors and drop the terms that end up empty.
+
+    Entries of magnitude at most ``max(threshold, q)`` go, where ``q`` is the smallest
+    magnitude for which at most `max_numbers` entries are left. A term of which the
+    column of ``u`` or the row of ``v`` is all zero contributes nothing and goes whole.
+
+    Parameters
+    ----------
+    pairs : dict of str to (u, v)
+        Arrays of shape (out, k) and (k, in) for each weight.
+    threshold : float
+        Entries up to this magnitude always go (published: 1e-5).
+    max_numbers : int
+        Most entries that may be left, over all pairs together.
+
+    Returns
+    -------
+    dict of str to (u, v)
+        New arrays.
+
+    Examples
+    --------
+    >>> u, v = np.array([[3., 1e-6], [1., 0.]]), np.array([[2., .5], [1., 1.]])
+    >>> prune({"w": (u, v)}, threshold=1e-5, max_numbers=3)
+    {'w': (array([[3.],
+           [1.]]), array([[2., 0.]]))}
+    """
+    pruned = {name: _drop_empty(*_above(u, v, threshold)) for name, (u, v) in pairs.items()}
+    magnitudes = [np.abs(factor[factor != 0]) for pair in pruned.values() for factor in pair]
+    magnitudes = np.concatenate(magnitudes) if magnitudes else np.zeros(0)
+    surplus = magnitudes.size - max_numbers
+    if surplus <= 0:
+        return pruned
+    quantile = np.partition(magnitudes, surplus - 1)[surplus - 1]
+    return {name: _drop_empty(*_above(u, v, quantile)) for name, (u, v) in pruned.items()}
+
+
+def _above(u, v, threshold):
+    return np.where(np.abs(u) > threshold, u, 0), np.where(np.abs(v) > threshold, v, 0)
+
+
+def _drop_empty(u, v):
+    alive = u.any(axis=0) & v.any(axis=1)
+    return u[:, alive], v[alive]

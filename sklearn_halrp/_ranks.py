@@ -1,0 +1,75 @@
+"""The global choice of ranks: which terms of which layers are worth keeping."""
+
+import numpy as np
+
+
+def choose_ranks(scores, approximation_rate, max_rank, costs=None, max_cost=np.inf):
+    """Choose one rank per layer from the scores of all layers together.
+
+    Term ``i`` of layer ``l`` scores ``importance_l * sigma_{l,i}^2``. All scores are
+    sorted together and the largest are kept until they reach a share of the total;
+    a layer's rank is the number of its own terms among them, at least 1 and at most
+    `max_rank`. If the terms then cost more than `max_cost`, those of the lowest score
+    are given up until they fit; only this can bring a rank to 0.
+
+    Parameters
+    ----------
+    scores : dict of str to array of shape (n_terms,)
+        Each in descending order.
+    approximation_rate : float in (0, 1]
+        The share alpha of the total score that is kept.
+    max_rank : int
+    costs : dict of str to int, optional
+        Numbers that one term of the layer has to store.
+    max_cost : float
+        Most numbers that all terms together may store.
+
+    Returns
+    -------
+    dict of str to int
+
+    References
+    ----------
+    arXiv:2311.15161, section 4.3.
+
+    Examples
+    --------
+    >>> choose_ranks({"a": np.array([8., 1.]), "b": np.array([1., 0.])}, 0.85, 10)
+    {'a': 2, 'b': 1}
+    >>> choose_ranks({"a": np.array([8., 1.]), "b": np.array([1., 0.])}, 0.85, 10,
+    ...              costs={"a": 5, "b": 5}, max_cost=7)
+    {'a': 1, 'b': 0}
+    """
+    names = list(scores)
+    layer = np.concatenate([np.full(len(scores[name]), i) for i, name in enumerate(names)])
+    values = np.concatenate([np.asarray(scores[name], dtype=float) for name in names])
+    order = np.argsort(-values, kind="stable")
+    reached = np.cumsum(values[order])
+    # The first place where the share is reached is kept too; round-off in the sum
+    # must not keep one term more.
+    target = approximation_rate * reached[-1] * (1 - 1e-12)
+    kept = order[: np.searchsorted(reached, target) + 1]
+    counts = np.bincount(layer[kept], minlength=len(names))
+    ranks = {
+        name: int(min(max(count, 1), max_rank, len(scores[name])))
+        for name, count in zip(names, counts, strict=True)
+    }
+    if costs is None or sum(ranks[name] * costs[name] for name in names) <= max_cost:
+        return ranks
+    return _afford(ranks, scores, costs, max_cost)
+
+
+def _afford(ranks, scores, costs, max_cost):
+    """Give up the terms of the lowest score until the rest fits."""
+    terms = [
+        (-float(scores[name][i]), i, position, name)
+        for position, name in enumerate(ranks)
+        for i in range(ranks[name])
+    ]
+    affordable, spent = dict.fromkeys(ranks, 0), 0
+    for *_, name in sorted(terms):
+        spent += costs[name]
+        if spent > max_cost:
+            break
+        affordable[name] += 1
+    return affordable

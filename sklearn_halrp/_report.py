@@ -1,0 +1,74 @@
+"""What was learned, as plain data and as tables."""
+
+
+def ranks(network):
+    """Return the ranks after pruning, by task and weight."""
+    return {
+        name: {
+            weight: task.factors[weight].rank if weight in task.factors else 0
+            for weight in network.roles.perturbed
+        }
+        for name, task in network.tasks.items()
+    }
+
+
+def growth(network):
+    """Return what each task stores besides the base, over what the base stores."""
+    size = network.n_numbers
+    return {name: task.n_numbers / size for name, task in network.tasks.items()}
+
+
+def of_task(network, task_id):
+    """Return what was found while learning a task, with its sizes."""
+    task = network.tasks[task_id]
+    return {
+        **task.report,
+        "n_classes": len(task.classes),
+        "visits": task.visits,
+        "ranks": ranks(network)[task_id],
+        "n_numbers": task.n_numbers,
+        "n_bytes": task.n_bytes,
+        "growth": task.n_numbers / network.n_numbers,
+    }
+
+
+def table(network, level):
+    """Return a DataFrame with one row per task, layer or epoch."""
+    if level not in _ROWS:
+        raise ValueError(f"level must be one of {sorted(_ROWS)}; got {level!r}.")
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise ImportError(
+            "report() gives a pandas.DataFrame: install pandas, or read report_ and "
+            "history_, which hold the same as plain data."
+        ) from error
+    rows = [row for name in network.tasks for row in _ROWS[level](network, name)]
+    index = {"task": ["task"], "layer": ["task", "layer"], "epoch": ["task", "visit"]}[level]
+    columns = list(dict.fromkeys(key for row in rows for key in row)) or index
+    return pd.DataFrame(rows, columns=columns).set_index(index)
+
+
+def _task_rows(network, name):
+    found = of_task(network, name)
+    seconds = found.pop("seconds", {})
+    plain = {key: value for key, value in found.items() if not isinstance(value, dict)}
+    yield {
+        "task": name,
+        **plain,
+        **{f"seconds_{phase}": value for phase, value in seconds.items()},
+    }
+
+
+def _layer_rows(network, name):
+    after = ranks(network)[name]
+    for layer, found in network.tasks[name].report.get("layers", {}).items():
+        yield {"task": name, "layer": layer, **found, "rank_after_pruning": after[layer]}
+
+
+def _epoch_rows(network, name):
+    for row in network.tasks[name].history:
+        yield {"task": name, **row}
+
+
+_ROWS = {"task": _task_rows, "layer": _layer_rows, "epoch": _epoch_rows}

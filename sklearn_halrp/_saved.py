@@ -1,0 +1,57 @@
+"""A network as plain arrays and settings, and back."""
+
+from dataclasses import asdict, replace
+
+import torch
+
+from sklearn_halrp._building import build_module
+from sklearn_halrp._head import with_head
+from sklearn_halrp._modules import get_tensor, named_tensors
+from sklearn_halrp._network import Network, to_array
+from sklearn_halrp._partition import Partition
+
+FORMAT = 1
+
+
+def network_to_state(network):
+    """Return a network as a dictionary of arrays and settings."""
+    return {
+        "format": FORMAT,
+        "base": {name: to_array(t) for name, t in named_tensors(network.base).items()},
+        "roles": asdict(network.roles),
+        "form": network.form,
+        "tasks": network.tasks,
+    }
+
+
+def network_from_state(recipe, state, seed):
+    """Return the network that was saved, on the net's own device.
+
+    Raises
+    ------
+    ValueError
+        If the file is of a later format, or the net's module is no longer the same.
+    """
+    if state["format"] > FORMAT:
+        raise ValueError(
+            f"This file has format {state['format']}; this version of sklearn_halrp reads up "
+            f"to {FORMAT}. Install a newer version."
+        )
+    roles = Partition(**state["roles"])
+    module = build_module(recipe, seed)
+    n_classes = len(state["base"][roles.head_weight])
+    if module.get_submodule(roles.head).out_features != n_classes:
+        module = with_head(module, roles.head, n_classes)
+    network = Network(module, roles, state["form"], state["tasks"])
+    tensors = {}
+    for name, array in state["base"].items():
+        like = get_tensor(module, name)
+        if like.shape != array.shape:
+            raise ValueError(
+                f"{name} was saved with shape {array.shape}, and the net's module now has "
+                f"{tuple(like.shape)}. Load it with the same module and arguments."
+            )
+        stored = torch.from_numpy(array.copy()).to(like)
+        tensors |= dict.fromkeys(roles.every_name(name), stored)
+    base = network.module_with(tensors, trainable=False)
+    return replace(network, base=base.eval())

@@ -1,0 +1,48 @@
+"""Ready-to-predict networks of the tasks used last, within a bound on memory."""
+
+from collections import OrderedDict
+from threading import Lock
+
+from sklearn_halrp._modules import named_tensors
+from sklearn_halrp._training import around
+
+
+class Predictors:
+    """Merged networks, each inside a skorch net, kept while they fit in memory.
+
+    Parameters
+    ----------
+    max_bytes : int
+        Bound on what the merged networks hold besides the base; the one used last is
+        kept however large it is.
+    """
+
+    def __init__(self, max_bytes=2**28):
+        self.max_bytes = max_bytes
+        self._nets = OrderedDict()
+        self._lock = Lock()
+
+    def net(self, recipe, network, task_id):
+        """Return an initialised skorch net that predicts this task."""
+        task = network.tasks[task_id]
+        with self._lock:
+            net, made_from, _ = self._nets.get(task_id, (None, None, 0))
+            if made_from == (id(network.base), id(task)):
+                self._nets.move_to_end(task_id)
+                return net
+        module = network.module_for(task)
+        shared = {id(t) for t in named_tensors(network.base).values()}
+        size = sum(
+            t.numel() * t.element_size()
+            for t in named_tensors(module).values()
+            if id(t) not in shared
+        )
+        net = around(recipe, module, callbacks="disable", verbose=0)
+        # The identities stand for as long as the objects live, so keep them with it.
+        net.made_from_ = (network.base, task)
+        with self._lock:
+            self._nets[task_id] = (net, (id(network.base), id(task)), size)
+            self._nets.move_to_end(task_id)
+            while len(self._nets) > 1 and sum(s for *_, s in self._nets.values()) > self.max_bytes:
+                self._nets.popitem(last=False)
+        return net

@@ -1,0 +1,104 @@
+"""Training and evaluating any module with the user's skorch net as the recipe."""
+
+import copy
+
+import torch
+from sklearn.base import clone
+from skorch.callbacks import EarlyStopping
+from skorch.dataset import unpack_data
+from skorch.helper import predefined_split
+
+
+def around(recipe, module, first=(), last=(), valid_set=None, **settings):
+    """Return an initialised copy of a skorch net that computes with this module.
+
+    Parameters
+    ----------
+    recipe : skorch.NeuralNetClassifier
+        Never fitted; it is left as it is.
+    module : torch.nn.Module
+        Used as it is, not copied.
+    first, last : sequences of skorch callbacks
+        Run before and after those of the recipe.
+    valid_set : Dataset, optional
+        Held-out data; the recipe's own split has been done by the caller.
+    **settings
+        Parameters of the recipe to override.
+    """
+    # A module given as an instance may be large, and cloning would copy it.
+    light = copy.copy(recipe)
+    light.module = torch.nn.Identity
+    net = clone(light)
+    net.module = lambda **_: module
+    net.train_split = None if valid_set is None else predefined_split(valid_set)
+    for name, value in settings.items():
+        setattr(net, name, value)
+    net.initialize()
+    net.callbacks_ = [*_named(first), *net.callbacks_, *_named(last)]
+    return net
+
+
+def _named(callbacks):
+    return [(type(callback).__name__, callback) for callback in callbacks]
+
+
+def train(net, train_set, epochs):
+    """Train an initialised net; unlike skorch, let an interruption through.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        On Ctrl-C, or when a callback raises it; only skorch's EarlyStopping, which
+        ends a training in this way, is understood.
+    """
+    net.notify("on_train_begin", X=train_set, y=None)
+    try:
+        net.fit_loop(train_set, None, epochs=epochs)
+    except KeyboardInterrupt:
+        if not _stopped_early(net):
+            raise
+    net.notify("on_train_end", X=train_set, y=None)
+
+
+def _stopped_early(net):
+    stops = [c for _, c in net.callbacks_ if isinstance(c, EarlyStopping)]
+    return any(stop.misses_ == stop.patience for stop in stops)
+
+
+def losses(net, dataset, n_rows=None):
+    """Yield the mean loss of each batch and its number of rows, in evaluation mode.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNetClassifier
+        Initialised.
+    dataset : Dataset
+    n_rows : int, optional
+        Stop after the batch in which this many rows are reached.
+    """
+    net.module_.eval()
+    seen = 0
+    # cuDNN refuses the gradient of a recurrent layer in evaluation mode.
+    with torch.backends.cudnn.flags(enabled=False):
+        for batch in net.get_iterator(dataset, training=False):
+            x, y = unpack_data(batch)
+            yield net.get_loss(net.infer(x), y, X=x, training=False), len(y)
+            seen += len(y)
+            if n_rows is not None and seen >= n_rows:
+                return
+
+
+def mean_loss(net, dataset, n_rows=None):
+    """Return the mean loss over the rows, without gradients."""
+    with torch.no_grad():
+        pairs = [(loss.item(), n) for loss, n in losses(net, dataset, n_rows)]
+    return sum(loss * n for loss, n in pairs) / max(sum(n for _, n in pairs), 1)
+
+
+def epochs_of(net, phase):
+    """Return the net's history as plain dictionaries, one per epoch."""
+    return [
+        {"phase": phase}
+        | {k: v for k, v in row.items() if k != "batches" and isinstance(v, int | float | str)}
+        for row in net.history
+    ]

@@ -1,0 +1,94 @@
+"""A tensor that stands for a perturbed weight while a task is trained."""
+
+import torch
+import torch.nn.functional as F
+from torch.utils._pytree import tree_map_only
+
+from sklearn_halrp._low_rank import effective_weight, matrix_shape
+
+# What can be answered from the shape alone, without forming the dense weight.
+_DESCRIPTIONS = {
+    torch.Tensor.shape.__get__,
+    torch.Tensor.dtype.__get__,
+    torch.Tensor.device.__get__,
+    torch.Tensor.layout.__get__,
+    torch.Tensor.ndim.__get__,
+    torch.Tensor.is_sparse.__get__,
+    torch.Tensor.is_nested.__get__,
+    torch.Tensor.is_cuda.__get__,
+    torch.Tensor.size,
+    torch.Tensor.dim,
+    torch.Tensor.numel,
+    torch.Tensor.is_floating_point,
+    torch.Tensor.is_complex,
+    torch.is_floating_point,
+    torch.is_complex,
+    torch.numel,
+}
+
+
+class PerturbedWeight(torch.Tensor):
+    """Stands for ``diag(r) W diag(s) + U V`` in the place of a weight.
+
+    A linear layer is computed from the factors, ``r * (W (s * x)) + U (V x)``, so that
+    neither the dense weight nor its gradient is ever formed. Any other function gets
+    the dense weight, so every module works unchanged, whatever it does with its weight.
+
+    Parameters
+    ----------
+    weight : tensor of shape (out, in, *kernel)
+        The base's weight; it gets no gradient.
+    factors : Factors
+        The parameters that are trained.
+    form : {"channel", "unfolded"}
+    """
+
+    @staticmethod
+    def __new__(cls, weight, factors, form):
+        """Make a tensor of the weight's shape that has no storage of its own."""
+        expected = matrix_shape(weight.shape, form)
+        if (factors.u.shape[0], factors.v.shape[1]) != expected:
+            raise ValueError(f"The factors do not fit a weight of shape {tuple(weight.shape)}.")
+        self = torch.Tensor._make_wrapper_subclass(
+            cls, weight.shape, dtype=weight.dtype, device=weight.device
+        )
+        self.weight, self.factors, self.form = weight.detach(), factors, form
+        return self
+
+    def __repr__(self):  # noqa: D105
+        return f"PerturbedWeight(shape={tuple(self.weight.shape)}, rank={self.factors.u.shape[1]})"
+
+    def dense(self):
+        """Return the weight it stands for, with gradients to the factors."""
+        return effective_weight(self.weight, self.factors, self.form)
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        """Answer a function that is given one of these instead of a plain weight."""
+        kwargs = kwargs or {}
+        if func in _DESCRIPTIONS or func.__name__ == "__set__":
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **kwargs)
+        if func is F.linear:
+            call = _linear_arguments(*args, **kwargs)
+            if isinstance(call[1], cls) and not isinstance(call[0], cls):
+                return _linear(*call)
+        args, kwargs = tree_map_only(cls, cls.dense, (args, kwargs))
+        return func(*args, **kwargs)
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        """Refuse what went past `__torch_function__`: it would lose the gradient."""
+        raise NotImplementedError(f"{func} cannot be used on a perturbed weight.")
+
+
+def _linear_arguments(input, weight, bias=None):
+    return input, weight, bias
+
+
+def _linear(x, weight, bias):
+    r, s, u, v = weight.factors
+    y = F.linear(x * s, weight.weight) * r
+    if u.shape[1]:
+        y = y + F.linear(F.linear(x, v), u)
+    return y if bias is None else y + bias
