@@ -83,5 +83,3 @@ def _forward(recipe, X):
         return output[0] if isinstance(output, tuple) else output
 
     return forward
-
-

@@ -134,7 +134,7 @@ def task_classes(task_id, y, declared, known):
         outside = np.setdiff1d(parts[0], np.concatenate(parts[1:]))
         if outside.size:
             raise ValueError(
-                f"y has labels that `classes` does not list for task {task_id!r}: {listed(outside)}."
+                f"y has labels of task {task_id!r} that are not in classes: {listed(outside)}."
             )
     classes = np.unique(np.concatenate(parts))
     if len(classes) < 2:

@@ -55,14 +55,14 @@ class Network:
         """Bytes that the base stores."""
         return sum(t.numel() * t.element_size() for t in named_tensors(self.base).values())
 
+    def own_of_base(self):
+        """Return the tensors that belong to a task, as the base has them, by name."""
+        return {name: get_tensor(self.base, name).detach() for name in self.roles.own}
+
     def own(self, task):
         """Return the tensors that belong to a task, by name, on the base's device."""
-        return {
-            name: self._stored(task.own[name], name)
-            if name in task.own
-            else get_tensor(self.base, name).detach()
-            for name in self.roles.own
-        }
+        changed = {name: self._stored(array, name) for name, array in task.own.items()}
+        return {**self.own_of_base(), **changed}
 
     def factors(self, task):
         """Return the dense factors of a task, by weight, on the base's device."""

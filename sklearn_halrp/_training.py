@@ -6,10 +6,9 @@ import torch
 from sklearn.base import clone
 from skorch.callbacks import EarlyStopping
 from skorch.dataset import unpack_data
-from skorch.helper import predefined_split
 
 
-def around(recipe, module, first=(), last=(), valid_set=None, **settings):
+def around(recipe, module, first=(), last=(), sets=None, **settings):
     """Return an initialised copy of a skorch net that computes with this module.
 
     Parameters
@@ -20,8 +19,8 @@ def around(recipe, module, first=(), last=(), valid_set=None, **settings):
         Used as it is, not copied.
     first, last : sequences of skorch callbacks
         Run before and after those of the recipe.
-    valid_set : Dataset, optional
-        Held-out data; the recipe's own split has been done by the caller.
+    sets : pair of Dataset, optional
+        Training and held-out data that the caller has split; the latter may be None.
     **settings
         Parameters of the recipe to override.
     """
@@ -30,7 +29,7 @@ def around(recipe, module, first=(), last=(), valid_set=None, **settings):
     light.module = torch.nn.Identity
     net = clone(light)
     net.module = lambda **_: module
-    net.train_split = None if valid_set is None else predefined_split(valid_set)
+    net.train_split = None if sets is None else lambda *args, **kwargs: sets
     for name, value in settings.items():
         setattr(net, name, value)
     net.initialize()
@@ -42,8 +41,10 @@ def _named(callbacks):
     return [(type(callback).__name__, callback) for callback in callbacks]
 
 
-def train(net, train_set, epochs):
+def train(net, X, y, epochs):
     """Train an initialised net; unlike skorch, let an interruption through.
+
+    The net trains on the sets it was given; `X` and `y` are what callbacks see.
 
     Raises
     ------
@@ -51,13 +52,13 @@ def train(net, train_set, epochs):
         On Ctrl-C, or when a callback raises it; only skorch's EarlyStopping, which
         ends a training in this way, is understood.
     """
-    net.notify("on_train_begin", X=train_set, y=None)
+    net.notify("on_train_begin", X=X, y=y)
     try:
-        net.fit_loop(train_set, None, epochs=epochs)
+        net.fit_loop(X, y, epochs=epochs)
     except KeyboardInterrupt:
         if not _stopped_early(net):
             raise
-    net.notify("on_train_end", X=train_set, y=None)
+    net.notify("on_train_end", X=X, y=y)
 
 
 def _stopped_early(net):

