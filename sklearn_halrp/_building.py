@@ -21,13 +21,12 @@ def build_module(recipe, seed):
     net.compile = False
     with seeded(seed, net.device):
         try:
-            net.initialize()
-        except TypeError as error:
+            return net.initialize().module_
+        except (TypeError, ValueError) as error:
             raise InvalidNetworkError(
-                f"The net could not be built: {error}. Give the module's arguments to the "
-                "net, as in NeuralNetClassifier(Module, module__hidden=32)."
+                f"The net could not be built: {error}. The module's arguments are given to "
+                "the net, as in NeuralNetClassifier(Module, module__hidden=32)."
             ) from error
-    return net.module_
 
 
 def build_network(recipe, X, n_classes, head, form, seed):
@@ -54,19 +53,17 @@ def build_network(recipe, X, n_classes, head, form, seed):
         nothing to perturb.
     """
     module = build_module(recipe, seed)
-    forward = _forward(recipe, X[:2])
-    try:
-        forward(module)
-    except InvalidNetworkError:
-        raise
-    except Exception as error:
-        raise InvalidNetworkError(
-            f"The network cannot be applied to rows of shape {X.shape[1:]} and type "
-            f"{X.dtype}: {error}"
-        ) from error
-    name = find_head(module, forward, head)
-    if module.get_submodule(name).out_features != n_classes:
-        with seeded(seed, recipe.device):
+    with seeded(seed, recipe.device):
+        forward = _forward(recipe, X[:2])
+        try:
+            forward(module)
+        except Exception as error:
+            raise InvalidNetworkError(
+                f"The network cannot be applied to rows of shape {X.shape[1:]} and type "
+                f"{X.dtype}: {error}"
+            ) from error
+        name = find_head(module, forward, head)
+        if module.get_submodule(name).out_features != n_classes:
             module = with_head(module, name, n_classes)
     return Network(module, partition(module, name), form)
 

@@ -115,7 +115,7 @@ def listed(ids, limit=20):
     >>> listed(["a", 1]), listed(range(100), limit=2)
     ("'a', 1", '0, 1, ... (100 in all)')
     """
-    ids = list(ids)
+    ids = [value.item() if isinstance(value, np.generic) else value for value in ids]
     text = ", ".join(repr(value) for value in ids[:limit])
     return text if len(ids) <= limit else f"{text}, ... ({len(ids)} in all)"
 

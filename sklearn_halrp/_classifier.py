@@ -287,7 +287,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         self._validate_params()
         first = not self.__sklearn_is_fitted__()
         X, task_id = self._take_task_column(X, task_id)
-        X, y = validate_data(self, X, y, reset=first, dtype=self.dtype, allow_nd=True)
+        X, y = validate_data(self, X, y, reset=first, **self._array_checks())
         check_classification_targets(y)
         y = np.asarray(y)
         known = {} if first else self._network.tasks
@@ -435,7 +435,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         """Return the number of rows, and per task its classes, rows and probabilities."""
         check_is_fitted(self)
         X, task_id = self._take_task_column(X, task_id)
-        X = validate_data(self, X, reset=False, dtype=self.dtype, allow_nd=True)
+        X = validate_data(self, X, reset=False, **self._array_checks())
         self._check_shape(X)
         tasks = self._network.tasks
         groups = group_rows(default_task_id(task_id, tasks, method), len(X))
@@ -449,6 +449,10 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         return self._predictors.net(self._recipe(), self._network, task_id)
 
     # --- checks ------------------------------------------------------------------------
+
+    def _array_checks(self):
+        # torch warns of arrays that it could write to and must not, as pandas gives them.
+        return {"dtype": self.dtype, "allow_nd": True, "force_writeable": True}
 
     def _take_task_column(self, X, task_id):
         if self.task_column is None:

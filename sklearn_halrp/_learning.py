@@ -77,6 +77,18 @@ def learn(recipe, network, lesson, settings, root_seed):
         return network.with_task(lesson.task_id, visit.learn_perturbation())
 
 
+def _split(recipe, lesson):
+    """Return the training set and the held-out set, or None for the latter."""
+    try:
+        return clone(recipe).get_split_datasets(lesson.X, lesson.y)
+    except ValueError as error:
+        raise ValueError(
+            f"The net's train_split cannot split the {len(lesson.y)} rows of task "
+            f"{lesson.task_id!r}: {error} Hold nothing out with train_split=None, or give "
+            "the net a split that suits small tasks."
+        ) from error
+
+
 @contextmanager
 def _progress_bar(task_id, epochs, verbose):
     if not verbose:
@@ -92,7 +104,7 @@ class _Visit:
     def __init__(self, recipe, network, lesson, settings, known, bar):
         self.recipe, self.network, self.settings = recipe, network, settings
         self.lesson, self.known, self.bar = lesson, known, bar
-        self.sets = clone(recipe).get_split_datasets(lesson.X, lesson.y)
+        self.sets = _split(recipe, lesson)
         self.seconds, self.epochs = {}, []
         self.report = {"n_samples": len(lesson.y)}
 

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from skorch import NeuralNetClassifier
+
+from sklearn_halrp import ContinualClassifier
+from sklearn_halrp._default_net import HoldOut
+from tests.modules import MLP, ZOO
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """A few hundred digits in [0, 1], shuffled, as float32 and their labels."""
+    X, y = load_digits(return_X_y=True)
+    rows = np.random.RandomState(0).permutation(len(X))
+    return (X[rows] / 16).astype(np.float32), y[rows]
+
+
+def permuted(X, seed):
+    """The same rows with their values in another order."""
+    order = np.random.RandomState(seed).permutation(X[0].size)
+    return X.reshape(len(X), -1)[:, order].reshape(X.shape)
+
+
+def make_net(module=MLP, **settings):
+    """An unfitted skorch net that trains fast."""
+    defaults = {
+        "criterion": torch.nn.CrossEntropyLoss,
+        "optimizer": torch.optim.Adam,
+        "lr": 5e-3,
+        "max_epochs": 3,
+        "batch_size": 32,
+        "iterator_train__shuffle": True,
+        "train_split": HoldOut(),
+        "verbose": 0,
+    }
+    return NeuralNetClassifier(module, **defaults | settings)
+
+
+def make_classifier(module=MLP, net=None, **settings):
+    """A classifier around a net that trains fast."""
+    return ContinualClassifier(make_net(module, **(net or {})), **{"random_state": 0} | settings)
+
+
+@pytest.fixture(params=ZOO, ids=str)
+def animal(request):
+    return ZOO[request.param]
+
+
+@pytest.fixture(scope="session")
+def learned(digits):
+    """A classifier with three tasks; tests must not change it."""
+    X, y = digits
+    clf = make_classifier(net={"max_epochs": 8})
+    for seed, task_id in enumerate(["first", 2, "third"]):
+        clf.partial_fit(permuted(X[:400], seed), y[:400], task_id=task_id)
+    return clf

@@ -1,0 +1,155 @@
+"""A zoo of small networks that every test of a promise runs through.
+
+Each animal takes the 64 values of a digit, arranged in its own way, and gives logits.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+
+class Animal(NamedTuple):
+    module: type
+    shape: tuple
+
+
+class MLP(nn.Module):
+    def __init__(self, n_classes=10, hidden=24):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.Tanh()
+        )
+        self.last = nn.Linear(hidden, n_classes)
+
+    def forward(self, x):
+        return self.last(self.body(x))
+
+
+class Probabilities(MLP):
+    """Ends in probabilities, as skorch's default loss expects."""
+
+    def forward(self, x):
+        return super().forward(x).softmax(dim=-1)
+
+
+class Conv1d(nn.Sequential):
+    def __init__(self, n_classes=10):
+        super().__init__(
+            nn.Conv1d(1, 6, 5, stride=2, padding=2),
+            nn.ReLU(),
+            nn.Conv1d(6, 8, 3, dilation=2, padding=2, bias=False),
+            nn.BatchNorm1d(8),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool1d(8),
+            nn.Flatten(),
+            nn.Linear(64, n_classes),
+        )
+
+
+class Conv2d(nn.Sequential):
+    def __init__(self, n_classes=10):
+        super().__init__(
+            nn.Conv2d(1, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(8, 12, 3, padding="same", padding_mode="reflect"),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(192, 20),
+            nn.Dropout(0.1),
+            nn.ReLU(),
+            nn.Linear(20, n_classes),
+        )
+
+
+class Conv3d(nn.Sequential):
+    def __init__(self, n_classes=10):
+        super().__init__(
+            nn.Conv3d(1, 6, (3, 3, 1), padding=(1, 1, 0)),
+            nn.ReLU(),
+            nn.Conv3d(6, 6, 2, stride=2),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(48, n_classes),
+        )
+
+
+class Depthwise(nn.Sequential):
+    """Depthwise and grouped convolutions with group normalisation."""
+
+    def __init__(self, n_classes=10):
+        super().__init__(
+            nn.Conv2d(1, 8, 3, padding=1),
+            nn.GroupNorm(2, 8),
+            nn.ReLU(),
+            nn.Conv2d(8, 8, 3, padding=1, groups=8),
+            nn.Conv2d(8, 12, 1),
+            nn.ReLU(),
+            nn.Conv2d(12, 8, 3, stride=2, groups=4),
+            nn.Flatten(),
+            nn.Linear(72, n_classes, bias=False),
+        )
+
+
+class Transposed(nn.Sequential):
+    def __init__(self, n_classes=10):
+        super().__init__(
+            nn.Conv2d(1, 6, 3, stride=2),
+            nn.ReLU(),
+            nn.ConvTranspose2d(6, 4, 2),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(64, n_classes),
+        )
+
+
+class Tied(nn.Module):
+    """One weight under two names, and one layer used twice."""
+
+    def __init__(self, n_classes=10):
+        super().__init__()
+        self.first = nn.Linear(64, 64)
+        self.second = nn.Linear(64, 64)
+        self.second.weight = self.first.weight
+        self.last = nn.Linear(64, n_classes)
+
+    def forward(self, x):
+        x = torch.relu(self.first(x))
+        x = torch.relu(self.second(x))
+        return self.last(torch.relu(self.first(x)))
+
+
+class Frozen(MLP):
+    """A first layer that its author froze."""
+
+    def __init__(self, n_classes=10):
+        super().__init__(n_classes)
+        self.body[0].requires_grad_(False)
+
+
+class Einsum(nn.Module):
+    """A layer of the user's own that uses its weight in an einsum."""
+
+    def __init__(self, n_classes=10):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(16, 64) / 8)
+        self.scale = nn.Parameter(torch.ones(16))
+        self.last = nn.Linear(16, n_classes)
+
+    def forward(self, x):
+        return self.last(torch.relu(torch.einsum("oi,ni->no", self.weight, x)) * self.scale)
+
+
+ZOO = {
+    "mlp": Animal(MLP, (64,)),
+    "conv1d": Animal(Conv1d, (1, 64)),
+    "conv2d": Animal(Conv2d, (1, 8, 8)),
+    "conv3d": Animal(Conv3d, (1, 4, 4, 4)),
+    "depthwise": Animal(Depthwise, (1, 8, 8)),
+    "transposed": Animal(Transposed, (1, 8, 8)),
+    "tied": Animal(Tied, (64,)),
+    "frozen": Animal(Frozen, (64,)),
+    "einsum": Animal(Einsum, (64,)),
+}

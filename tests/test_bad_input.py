@@ -1,0 +1,192 @@
+"""Every mistake gets an error that says what to do, and changes nothing."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import NotFittedError
+from skorch import NeuralNetRegressor
+from torch import nn
+
+from sklearn_halrp import ContinualClassifier
+from sklearn_halrp.exceptions import (
+    HalrpError,
+    InvalidNetworkError,
+    MissingTaskError,
+    UnknownTaskError,
+)
+from tests.conftest import make_classifier, make_net
+from tests.modules import MLP, Conv2d
+
+X = np.random.RandomState(0).rand(40, 64).astype(np.float32)
+Y = np.arange(40) % 4
+
+
+@pytest.fixture
+def clf(digits):
+    rows, labels = digits
+    return make_classifier().fit(rows[:80], labels[:80], task_id=np.repeat(["a", "b"], 40))
+
+
+MISTAKES = {
+    "nan": ({"X": np.where(X > 0.99, np.nan, X)}, "NaN"),
+    "infinite": ({"X": np.where(X > 0.99, np.inf, X)}, "infinity"),
+    "features": ({"X": X[:, :60]}, "60 features, but .* expecting 64"),
+    "image": ({"X": X.reshape(-1, 64, 1)}, r"\(64, 1\).*\(64,\)"),
+    "labels": ({"y": Y[:30]}, "inconsistent numbers of samples"),
+    "no labels": ({"y": None}, "y to be passed"),
+    "one class": ({"y": np.zeros(40)}, "'new' has one class only: 0.0"),
+    "continuous": ({"y": np.linspace(0, 1, 40)}, "continuous"),
+    "ids": ({"task_id": ["new"] * 39}, r"40 rows, task_id has shape \(39,\)"),
+    "ids in 2-D": ({"task_id": np.zeros((40, 1), dtype=int)}, r"shape \(40, 1\)"),
+    "fractional id": ({"task_id": 0.5}, "int or a string; got 0.5"),
+    "boolean id": ({"task_id": True}, "int or a string; got True"),
+    "no id in ids": ({"task_id": ["new"] * 39 + [None]}, "int or a string; got None"),
+    "no id": ({"task_id": None}, "2 tasks are known.*task_id='b'.*'a', 'b'"),
+    "undeclared": ({"classes": [0, 1]}, "not in classes: 2, 3"),
+    "other type": ({"task_id": "a", "y": Y.astype(str)}, "mix numbers and strings"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_partial_fit_refuses_and_changes_nothing(clf, digits, name):
+    arguments, message = MISTAKES[name]
+    state = dict(vars(clf))
+    before = {t: clf.predict_proba(digits[0], task_id=t) for t in clf.tasks_}
+    with pytest.raises((ValueError, TypeError), match=message):
+        clf.partial_fit(**{"X": X, "y": Y, "task_id": "new"} | arguments)
+    assert vars(clf) == state
+    assert clf.tasks_ == ["a", "b"]
+    for task_id, probabilities in before.items():
+        assert np.array_equal(clf.predict_proba(digits[0], task_id=task_id), probabilities)
+
+
+def test_one_bad_task_of_many_stops_all(clf):
+    with pytest.raises(ValueError, match="'z' has one class only"):
+        clf.partial_fit(X, np.where(np.arange(40) < 20, Y, 1), np.repeat(["n", "z"], 20))
+    assert clf.tasks_ == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["nan", "infinite", "features", "image", "ids", "fractional id"])
+def test_predict_refuses_the_same(clf, name):
+    arguments, message = MISTAKES[name]
+    call = {"X": X, "task_id": "a"} | arguments
+    for method in (clf.predict, clf.predict_proba):
+        with pytest.raises((ValueError, TypeError), match=message):
+            method(**call)
+
+
+def test_unknown_ids_name_the_known_ones(clf):
+    for ids in ("zz", ["a"] * 39 + ["zz"]):
+        with pytest.raises(UnknownTaskError, match=r"'zz'.*Known: 'a', 'b'"):
+            clf.predict(X, task_id=ids)
+    with pytest.raises(UnknownTaskError, match="0"):
+        clf.score(X, Y, task_id=0)
+
+
+def test_a_missing_id_is_never_guessed(clf):
+    for method in (clf.predict, clf.predict_proba):
+        with pytest.raises(MissingTaskError, match="2 tasks are known"):
+            method(X)
+    with pytest.raises(MissingTaskError):
+        clf.score(X, Y)
+
+
+def test_with_one_task_the_id_may_be_left_out(digits):
+    rows, labels = digits
+    clf = make_classifier().partial_fit(rows[:60], labels[:60])
+    clf.partial_fit(rows[:60], labels[:60])
+    assert clf.tasks_ == [0]
+    assert clf.report_[0]["visits"] == 2
+    assert np.array_equal(clf.predict(rows), clf.predict(rows, task_id=0))
+
+
+def test_before_learning_there_is_nothing_to_ask():
+    clf = make_classifier()
+    for call in (lambda: clf.predict(X), lambda: clf.tasks_, clf.report):
+        with pytest.raises(NotFittedError):
+            call()
+    with pytest.raises(TypeError, match="growth_budgt"):
+        ContinualClassifier(growth_budgt=1)
+
+
+NETS = {
+    "a module": (MLP(), TypeError, r"NeuralNetClassifier\(Module"),
+    "a regressor": (NeuralNetRegressor(MLP), TypeError, "NeuralNetClassifier"),
+    "a class": (type(make_net()), TypeError, "must be an instance"),
+    "nothing to perturb": (
+        make_net(nn.Linear, module__in_features=64, module__out_features=4),
+        InvalidNetworkError,
+        "nothing to perturb",
+    ),
+    "nothing to train": (make_net(nn.Flatten), InvalidNetworkError, "empty parameter list"),
+    "no linear layer": (
+        make_net(nn.LayerNorm, module__normalized_shape=64),
+        InvalidNetworkError,
+        "No torch.nn.Linear",
+    ),
+    "another shape": (make_net(Conv2d), InvalidNetworkError, r"rows of shape \(64,\)"),
+    "missing arguments": (make_net(nn.Linear), InvalidNetworkError, "module__hidden"),
+    "wrong arguments": (make_net(module__n_layers=3), InvalidNetworkError, "n_layers"),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_net_that_cannot_serve_is_refused(name):
+    net, error, message = NETS[name]
+    clf = ContinualClassifier(net, random_state=0)
+    with pytest.raises(error, match=message):
+        clf.fit(X, Y)
+    assert vars(clf) == {**clf.get_params(deep=False)}
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        ("warmup_epochs", -1),
+        ("approximation_rate", 0.0),
+        ("approximation_rate", 1.5),
+        ("max_rank", 0),
+        ("l1_penalty", -1.0),
+        ("growth_budget", 0),
+        ("convolution", "both"),
+        ("importance", "guess"),
+        ("random_state", "x"),
+        ("head", 3),
+    ],
+)
+def test_parameters_out_of_range_are_refused(parameter, value):
+    with pytest.raises(ValueError, match=parameter):
+        make_classifier(**{parameter: value}).fit(X, Y)
+
+
+def test_all_errors_have_one_root():
+    assert issubclass(UnknownTaskError, HalrpError)
+    assert issubclass(MissingTaskError, ValueError)
+
+
+def test_a_head_may_be_named(digits):
+    rows, labels = digits
+    clf = make_classifier(head="last").fit(rows[:60], labels[:60])
+    assert clf._network.roles.head == "last"
+    with pytest.raises(InvalidNetworkError, match=r"'body.0', 'body.2', 'last'"):
+        make_classifier(head="output").fit(rows[:60], labels[:60])
+
+
+def test_the_type_of_X_can_be_chosen(digits):
+    class Tokens(nn.Module):
+        def __init__(self, n_classes=10):
+            super().__init__()
+            self.words = nn.Embedding(17, 4)
+            self.mix = nn.Linear(256, 16)
+            self.last = nn.Linear(16, n_classes)
+
+        def forward(self, x):
+            return self.last(torch.relu(self.mix(self.words(x).flatten(1))))
+
+    rows, labels = digits
+    tokens = (rows * 16).astype(np.int64)
+    clf = make_classifier(Tokens, net={"max_epochs": 10}, dtype="int64")
+    clf.fit(tokens[:400], labels[:400], task_id=np.repeat([0, 1], 200))
+    assert clf.score(tokens[400:], labels[400:], task_id=1) > 0.5
+    with pytest.raises(InvalidNetworkError, match="float32"):
+        make_classifier(Tokens).fit(tokens[:60], labels[:60])

@@ -1,0 +1,48 @@
+import pytest
+import torch
+from torch import nn
+
+from sklearn_halrp._importance import ESTIMATORS, fisher, uniform
+from sklearn_halrp._training import around, losses
+from tests.conftest import make_net
+from tests.modules import MLP
+
+
+def test_fisher_equals_autograd_on_single_batches(digits):
+    X, y = digits
+    module = MLP()
+    net = around(make_net(batch_size=50), module, verbose=0)
+    dataset = net.get_dataset(X[:120], y[:120])
+    weights = {n: p for n, p in module.named_parameters() if n.endswith("weight")}
+    ours = fisher(losses(net, dataset), weights)
+    expected = dict.fromkeys(weights, 0.0)
+    for start, end in [(0, 50), (50, 100), (100, 120)]:
+        module.zero_grad()
+        rows = torch.from_numpy(X[start:end]), torch.from_numpy(y[start:end])
+        nn.functional.cross_entropy(module(rows[0]), rows[1]).backward()
+        for name, weight in weights.items():
+            expected[name] += (end - start) * float((weight.grad**2).mean()) / 3
+    for name, value in expected.items():
+        assert ours[name] == pytest.approx(value, rel=1e-5)
+
+
+def test_fisher_is_the_same_in_single_rows_whatever_the_batch_size():
+    # At a minimum the gradients of single rows cancel, and the expected square of a
+    # batch mean is theirs over the number of rows.
+    g = torch.Generator().manual_seed(0)
+    rows = torch.randn(20_000, 3, generator=g)
+    rows -= rows.mean(0)
+    w = torch.zeros(3, requires_grad=True)
+    for n in (10, 100):
+        batches = (((part @ w).mean(), n) for part in rows.split(n))
+        assert fisher(batches, {"w": w})["w"] == pytest.approx(1.0, rel=0.1)
+
+
+def test_an_unused_weight_has_no_importance():
+    used, unused = (torch.ones(2, requires_grad=True) for _ in range(2))
+    assert fisher([(used.sum(), 1)], {"a": used, "b": unused}) == {"a": 1.0, "b": 0.0}
+
+
+def test_uniform_is_one_everywhere():
+    assert uniform(iter(()), {"a": None, "b": None}) == {"a": 1.0, "b": 1.0}
+    assert set(ESTIMATORS) == {"fisher", "uniform"}

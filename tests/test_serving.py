@@ -1,0 +1,46 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from sklearn_halrp._serving import Predictors
+
+
+def test_the_memory_held_is_bounded_and_predictions_stay(learned, digits):
+    X, _ = digits
+    expected = {t: learned.predict_proba(X[:50], task_id=t) for t in learned.tasks_}
+    small = Predictors(max_bytes=1)
+    for _ in range(2):
+        for task_id in learned.tasks_:
+            net = small.net(learned.net, learned._network, task_id)
+            columns = np.searchsorted(learned.classes_, learned.task_classes_[task_id])
+            assert np.array_equal(net.predict_proba(X[:50]), expected[task_id][:, columns])
+            assert len(small._nets) == 1
+
+
+def test_a_network_is_merged_once(learned):
+    cache = Predictors()
+    first = cache.net(learned.net, learned._network, 2)
+    assert cache.net(learned.net, learned._network, 2) is first
+    assert cache.net(learned.net, learned._network, "third") is not first
+
+
+def test_what_was_relearned_is_merged_again(learned, digits):
+    X, _ = digits
+    cache = Predictors()
+    first = cache.net(learned.net, learned._network, 2)
+    other = learned._network.with_task(2, learned._network.tasks["third"])
+    second = cache.net(learned.net, other, 2)
+    assert second is not first
+    assert not np.array_equal(first.predict_proba(X[:9]), second.predict_proba(X[:9]))
+
+
+def test_many_threads_get_the_right_answers(learned, digits):
+    X, _ = digits
+    expected = {t: learned.predict_proba(X[:20], task_id=t) for t in learned.tasks_}
+
+    def ask(i):
+        task_id = learned.tasks_[i % 3]
+        return np.array_equal(learned.predict_proba(X[:20], task_id=task_id), expected[task_id])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(ask, range(200)))
