@@ -3,6 +3,7 @@
 from numbers import Integral, Real
 
 import numpy as np
+from sklearn.utils.multiclass import check_classification_targets
 from skorch import NeuralNetClassifier
 
 from sklearn_halrp.exceptions import MissingTaskError, UnknownTaskError
@@ -120,12 +121,38 @@ def listed(ids, limit=20):
     return text if len(ids) <= limit else f"{text}, ... ({len(ids)} in all)"
 
 
+def keep_types(y):
+    """Return labels as given, but for a list that mixes ints and strings.
+
+    numpy would make strings of them all; an array of objects keeps the labels of tasks
+    that have ints apart from those of tasks that have strings.
+
+    >>> keep_types([1, "a"])
+    array([1, 'a'], dtype=object)
+    """
+    if isinstance(y, list | tuple) and len({isinstance(label, str) for label in y}) == 2:
+        return np.array(y, dtype=object)
+    return y
+
+
+def labels_of_task(task_id, y):
+    """Return the labels of one task as an array of numbers or of strings."""
+    if y.dtype == object:
+        if len({isinstance(label, str) for label in y.tolist()}) > 1:
+            raise ValueError(
+                f"The labels of task {task_id!r} mix numbers and strings: {listed(y, 5)}."
+            )
+        y = np.array(y.tolist())
+    check_classification_targets(y)
+    return y
+
+
 def task_classes(task_id, y, declared, known):
     """Return the sorted classes of a task: those seen, declared and known before."""
     parts = [np.unique(y)]
     parts += [np.unique(declared)] if declared is not None else []
     parts += [known] if known is not None else []
-    if len({part.dtype.kind in "OUS" for part in parts}) > 1:
+    if len({is_text(part) for part in parts}) > 1:
         raise ValueError(
             f"The labels of task {task_id!r} would mix numbers and strings: it has "
             f"{listed(parts[-1])}, and now {listed(parts[0])}."
@@ -146,6 +173,11 @@ def task_classes(task_id, y, declared, known):
     return classes
 
 
+def is_text(labels):
+    """Whether labels are strings rather than numbers."""
+    return labels.dtype.kind in "OUST"
+
+
 def union_of_classes(several):
     """Return all labels of all tasks, sorted; numbers before strings where both occur.
 
@@ -154,8 +186,8 @@ def union_of_classes(several):
     >>> union_of_classes([np.array(["b", "a"]), np.array([3])])
     array([3, 'a', 'b'], dtype=object)
     """
-    text = [classes for classes in several if classes.dtype.kind in "OUS"]
-    numbers = [classes for classes in several if classes.dtype.kind not in "OUS"]
+    text = [classes for classes in several if is_text(classes)]
+    numbers = [classes for classes in several if not is_text(classes)]
     if text and numbers:
         return np.concatenate(
             [np.unique(np.concatenate(part)).astype(object) for part in (numbers, text)]

@@ -8,7 +8,6 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_halrp import _report
@@ -18,6 +17,8 @@ from sklearn_halrp._checks import (
     check_net,
     default_task_id,
     group_rows,
+    keep_types,
+    labels_of_task,
     positions_in,
     split_task_column,
     task_classes,
@@ -287,9 +288,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         self._validate_params()
         first = not self.__sklearn_is_fitted__()
         X, task_id = self._take_task_column(X, task_id)
-        X, y = validate_data(self, X, y, reset=first, **self._array_checks())
-        check_classification_targets(y)
-        y = np.asarray(y)
+        X, y = validate_data(self, X, keep_types(y), reset=first, **self._array_checks())
         known = {} if first else self._network.tasks
         groups = group_rows(default_task_id(task_id, known, "partial_fit"), len(y))
         lessons = [
@@ -335,6 +334,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         return self._default_net if self.net is None else self.net
 
     def _lesson(self, task_id, X, y, declared, known):
+        y = labels_of_task(task_id, y)
         classes = task_classes(task_id, y, declared, None if known is None else known.classes)
         return Lesson(task_id, X, positions_in(classes, y).astype(np.int64), classes)
 
@@ -400,7 +400,8 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         array of shape (n_samples,)
-            Of the type of `classes_`.
+            Labels of the tasks asked for: an array of objects if some of these tasks have
+            ints and others strings.
 
         Raises
         ------
@@ -408,7 +409,9 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
             As `predict_proba`.
         """
         n_samples, groups = self._probabilities(X, task_id, "predict")
-        result = np.empty(n_samples, dtype=self.classes_.dtype)
+        groups = list(groups)
+        labels = union_of_classes([classes for classes, *_ in groups])
+        result = np.empty(n_samples, dtype=labels.dtype)
         for classes, rows, values in groups:
             result[rows] = classes[values.argmax(axis=1)]
         return result
@@ -429,7 +432,11 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         float
             Mean accuracy over the rows, in [0, 1].
         """
-        return accuracy_score(y, self.predict(X, task_id), sample_weight=sample_weight)
+        y, predicted = keep_types(y), self.predict(X, task_id)
+        if predicted.dtype == object:  # ints and strings, which scikit-learn does not mix
+            correct = np.asarray(y, dtype=object) == predicted
+            y, predicted = np.ones(len(predicted), dtype=bool), correct
+        return accuracy_score(y, predicted, sample_weight=sample_weight)
 
     def _probabilities(self, X, task_id, method):
         """Return the number of rows, and per task its classes, rows and probabilities."""

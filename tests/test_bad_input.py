@@ -43,6 +43,7 @@ MISTAKES = {
     "no id in ids": ({"task_id": ["new"] * 39 + [None]}, "int or a string; got None"),
     "no id": ({"task_id": None}, "2 tasks are known.*task_id='b'.*'a', 'b'"),
     "undeclared": ({"classes": [0, 1]}, "not in classes: 2, 3"),
+    "mixed": ({"y": [0, "a"] * 20}, "'new' mix numbers and strings: 0, 'a'"),
     "other type": ({"task_id": "a", "y": Y.astype(str)}, "mix numbers and strings"),
 }
 

@@ -138,12 +138,25 @@ def test_labels_come_back_as_they_were_given(digits):
     names = np.array([f"digit {v}" for v in range(10)])
     clf.partial_fit(X[:100], names[y[:100]], task_id=7)
     assert clf.predict(X[:9]).dtype.kind == "U"
+    one_task = clf.predict_proba(X[:9])
     clf.partial_fit(X[:100], y[:100] - 4, task_id="ints")
     assert clf.classes_.tolist() == [*range(-4, 6), *sorted(names)]
     assert set(clf.predict(X[:99], task_id=7)) <= set(names)
     assert set(clf.predict(X[:99], task_id="ints")) <= set(range(-4, 6))
-    mixed = clf.predict(X[:4], task_id=[7, "ints", 7, "ints"])
-    assert [type(v) for v in mixed] == [str, int, str, int]
+    ids = [7, "ints"] * 50
+    mixed = clf.predict(X[:100], task_id=ids)
+    assert [type(v) for v in mixed[:3]] == [str, int, str]
+    assert clf.predict(X[:9], task_id=7).dtype.kind == "U"
+    assert clf.predict(X[:9], task_id="ints").dtype.kind == "i"
+    assert np.array_equal(clf.predict_proba(X[:9], task_id=7)[:, 10:], one_task)
+    # All at once, as one array of objects or one list.
+    labels = [names[v] if i % 2 == 0 else int(v) - 4 for i, v in enumerate(y[:100])]
+    for given in (labels, np.array(labels, dtype=object)):
+        together = make_classifier().fit(X[:100], given, task_id=ids)
+        assert together.task_classes_["ints"].dtype.kind == "i"
+        predicted = together.predict(X[:100], task_id=ids)
+        share = np.mean([a == b for a, b in zip(predicted, labels, strict=True)])
+        assert together.score(X[:100], given, task_id=ids) == pytest.approx(share)
 
 
 def test_ids_may_come_in_many_types(digits):

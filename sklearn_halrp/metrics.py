@@ -1,0 +1,309 @@
+"""How well a stream of tasks was learned, kept, and put to use.
+
+Most functions take an accuracy matrix ``a`` of shape (n_tasks, n_tasks), in which
+``a[i, j]`` is the accuracy on task j, measured after task i was learned. Tasks are
+numbered in the order they were learned, so what lies above the diagonal is not used and
+may be NaN. Accuracies may be shares or percentages; the result is in the same unit.
+
+Examples
+--------
+Two tasks; learning the second cost the first one 0.1.
+
+>>> import numpy as np
+>>> from sklearn_halrp.metrics import average_accuracy, backward_transfer, forgetting
+>>> a = np.array([[0.9, np.nan],
+...               [0.8, 0.7]])
+>>> print(f"{average_accuracy(a):.2f} {forgetting(a):.2f} {backward_transfer(a):.2f}")
+0.75 0.10 -0.10
+"""
+
+import numpy as np
+
+__all__ = [
+    "aopd",
+    "average_accuracy",
+    "backward_transfer",
+    "forgetting",
+    "forward_transfer",
+    "mopd",
+    "order_disparity",
+]
+
+
+def average_accuracy(matrix):
+    """Mean accuracy over all tasks at the end of the stream.
+
+    With T tasks, ``ACC = 1/T sum_j a[T-1, j]``.
+
+    Parameters
+    ----------
+    matrix : array-like of shape (n_tasks, n_tasks)
+        ``matrix[i, j]`` is the accuracy on task j after learning task i.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If the matrix is not square, or not finite on and below its diagonal.
+
+    References
+    ----------
+    Lopez-Paz, Ranzato, "Gradient Episodic Memory for Continual Learning", NeurIPS 2017,
+    arXiv:1706.08840.
+
+    Examples
+    --------
+    >>> average_accuracy([[1.0, 0.0], [0.5, 1.0]])
+    0.75
+    """
+    return float(_accuracy_matrix(matrix)[-1].mean())
+
+
+def forgetting(matrix):
+    """Mean drop from the best accuracy a task ever had to that at the end of the stream.
+
+    With T tasks, ``F = 1/(T-1) sum_{j<T-1} (max_{j<=i<T-1} a[i, j] - a[T-1, j])``. The
+    last task had no time to be forgotten and does not count. F is 0 for a single task,
+    and negative where later tasks improve earlier ones.
+
+    Parameters
+    ----------
+    matrix : array-like of shape (n_tasks, n_tasks)
+        ``matrix[i, j]`` is the accuracy on task j after learning task i.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If the matrix is not square, or not finite on and below its diagonal.
+
+    References
+    ----------
+    Chaudhry, Dokania, Ajanthan, Torr, "Riemannian Walk for Incremental Learning:
+    Understanding Forgetting and Intransigence", ECCV 2018, arXiv:1801.10112.
+
+    Examples
+    --------
+    The first task was best after the second, and then lost 0.25.
+
+    >>> forgetting([[0.5, 0.0, 0.0], [0.75, 1.0, 0.0], [0.5, 1.0, 1.0]])
+    0.125
+    """
+    a = _accuracy_matrix(matrix)
+    return _mean([a[j:-1, j].max() - a[-1, j] for j in range(len(a) - 1)])
+
+
+def backward_transfer(matrix):
+    """Mean change of a task's accuracy from when it was learned to the end of the stream.
+
+    With T tasks, ``BWT = 1/(T-1) sum_{j<T-1} (a[T-1, j] - a[j, j])``. Negative values
+    mean forgetting. BWT is 0 for a single task.
+
+    Parameters
+    ----------
+    matrix : array-like of shape (n_tasks, n_tasks)
+        ``matrix[i, j]`` is the accuracy on task j after learning task i.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If the matrix is not square, or not finite on and below its diagonal.
+
+    References
+    ----------
+    Lopez-Paz, Ranzato, "Gradient Episodic Memory for Continual Learning", NeurIPS 2017,
+    arXiv:1706.08840.
+
+    Examples
+    --------
+    >>> backward_transfer([[1.0, 0.0], [0.75, 1.0]])
+    -0.25
+    """
+    a = _accuracy_matrix(matrix)
+    return _mean(a[-1, :-1] - a.diagonal()[:-1])
+
+
+def forward_transfer(matrix, single):
+    """Mean gain of learning a task after others, over learning it alone.
+
+    With T tasks, ``FWT = 1/(T-1) sum_{j>0} (a[j, j] - single[j])``: the accuracy of a
+    task when it has just been learned, against *single-task learning*, a network of its
+    own trained on this task only. The first task follows no other and does not count.
+    FWT is 0 for a single task.
+
+    This is not the forward transfer of Lopez-Paz and Ranzato (2017), which is the
+    accuracy on a task *before* it is learned, against a network with random weights.
+    With a head per task that is not defined.
+
+    Parameters
+    ----------
+    matrix : array-like of shape (n_tasks, n_tasks)
+        ``matrix[i, j]`` is the accuracy on task j after learning task i.
+    single : array-like of shape (n_tasks,)
+        Accuracy of a network that learned task j alone, in the unit of the matrix.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If the matrix is not square, or not finite on and below its diagonal; if `single`
+        does not hold one finite number per task.
+
+    References
+    ----------
+    Wang, Zhang, Su, Zhu, "A Comprehensive Survey of Continual Learning: Theory, Method
+    and Application", IEEE TPAMI 46(8), 2024, arXiv:2302.00487.
+
+    Examples
+    --------
+    >>> forward_transfer([[1.0, 0.0], [1.0, 0.75]], single=[1.0, 0.5])
+    0.25
+    """
+    a = _accuracy_matrix(matrix)
+    single = np.asarray(single, dtype=float)
+    if single.shape != (len(a),) or not np.isfinite(single).all():
+        raise ValueError(
+            f"single must hold one finite accuracy per task, {len(a)} in all; got an array "
+            f"of shape {single.shape} with {np.sum(~np.isfinite(single))} values not finite."
+        )
+    return _mean(a.diagonal()[1:] - single[1:])
+
+
+def order_disparity(accuracies):
+    """How far the final accuracy of each task depends on the order of the stream.
+
+    With ``P[r, t]`` the accuracy of task t at the end of order r, the order-normalised
+    performance disparity of task t is ``OPD_t = max_r P[r, t] - min_r P[r, t]``.
+
+    Parameters
+    ----------
+    accuracies : array-like of shape (n_orders, n_tasks)
+        At least two orders. A column is one and the same task in all of them, wherever
+        it came in the stream.
+
+    Returns
+    -------
+    array of shape (n_tasks,)
+
+    Raises
+    ------
+    ValueError
+        If the array is not of this shape, or not finite.
+
+    References
+    ----------
+    Yoon, Kim, Yang, Hwang, "Scalable and Order-robust Continual Learning with Additive
+    Parameter Decomposition", ICLR 2020, arXiv:1902.09432.
+
+    Examples
+    --------
+    >>> order_disparity([[1.0, 0.5], [0.75, 0.5]])
+    array([0.25, 0.  ])
+    """
+    p = np.asarray(accuracies, dtype=float)
+    if p.ndim != 2 or p.shape[0] < 2 or p.shape[1] < 1:
+        raise ValueError(
+            "accuracies must have shape (n_orders, n_tasks), with at least 2 orders and 1 "
+            f"task; got {p.shape}."
+        )
+    if not np.isfinite(p).all():
+        raise ValueError("accuracies must be finite: every order must end with every task.")
+    return p.max(axis=0) - p.min(axis=0)
+
+
+def aopd(accuracies):
+    """Average of `order_disparity` over the tasks.
+
+    ``AOPD = mean_t OPD_t``.
+
+    Parameters
+    ----------
+    accuracies : array-like of shape (n_orders, n_tasks)
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        As `order_disparity`.
+
+    References
+    ----------
+    Yoon, Kim, Yang, Hwang, "Scalable and Order-robust Continual Learning with Additive
+    Parameter Decomposition", ICLR 2020, arXiv:1902.09432.
+
+    Examples
+    --------
+    >>> aopd([[1.0, 0.5], [0.75, 0.5]])
+    0.125
+    """
+    return float(order_disparity(accuracies).mean())
+
+
+def mopd(accuracies):
+    """Maximum of `order_disparity` over the tasks.
+
+    ``MOPD = max_t OPD_t``.
+
+    Parameters
+    ----------
+    accuracies : array-like of shape (n_orders, n_tasks)
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        As `order_disparity`.
+
+    References
+    ----------
+    Yoon, Kim, Yang, Hwang, "Scalable and Order-robust Continual Learning with Additive
+    Parameter Decomposition", ICLR 2020, arXiv:1902.09432.
+
+    Examples
+    --------
+    >>> mopd([[1.0, 0.5], [0.75, 0.5]])
+    0.25
+    """
+    return float(order_disparity(accuracies).max())
+
+
+def _accuracy_matrix(matrix):
+    """Return the matrix as an array of floats, or say what is wrong with it."""
+    a = np.asarray(matrix, dtype=float)
+    if a.ndim != 2 or a.shape[0] != a.shape[1] or a.size == 0:
+        raise ValueError(
+            "matrix must have shape (n_tasks, n_tasks), row i holding the accuracies after "
+            f"task i was learned; got {a.shape}."
+        )
+    missing = np.argwhere(~np.isfinite(a) & np.tri(len(a), dtype=bool))
+    if len(missing):
+        i, j = missing[0]
+        raise ValueError(
+            f"matrix[{i}, {j}] is {a[i, j]}: after task i is learned, the accuracies on tasks "
+            "0 to i must be finite. Only entries above the diagonal may be NaN."
+        )
+    return a
+
+
+def _mean(values):
+    """Return the mean of the values, or 0 when there are none."""
+    return float(np.mean(values)) if len(values) else 0.0

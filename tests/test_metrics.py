@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from sklearn_halrp import metrics
+from sklearn_halrp.metrics import (
+    aopd,
+    average_accuracy,
+    backward_transfer,
+    forgetting,
+    forward_transfer,
+    mopd,
+    order_disparity,
+)
+
+NAN = np.nan
+
+# Task 0 rises to 0.95 and ends at 0.70; task 1 falls from 0.80 to 0.60; task 2 gains.
+WORKED = [
+    [0.90, NAN, NAN, NAN],
+    [0.95, 0.80, NAN, NAN],
+    [0.85, 0.75, 0.50, NAN],
+    [0.70, 0.60, 0.55, 0.99],
+]
+OF_A_MATRIX = [
+    average_accuracy,
+    forgetting,
+    backward_transfer,
+    lambda a: forward_transfer(a, np.zeros(len(a))),
+]
+OF_ORDERS = [order_disparity, aopd, mopd]
+
+unit = st.floats(0, 1, width=32)
+matrices = st.integers(1, 6).flatmap(lambda n: arrays(float, (n, n), elements=unit))
+several_orders = arrays(
+    float, st.tuples(st.integers(2, 5), st.integers(1, 5)), elements=st.floats(0, 1, width=32)
+)
+
+
+def test_average_accuracy_is_the_mean_of_the_last_row():
+    assert average_accuracy(WORKED) == pytest.approx((0.70 + 0.60 + 0.55 + 0.99) / 4)
+
+
+def test_forgetting_starts_from_the_best_a_task_ever_was():
+    drops = [0.95 - 0.70, 0.80 - 0.60, 0.50 - 0.55]
+    assert forgetting(WORKED) == pytest.approx(sum(drops) / 3)
+
+
+def test_backward_transfer_starts_from_when_a_task_was_learned():
+    changes = [0.70 - 0.90, 0.60 - 0.80, 0.55 - 0.50]
+    assert backward_transfer(WORKED) == pytest.approx(sum(changes) / 3)
+
+
+def test_forward_transfer_compares_with_networks_that_learned_one_task():
+    single = [0.0, 0.70, 0.60, 0.90]
+    gains = [0.80 - 0.70, 0.50 - 0.60, 0.99 - 0.90]
+    assert forward_transfer(WORKED, single) == pytest.approx(sum(gains) / 3)
+
+
+def test_nothing_is_lost_or_gained_over_a_single_task():
+    assert average_accuracy([[0.7]]) == 0.7
+    assert forgetting([[0.7]]) == 0.0
+    assert backward_transfer([[0.7]]) == 0.0
+    assert forward_transfer([[0.7]], [0.1]) == 0.0
+
+
+def test_order_disparity_is_the_range_over_orders_task_by_task():
+    accuracies = [[0.9, 0.5, 0.8], [0.7, 0.5, 0.6], [0.8, 0.5, 0.9]]
+    np.testing.assert_allclose(order_disparity(accuracies), [0.2, 0.0, 0.3])
+    assert aopd(accuracies) == pytest.approx(0.5 / 3)
+    assert mopd(accuracies) == pytest.approx(0.3)
+
+
+@given(matrices, unit)
+def test_what_lies_above_the_diagonal_is_not_used(a, other):
+    changed = np.where(np.tri(len(a), dtype=bool), a, other)
+    hidden = np.where(np.tri(len(a), dtype=bool), a, NAN)
+    for metric in OF_A_MATRIX:
+        assert metric(a) == metric(changed) == metric(hidden)
+
+
+@given(matrices)
+def test_forgetting_is_at_least_the_backward_transfer_lost(a):
+    assert forgetting(a) >= -backward_transfer(a) - 1e-12
+
+
+@given(arrays(float, st.integers(1, 6), elements=unit))
+def test_accuracies_that_never_change_are_never_forgotten(final):
+    a = np.tile(final, (len(final), 1))
+    assert forgetting(a) == 0.0
+    assert backward_transfer(a) == 0.0
+    assert forward_transfer(a, final) == 0.0
+
+
+@given(matrices)
+def test_percentages_give_percentages(a):
+    for metric in OF_A_MATRIX:
+        assert metric(100 * a) == pytest.approx(100 * metric(a), abs=1e-9)
+
+
+@given(several_orders, st.randoms())
+def test_disparity_does_not_depend_on_how_the_orders_are_listed(accuracies, random):
+    rows = random.sample(range(len(accuracies)), len(accuracies))
+    np.testing.assert_array_equal(order_disparity(accuracies[rows]), order_disparity(accuracies))
+    assert 0 <= aopd(accuracies) <= mopd(accuracies) + 1e-12
+
+
+@pytest.mark.parametrize("metric", OF_A_MATRIX)
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        ([0.5, 0.5], r"shape \(n_tasks, n_tasks\).*got \(2,\)"),
+        ([[0.5, 0.5]], r"got \(1, 2\)"),
+        (np.zeros((0, 0)), r"got \(0, 0\)"),
+        ([[0.5, NAN], [NAN, 0.5]], r"matrix\[1, 0\] is nan"),
+        ([[np.inf, NAN], [0.5, 0.5]], r"matrix\[0, 0\] is inf"),
+    ],
+)
+def test_a_bad_matrix_is_refused(metric, matrix, message):
+    with pytest.raises(ValueError, match=message):
+        metric(matrix)
+
+
+@pytest.mark.parametrize("single", [[0.5], 0.5, [0.5, NAN]])
+def test_bad_single_task_accuracies_are_refused(single):
+    with pytest.raises(ValueError, match="one finite accuracy per task, 2 in all"):
+        forward_transfer([[0.5, NAN], [0.5, 0.5]], single)
+
+
+@pytest.mark.parametrize("metric", OF_ORDERS)
+@pytest.mark.parametrize("accuracies", [[0.5, 0.5], [[0.5, 0.5]], np.zeros((2, 0))])
+def test_orders_of_the_wrong_shape_are_refused(metric, accuracies):
+    with pytest.raises(ValueError, match="at least 2 orders"):
+        metric(accuracies)
+
+
+@pytest.mark.parametrize("metric", OF_ORDERS)
+def test_orders_with_gaps_are_refused(metric):
+    with pytest.raises(ValueError, match="must be finite"):
+        metric([[0.5, NAN], [0.5, 0.5]])
+
+
+def test_every_public_function_is_listed():
+    public = {n for n, v in vars(metrics).items() if callable(v) and not n.startswith("_")}
+    assert public == set(metrics.__all__)
