@@ -29,7 +29,7 @@ def build_module(recipe, seed):
             ) from error
 
 
-def build_network(recipe, X, n_classes, head, form, seed):
+def build_network(recipe, X, n_classes, head, form, seed, frozen=False):
     """Return a network without tasks, with a head of `n_classes` outputs.
 
     Parameters
@@ -41,6 +41,8 @@ def build_network(recipe, X, n_classes, head, form, seed):
     head : str or None
     form : {"channel", "unfolded"}
     seed : int
+    frozen : bool
+        Whether the module's own weights are the base.
 
     Returns
     -------
@@ -65,7 +67,10 @@ def build_network(recipe, X, n_classes, head, form, seed):
         name = find_head(module, forward, head)
         if module.get_submodule(name).out_features != n_classes:
             module = with_head(module, name, n_classes)
-    return Network(module, partition(module, name), form)
+    roles = partition(module, name)
+    if frozen:
+        module.requires_grad_(False)
+    return Network(module, roles, form, frozen=frozen)
 
 
 def _forward(recipe, X):

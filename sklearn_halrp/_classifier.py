@@ -15,6 +15,7 @@ from sklearn_halrp._building import build_network
 from sklearn_halrp._checks import (
     check_known,
     check_net,
+    check_task_id,
     default_task_id,
     group_rows,
     keep_types,
@@ -51,6 +52,10 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         The recipe for networks and training: module, criterion, optimizer, ``lr``,
         ``max_epochs``, ``batch_size``, device, callbacks. It must not be fitted and is
         never changed. None builds a network of two hidden layers from the data.
+    base : {"first", "pretrained"}, default="first"
+        Where the base comes from: trained on the first task, or the weights that the
+        module has when it is built. With a pretrained base every task, the first too,
+        is a perturbation.
     head : str, default=None
         Name of the linear layer that gives the outputs, such as ``"last"`` or
         ``"fc.2"``. None finds it. Every task gets one of its own, with as many outputs
@@ -88,6 +93,9 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
     random_state : int, RandomState instance or None, default=None
         An int makes learning reproducible. What becomes of a task depends on it, on the
         base, the task's data and its id, and on no other task.
+    cache_bytes : int, default=268435456
+        Most memory for networks that are kept ready to predict, besides the base. Those
+        of the tasks asked last are kept.
     verbose : int, default=0
         Whether to show a progress bar for each task. Independent of the net's own
         ``verbose``.
@@ -148,6 +156,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
 
     _parameter_constraints = {
         "net": "no_validation",  # checked with the data, with an error of its own
+        "base": [StrOptions({"first", "pretrained"})],
         "head": [str, None],
         "warmup_epochs": [Interval(Integral, 0, None, closed="left")],
         "approximation_rate": [Interval(Real, 0, 1, closed="right")],
@@ -161,6 +170,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         "task_column": [Integral, str, None],
         "dtype": "no_validation",
         "random_state": ["random_state"],
+        "cache_bytes": [Interval(Integral, 0, None, closed="left")],
         "verbose": ["verbose"],
     }
 
@@ -175,6 +185,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         self,
         net=None,
         *,
+        base="first",
         head=None,
         warmup_epochs=1,
         approximation_rate=0.9,
@@ -188,9 +199,11 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         task_column=None,
         dtype="float32",
         random_state=None,
+        cache_bytes=2**28,
         verbose=0,
     ):
         self.net = net
+        self.base = base
         self.head = head
         self.warmup_epochs = warmup_epochs
         self.approximation_rate = approximation_rate
@@ -204,6 +217,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         self.task_column = task_column
         self.dtype = dtype
         self.random_state = random_state
+        self.cache_bytes = cache_bytes
         self.verbose = verbose
 
     # --- learning ----------------------------------------------------------------------
@@ -325,9 +339,15 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         if self.net is None:
             size = int(np.prod(self.sample_shape_))
             self._default_net = default_net(size, len(lesson.classes))
-        self._predictors = Predictors()
+        self._predictors = Predictors(self.cache_bytes)
         self._network = build_network(
-            self._recipe(), X, len(lesson.classes), self.head, self.convolution, self._seed
+            self._recipe(),
+            X,
+            len(lesson.classes),
+            self.head,
+            self.convolution,
+            self._seed,
+            frozen=self.base == "pretrained",
         )
 
     def _recipe(self):
@@ -337,6 +357,51 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         y = labels_of_task(task_id, y)
         classes = task_classes(task_id, y, declared, None if known is None else known.classes)
         return Lesson(task_id, X, positions_in(classes, y).astype(np.int64), classes)
+
+    def forget_task(self, task_id):
+        """Remove a task for good, as if it had never been learned.
+
+        The other tasks stay as they are, to the last bit. If the base was trained on this
+        task it stays too, since the others rest on it; only what was the task's own is no
+        longer reachable.
+
+        Parameters
+        ----------
+        task_id : int or str
+
+        Returns
+        -------
+        self : ContinualClassifier
+
+        Raises
+        ------
+        sklearn_halrp.exceptions.UnknownTaskError
+            If the task was never learned.
+        ValueError
+            If it is the only one: there is no classifier without a task.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn_halrp import ContinualClassifier
+        >>> X, y = np.repeat(np.eye(2), 20, axis=0), np.repeat([0, 1], 20)
+        >>> clf = ContinualClassifier(random_state=0)
+        >>> clf.fit(np.tile(X, (2, 1)), np.tile(y, 2), np.repeat(["a", "b"], 40)).tasks_
+        ['a', 'b']
+        >>> clf.forget_task("b").tasks_
+        ['a']
+        """
+        network = self._learned
+        task_id = check_task_id(task_id)
+        check_known([task_id], network.tasks)
+        if len(network.tasks) == 1:
+            raise ValueError(
+                f"{task_id!r} is the only task. Begin anew with fit, or learn another task first."
+            )
+        self._network = network.without_task(task_id)
+        self.classes_ = union_of_classes(self.task_classes_.values())
+        self._predictors.drop(task_id)
+        return self
 
     @contextmanager
     def _all_or_nothing(self):
@@ -455,6 +520,45 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
     def _net_for(self, task_id):
         return self._predictors.net(self._recipe(), self._network, task_id)
 
+    def to_module(self, task_id=None):
+        """Return a plain torch module that computes one task.
+
+        It is of the class of the net's module, shares nothing with this classifier, and is
+        in evaluation mode on the net's device. It can be compiled, exported or trained
+        like any other.
+
+        Parameters
+        ----------
+        task_id : int or str, default=None
+            It may be left out while only one task is known.
+
+        Returns
+        -------
+        torch.nn.Module
+            Its outputs are the columns of ``task_classes_[task_id]``, as the net's
+            criterion expects them: logits or probabilities.
+
+        Raises
+        ------
+        sklearn_halrp.exceptions.UnknownTaskError
+            If the task was never learned.
+        sklearn_halrp.exceptions.MissingTaskError
+            If several tasks are known and `task_id` is left out.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn_halrp import ContinualClassifier
+        >>> X, y = np.repeat(np.eye(2), 20, axis=0), np.repeat([0, 1], 20)
+        >>> module = ContinualClassifier(random_state=0).fit(X, y).to_module()
+        >>> type(module).__name__
+        'MultilayerPerceptron'
+        """
+        tasks = self._learned.tasks
+        task_id = check_task_id(default_task_id(task_id, tasks, "to_module"))
+        check_known([task_id], tasks)
+        return self._network.standalone(tasks[task_id])
+
     # --- checks ------------------------------------------------------------------------
 
     def _array_checks(self):
@@ -572,7 +676,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         saved = state.pop("_network", None)
         super().__setstate__(state)
         if saved is not None:
-            self._predictors = Predictors()
+            self._predictors = Predictors(self.cache_bytes)
             self._network = network_from_state(self._recipe(), saved, self._seed)
 
 

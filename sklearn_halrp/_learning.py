@@ -66,13 +66,12 @@ def learn(recipe, network, lesson, settings, root_seed):
     """
     known = network.tasks.get(lesson.task_id)
     seed = seed_for(root_seed, lesson.task_id, known.visits if known else 0)
-    alone = not network.tasks or list(network.tasks) == [lesson.task_id]
     with (
         seeded(seed, recipe.device),
         _progress_bar(lesson.task_id, recipe.max_epochs, settings.verbose) as bar,
     ):
         visit = _Visit(recipe, network, lesson, settings, known, bar)
-        if alone:
+        if network.trains_base(lesson.task_id):
             return visit.train_base()
         return network.with_task(lesson.task_id, visit.learn_perturbation())
 
@@ -194,8 +193,9 @@ class _Visit:
         network, n_classes = self.network, len(self.lesson.classes)
         own = network.own(self.known) if self.known else network.own_of_base()
         own = {name: tensor.clone() for name, tensor in own.items()}
-        first_ever = not network.tasks
-        if first_ever or (self.known and len(self.known.classes) == n_classes):
+        if self.known is None and network.trains_base(self.lesson.task_id):
+            return own  # the network was built with a head of this size
+        if self.known and len(self.known.classes) == n_classes:
             return own
         fresh = with_head(network.base, network.roles.head, n_classes)
         fresh = fresh.get_submodule(network.roles.head)

@@ -1,5 +1,6 @@
 """The frozen base and its tasks, and a plain torch module for any of them."""
 
+import copy
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -33,17 +34,33 @@ class Network:
     form : {"channel", "unfolded"}
         How low-rank terms are spread over convolution kernels.
     tasks : dict of task id to Task
-        In order of learning; the base was trained on the first.
+        In order of learning.
+    frozen : bool
+        Whether the base is final. It is not while it has one task alone, the one that
+        it was trained on.
     """
 
     base: nn.Module
     roles: Partition
     form: str
     tasks: dict = field(default_factory=dict)
+    frozen: bool = False
 
     def with_task(self, task_id, task):
-        """Return a network in which this task is learned and all else is as here."""
-        return replace(self, tasks={**self.tasks, task_id: task})
+        """Return a network in which this task is learned and all else is as here.
+
+        From then on the base is frozen.
+        """
+        return replace(self, tasks={**self.tasks, task_id: task}, frozen=True)
+
+    def without_task(self, task_id):
+        """Return a network in which this task was never learned, on the same base."""
+        tasks = {name: task for name, task in self.tasks.items() if name != task_id}
+        return replace(self, tasks=tasks, frozen=True)
+
+    def trains_base(self, task_id):
+        """Whether learning this task means to train the base."""
+        return not self.frozen and set(self.tasks) <= {task_id}
 
     @property
     def n_numbers(self):
@@ -91,6 +108,14 @@ class Network:
             merged = effective_weight(get_tensor(self.base, name).detach(), factors, self.form)
             tensors |= dict.fromkeys(self.roles.every_name(name), merged)
         return self.module_with(tensors, trainable=False).eval()
+
+    def standalone(self, task):
+        """Return a module for this task that shares no tensor with the base."""
+        module = copy.deepcopy(self.module_for(task))
+        frozen = set(self.roles.frozen)
+        for name, parameter in module.named_parameters():
+            parameter.requires_grad_(name not in frozen)
+        return module
 
     def module_with(self, tensors, trainable=True):
         """Return a copy of the base with some tensors replaced.

@@ -20,6 +20,7 @@ def network_to_state(network):
         "base": {name: to_array(t) for name, t in named_tensors(network.base).items()},
         "roles": asdict(network.roles),
         "form": network.form,
+        "frozen": network.frozen,
         "tasks": network.tasks,
     }
 
@@ -42,7 +43,7 @@ def network_from_state(recipe, state, seed):
     n_classes = len(state["base"][roles.head_weight])
     if module.get_submodule(roles.head).out_features != n_classes:
         module = with_head(module, roles.head, n_classes)
-    network = Network(module, roles, state["form"], state["tasks"])
+    network = Network(module, roles, state["form"], state["tasks"], state["frozen"])
     tensors = {}
     for name, array in state["base"].items():
         like = get_tensor(module, name)

@@ -17,7 +17,7 @@ class Predictors:
         kept however large it is.
     """
 
-    def __init__(self, max_bytes=2**28):
+    def __init__(self, max_bytes):
         self.max_bytes = max_bytes
         self._nets = OrderedDict()
         self._lock = Lock()
@@ -46,3 +46,8 @@ class Predictors:
             while len(self._nets) > 1 and sum(s for *_, s in self._nets.values()) > self.max_bytes:
                 self._nets.popitem(last=False)
         return net
+
+    def drop(self, task_id):
+        """Give up what is kept for a task."""
+        with self._lock:
+            self._nets.pop(task_id, None)

@@ -18,7 +18,7 @@ def test_the_memory_held_is_bounded_and_predictions_stay(learned, digits):
 
 
 def test_a_network_is_merged_once(learned):
-    cache = Predictors()
+    cache = Predictors(2**28)
     first = cache.net(learned.net, learned._network, 2)
     assert cache.net(learned.net, learned._network, 2) is first
     assert cache.net(learned.net, learned._network, "third") is not first
@@ -26,7 +26,7 @@ def test_a_network_is_merged_once(learned):
 
 def test_what_was_relearned_is_merged_again(learned, digits):
     X, _ = digits
-    cache = Predictors()
+    cache = Predictors(2**28)
     first = cache.net(learned.net, learned._network, 2)
     other = learned._network.with_task(2, learned._network.tasks["third"])
     second = cache.net(learned.net, other, 2)
