@@ -1,5 +1,6 @@
 """The scikit-learn face: one classifier that learns task after task."""
 
+import warnings
 from contextlib import contextmanager
 from numbers import Integral, Real
 
@@ -27,10 +28,11 @@ from sklearn_halrp._checks import (
 )
 from sklearn_halrp._default_net import default_net
 from sklearn_halrp._importance import ESTIMATORS
-from sklearn_halrp._learning import Lesson, Settings, learn
+from sklearn_halrp._learning import Lesson, Settings, learn_all
 from sklearn_halrp._low_rank import FORMS
 from sklearn_halrp._saved import network_from_state, network_to_state
 from sklearn_halrp._serving import Predictors
+from sklearn_halrp.exceptions import GrowthBudgetWarning
 
 
 class ContinualClassifier(ClassifierMixin, BaseEstimator):
@@ -93,6 +95,11 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
     random_state : int, RandomState instance or None, default=None
         An int makes learning reproducible. What becomes of a task depends on it, on the
         base, the task's data and its id, and on no other task.
+    n_jobs : int, default=None
+        Processes that learn the tasks of one call in parallel, once the base is trained;
+        with another joblib backend, machines. The result is the same. Each process uses
+        as many threads as this one, so call ``torch.set_num_threads(1)`` before using as
+        many processes as there are cores.
     cache_bytes : int, default=268435456
         Most memory for networks that are kept ready to predict, besides the base. Those
         of the tasks asked last are kept.
@@ -170,6 +177,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         "task_column": [Integral, str, None],
         "dtype": "no_validation",
         "random_state": ["random_state"],
+        "n_jobs": [Integral, None],
         "cache_bytes": [Interval(Integral, 0, None, closed="left")],
         "verbose": ["verbose"],
     }
@@ -199,6 +207,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         task_column=None,
         dtype="float32",
         random_state=None,
+        n_jobs=None,
         cache_bytes=2**28,
         verbose=0,
     ):
@@ -217,6 +226,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         self.task_column = task_column
         self.dtype = dtype
         self.random_state = random_state
+        self.n_jobs = n_jobs
         self.cache_bytes = cache_bytes
         self.verbose = verbose
 
@@ -326,8 +336,10 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
             self.importance,
             self.verbose,
         )
-        for lesson in lessons:
-            self._network = learn(self._recipe(), self._network, lesson, settings, self._seed)
+        self._network = learn_all(
+            self._recipe(), self._network, lessons, settings, self._seed, self.n_jobs
+        )
+        self._warn_if_over_budget(groups)
         self.classes_ = union_of_classes([t.classes for t in self._network.tasks.values()])
         return self
 
@@ -402,6 +414,20 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         self.classes_ = union_of_classes(self.task_classes_.values())
         self._predictors.drop(task_id)
         return self
+
+    def _warn_if_over_budget(self, task_ids):
+        for task_id in task_ids:
+            task, base = self._network.tasks[task_id], self._network.n_numbers
+            if task.n_numbers > self.growth_budget * base:
+                warnings.warn(
+                    f"Task {task_id!r} stores {task.n_numbers} numbers, "
+                    f"{task.n_numbers / base:.0%} of the base, over the growth_budget of "
+                    f"{self.growth_budget:.0%}: its scales, biases, normalisation and head "
+                    "alone need them, so it has no low-rank terms. Raise growth_budget, or "
+                    "use a network with wider hidden layers.",
+                    GrowthBudgetWarning,
+                    stacklevel=4,
+                )
 
     @contextmanager
     def _all_or_nothing(self):

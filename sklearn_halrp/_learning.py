@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from joblib import Parallel, delayed
+from joblib.parallel import get_active_backend
 from sklearn.base import clone
 from torch import nn
 from tqdm.auto import tqdm
@@ -47,8 +49,8 @@ class Lesson:
     classes: np.ndarray
 
 
-def learn(recipe, network, lesson, settings, root_seed):
-    """Return a network in which the lesson's task is learned; the given one is kept.
+def learn_base(recipe, network, lesson, settings, root_seed):
+    """Return a network whose base is trained on the lesson, its first and only task.
 
     Parameters
     ----------
@@ -64,16 +66,85 @@ def learn(recipe, network, lesson, settings, root_seed):
     -------
     Network
     """
+    with _visit(recipe, network, lesson, settings, root_seed) as visit:
+        return visit.train_base()
+
+
+def learn_task(recipe, network, lesson, settings, root_seed):
+    """Return the lesson's task, learned as a perturbation of the base.
+
+    Parameters
+    ----------
+    recipe, network, lesson, settings, root_seed
+        As for `learn_base`.
+
+    Returns
+    -------
+    Task
+    """
+    with _visit(recipe, network, lesson, settings, root_seed) as visit:
+        return visit.learn_perturbation()
+
+
+def learn_all(recipe, network, lessons, settings, root_seed, n_jobs=None):
+    """Return a network in which all lessons are learned; the given one is kept.
+
+    The base is trained first, if the first lesson is to train it. Given the base, tasks
+    do not depend on each other, so they may be learned in parallel processes: the result
+    is the same. Each process uses as many threads as the caller.
+
+    Parameters
+    ----------
+    lessons : list of Lesson
+    n_jobs : int, optional
+        Processes, as joblib understands it.
+    recipe, network, settings, root_seed
+        As for `learn_base`.
+
+    Returns
+    -------
+    Network
+    """
+    lessons = list(lessons)
+    if network.trains_base(lessons[0].task_id):
+        network = learn_base(recipe, network, lessons.pop(0), settings, root_seed)
+    if not lessons:
+        return network
+    backend, _ = get_active_backend()
+    if getattr(backend, "uses_threads", False):
+        n_jobs = 1  # threads share one state of random numbers, so they cannot be used
+    tasks = Parallel(n_jobs=n_jobs, mmap_mode="c")(
+        delayed(_learn_task_with)(
+            torch.get_num_threads(),
+            recipe,
+            network.with_only(lesson.task_id),
+            lesson,
+            settings,
+            root_seed,
+        )
+        for lesson in lessons
+    )
+    for lesson, task in zip(lessons, tasks, strict=True):
+        network = network.with_task(lesson.task_id, task)
+    return network
+
+
+def _learn_task_with(n_threads, *arguments):
+    if torch.get_num_threads() != n_threads:
+        torch.set_num_threads(n_threads)
+    return learn_task(*arguments)
+
+
+@contextmanager
+def _visit(recipe, network, lesson, settings, root_seed):
+    """Seed everything for this visit to this task, and show its progress."""
     known = network.tasks.get(lesson.task_id)
     seed = seed_for(root_seed, lesson.task_id, known.visits if known else 0)
     with (
         seeded(seed, recipe.device),
         _progress_bar(lesson.task_id, recipe.max_epochs, settings.verbose) as bar,
     ):
-        visit = _Visit(recipe, network, lesson, settings, known, bar)
-        if network.trains_base(lesson.task_id):
-            return visit.train_base()
-        return network.with_task(lesson.task_id, visit.learn_perturbation())
+        yield _Visit(recipe, network, lesson, settings, known, bar)
 
 
 def _split(recipe, lesson):
@@ -126,9 +197,7 @@ class _Visit:
             epochs -= warmup
         module, factors = self._tune(own, factors, epochs)
         with self._timed("pruning"):
-            own, stored, before = store(
-                self.network, self.lesson.task_id, module, factors, self.settings
-            )
+            own, stored, before = store(self.network, module, factors, self.settings)
         self.report["n_numbers_before_pruning"] = before
         return self._task(factors=stored, own=own)
 

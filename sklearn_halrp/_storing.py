@@ -1,22 +1,17 @@
 """From a trained perturbation to what a task keeps of it."""
 
-import warnings
-
 from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._network import to_array
 from sklearn_halrp._pruning import Compact, prune
 from sklearn_halrp._task import StoredFactors
-from sklearn_halrp.exceptions import GrowthBudgetWarning
 
 
-def store(network, task_id, module, factors, settings):
+def store(network, module, factors, settings):
     """Prune to the growth budget and keep what is left as plain arrays.
 
     Parameters
     ----------
     network : Network
-    task_id : int or str
-        For the warning.
     module : torch.nn.Module
         The trained module, for the tensors that belong to the task.
     factors : dict of str to Factors
@@ -28,11 +23,6 @@ def store(network, task_id, module, factors, settings):
     stored : dict of str to StoredFactors
     before : int
         Numbers that the task would store without pruning.
-
-    Warns
-    -----
-    GrowthBudgetWarning
-        If what cannot be pruned is over the budget by itself.
     """
     own = network.changed(module)
     arrays = {name: Factors(*map(to_array, tensors)) for name, tensors in factors.items()}
@@ -44,15 +34,6 @@ def store(network, task_id, module, factors, settings):
         settings.prune_threshold,
         max(allowed, 0),
     )
-    if allowed < 0:
-        warnings.warn(
-            f"Task {task_id!r} stores {fixed} numbers, {fixed / network.n_numbers:.0%} of the "
-            f"base, over the growth_budget of {settings.growth_budget:.0%}: its scales, "
-            "biases, normalisation and head alone need them, so it has no low-rank terms. "
-            "Raise growth_budget, or use a network with wider hidden layers.",
-            GrowthBudgetWarning,
-            stacklevel=2,
-        )
     stored = {
         name: StoredFactors(arrays[name].r, arrays[name].s, Compact.of(u), Compact.of(v))
         for name, (u, v) in pruned.items()
