@@ -101,7 +101,7 @@ def choose_factors(network, net, held_out, settings):
         name: {
             "rank": ranks[name],
             "importance": importance[name],
-            "spectrum": layer.spectrum.values.tolist(),
+            "spectrum": layer.spectrum.values.float().cpu().numpy(),
             "kept": layer.kept(ranks[name]),
         }
         for name, layer in layers.items()

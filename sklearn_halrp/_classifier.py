@@ -648,7 +648,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
     @property
     def history_(self):
         """The epochs of each task."""
-        return {name: task.history for name, task in self._learned.tasks.items()}
+        return {name: _report.epochs(self._learned, name) for name in self._learned.tasks}
 
     @property
     def report_(self):

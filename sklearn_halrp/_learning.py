@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from sklearn_halrp._callbacks import FactorPenalty, ShowProgress, StopIfDiverged, diverged
 from sklearn_halrp._choosing import choose_factors, loss_increases
+from sklearn_halrp._epochs import to_columns, to_rows
 from sklearn_halrp._head import grow_head, head_tensors, with_head
 from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._modules import get_tensor, locate
@@ -276,11 +277,13 @@ class _Visit:
         return {**own, **dict(zip(names, head, strict=True))}
 
     def _task(self, **stored):
-        visits, history = (self.known.visits, self.known.history) if self.known else (0, [])
+        visits, before = 0, []
+        if self.known:
+            visits, before = self.known.visits, to_rows(self.known.history)
         return Task(
             classes=self.lesson.classes,
             visits=visits + 1,
-            history=[*history, *({"visit": visits, **row} for row in self.epochs)],
+            history=to_columns([*before, *({"visit": visits, **row} for row in self.epochs)]),
             report={**self.report, "seconds": self.seconds},
             **stored,
         )

@@ -1,5 +1,7 @@
 """What was learned, as plain data and as tables."""
 
+from sklearn_halrp._epochs import to_rows
+
 
 def ranks(network):
     """Return the ranks after pruning, by task and weight."""
@@ -18,11 +20,22 @@ def growth(network):
     return {name: task.n_numbers / size for name, task in network.tasks.items()}
 
 
+def epochs(network, task_id):
+    """Return the epochs of a task as dictionaries."""
+    return to_rows(network.tasks[task_id].history)
+
+
 def of_task(network, task_id):
     """Return what was found while learning a task, with its sizes."""
     task = network.tasks[task_id]
+    report = dict(task.report)
+    if "layers" in report:
+        report["layers"] = {
+            layer: {**found, "spectrum": found["spectrum"].tolist()}
+            for layer, found in report["layers"].items()
+        }
     return {
-        **task.report,
+        **report,
         "n_classes": len(task.classes),
         "visits": task.visits,
         "ranks": ranks(network)[task_id],
@@ -62,12 +75,12 @@ def _task_rows(network, name):
 
 def _layer_rows(network, name):
     after = ranks(network)[name]
-    for layer, found in network.tasks[name].report.get("layers", {}).items():
+    for layer, found in of_task(network, name).get("layers", {}).items():
         yield {"task": name, "layer": layer, **found, "rank_after_pruning": after[layer]}
 
 
 def _epoch_rows(network, name):
-    for row in network.tasks[name].history:
+    for row in epochs(network, name):
         yield {"task": name, **row}
 
 

@@ -46,8 +46,8 @@ class Task:
         Tensors kept in full. Those equal to the base's are left out.
     visits : int
         How often the task was learned.
-    history : list of dict
-        One entry per epoch, over all visits.
+    history : dict of str to array
+        By column, one entry per epoch, over all visits.
     report : dict
         What was measured while learning it, of the last visit.
     """
@@ -56,7 +56,7 @@ class Task:
     factors: dict = field(default_factory=dict)
     own: dict = field(default_factory=dict)
     visits: int = 1
-    history: list = field(default_factory=list)
+    history: dict = field(default_factory=dict)
     report: dict = field(default_factory=dict)
 
     @property
