@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from sklearn.base import clone
+from skorch import NeuralNetClassifier
 
 from sklearn_halrp._head import find_head, with_head
 from sklearn_halrp._network import Network
@@ -58,12 +59,13 @@ def build_network(recipe, X, n_classes, head, form, seed, frozen=False):
     with seeded(seed, recipe.device):
         forward = _forward(recipe, X[:2])
         try:
-            forward(module)
+            outputs = forward(module)
         except Exception as error:
             raise InvalidNetworkError(
                 f"The network cannot be applied to rows of shape {X.shape[1:]} and type "
                 f"{X.dtype}: {error}"
             ) from error
+        _check_probabilities(recipe, outputs)
         name = find_head(module, forward, head)
         if module.get_submodule(name).out_features != n_classes:
             module = with_head(module, name, n_classes)
@@ -71,6 +73,21 @@ def build_network(recipe, X, n_classes, head, form, seed, frozen=False):
     if frozen:
         module.requires_grad_(False)
     return Network(module, roles, form, frozen=frozen)
+
+
+def _check_probabilities(recipe, outputs):
+    """Refuse logits where skorch's NLLLoss takes the logarithm of probabilities."""
+    criterion = recipe.criterion
+    kind = criterion if isinstance(criterion, type) else type(criterion)
+    if kind is not torch.nn.NLLLoss or type(recipe).get_loss is not NeuralNetClassifier.get_loss:
+        return
+    sums = outputs.sum(dim=-1)
+    if (outputs < 0).any() or not torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
+        raise InvalidNetworkError(
+            "The net's criterion is NLLLoss, skorch's default, for which the module must return "
+            "probabilities; this one does not. If it returns logits, pass "
+            "criterion=torch.nn.CrossEntropyLoss to the net; otherwise end it in a softmax."
+        )
 
 
 def _forward(recipe, X):

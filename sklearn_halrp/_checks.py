@@ -11,7 +11,7 @@ from sklearn_halrp.exceptions import MissingTaskError, UnknownTaskError
 
 def check_net(net):
     """Refuse anything but an unfitted skorch classifier with a loss over classes."""
-    if isinstance(net, type):
+    if isinstance(net, type) and issubclass(net, NeuralNetClassifier):
         raise TypeError(
             f"net must be an instance, not the class {net.__name__}. Write "
             f"{net.__name__}(Module, ...), without fitting it."
@@ -19,7 +19,7 @@ def check_net(net):
     if not isinstance(net, NeuralNetClassifier):
         raise TypeError(
             "net must be a skorch.NeuralNetClassifier (or a subclass), unfitted; got "
-            f"{type(net).__name__}. A torch module is wrapped as "
+            f"{getattr(net, '__name__', type(net).__name__)}. A torch module is wrapped as "
             "NeuralNetClassifier(Module, criterion=torch.nn.CrossEntropyLoss, ...)."
         )
 
@@ -99,7 +99,9 @@ def default_task_id(task_id, known, method):
         return next(iter(known), 0)
     raise MissingTaskError(
         f"{len(known)} tasks are known, so {method} must be told which one is meant: "
-        f"pass task_id={next(reversed(known))!r}, or one id per row. Known: {listed(known)}."
+        f"pass task_id={next(reversed(known))!r}, or one id per row. Known: {listed(known)}. "
+        "If you did pass it to a pipeline or a search, let scikit-learn pass it on with "
+        "sklearn.set_config(enable_metadata_routing=True), or use task_column."
     )
 
 

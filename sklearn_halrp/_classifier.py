@@ -9,7 +9,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
 
 from sklearn_halrp import _report
 from sklearn_halrp._building import build_network
@@ -53,7 +58,9 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
     net : skorch.NeuralNetClassifier, default=None
         The recipe for networks and training: module, criterion, optimizer, ``lr``,
         ``max_epochs``, ``batch_size``, device, callbacks. It must not be fitted and is
-        never changed. None builds a network of two hidden layers from the data.
+        never changed. None builds a network from the data: two hidden layers of 100
+        units, Adam with ``lr=1e-3``, ``max_epochs=50``, ``batch_size=32``, a fifth of the
+        rows held out. Parameters such as ``net__lr`` need a net that is given.
     base : {"first", "pretrained"}, default="first"
         Where the base comes from: trained on the first task, or the weights that the
         module has when it is built. With a pretrained base every task, the first too,
@@ -64,7 +71,8 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         as it has classes.
     warmup_epochs : int, default=1
         Epochs, out of ``max_epochs``, in which all weights of a new task are trained
-        freely to see which change it needs.
+        freely to see which change it needs. When there are not more epochs than that,
+        all of them are warm-up and the perturbation is cut from it untrained.
     approximation_rate : float, default=0.9
         Share alpha of the total score that the chosen ranks keep, in (0, 1].
     max_rank : int, default=100
@@ -147,8 +155,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
 
     Examples
     --------
-    >>> from sklearn.datasets import load_digits, load_wine
-    >>> from sklearn.preprocessing import scale
+    >>> from sklearn.datasets import load_digits
     >>> from sklearn_halrp import ContinualClassifier
     >>> X, y = load_digits(return_X_y=True)
     >>> clf = ContinualClassifier(random_state=0)
@@ -265,8 +272,10 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         """Learn a new task, or go on learning a known one.
 
         A new id learns a task. A known id goes on learning that task and changes no
-        other; new labels give its head new outputs. The first task trains the base for
-        as long as it is alone; with the second the base is frozen for good.
+        other; new labels give its head new outputs. Going on trains on the rows given and
+        on nothing else, so within its own task it can lose what older rows taught: give
+        some of those again. The first task trains the base for as long as it is alone;
+        with the second the base is frozen for good.
 
         Parameters
         ----------
@@ -499,7 +508,10 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         sklearn.exceptions.NotFittedError, ValueError
             As `predict_proba`.
         """
-        n_samples, groups = self._probabilities(X, task_id, "predict")
+        return self._predict(X, task_id, "predict")
+
+    def _predict(self, X, task_id, method):
+        n_samples, groups = self._probabilities(X, task_id, method)
         groups = list(groups)
         labels = union_of_classes([classes for classes, *_ in groups])
         result = np.empty(n_samples, dtype=labels.dtype)
@@ -523,11 +535,12 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         float
             Mean accuracy over the rows, in [0, 1].
         """
-        y, predicted = keep_types(y), self.predict(X, task_id)
-        if predicted.dtype == object:  # ints and strings, which scikit-learn does not mix
-            correct = np.asarray(y, dtype=object) == predicted
-            y, predicted = np.ones(len(predicted), dtype=bool), correct
-        return accuracy_score(y, predicted, sample_weight=sample_weight)
+        predicted = self._predict(X, task_id, "score")
+        y = column_or_1d(np.asarray(keep_types(y), dtype=object))
+        check_consistent_length(y, predicted)
+        # Entry by entry, since scikit-learn's metrics mix no ints and strings.
+        correct = np.array(y == predicted.astype(object), dtype=bool)
+        return accuracy_score(np.ones_like(correct), correct, sample_weight=sample_weight)
 
     def _probabilities(self, X, task_id, method):
         """Return the number of rows, and per task its classes, rows and probabilities."""
@@ -676,7 +689,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         pandas.DataFrame
-            Indexed by task, and by layer or epoch.
+            Indexed by task, and by layer or visit.
 
         Raises
         ------

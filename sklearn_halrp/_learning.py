@@ -169,6 +169,15 @@ def _progress_bar(task_id, epochs, verbose):
         yield bar
 
 
+def _added(before, now):
+    """Return the report of several visits: rows and seconds add up, the rest is the last."""
+    seconds = dict(before["seconds"])
+    for phase, value in now["seconds"].items():
+        seconds[phase] = seconds.get(phase, 0.0) + value
+    n_samples = before["n_samples"] + now["n_samples"]
+    return {**before, **now, "n_samples": n_samples, "seconds": seconds}
+
+
 class _Visit:
     """One visit to one task: its data, and what is written down on the way."""
 
@@ -277,14 +286,15 @@ class _Visit:
         return {**own, **dict(zip(names, head, strict=True))}
 
     def _task(self, **stored):
-        visits, before = 0, []
+        visits, before, report = 0, [], {**self.report, "seconds": self.seconds}
         if self.known:
             visits, before = self.known.visits, to_rows(self.known.history)
+            report = _added(self.known.report, report)
         return Task(
             classes=self.lesson.classes,
             visits=visits + 1,
             history=to_columns([*before, *({"visit": visits, **row} for row in self.epochs)]),
-            report={**self.report, "seconds": self.seconds},
+            report=report,
             **stored,
         )
 

@@ -64,12 +64,12 @@ def table(network, level):
 
 def _task_rows(network, name):
     found = of_task(network, name)
-    seconds = found.pop("seconds", {})
-    plain = {key: value for key, value in found.items() if not isinstance(value, dict)}
+    seconds = found["seconds"]
     yield {
         "task": name,
-        **plain,
-        **{f"seconds_{phase}": value for phase, value in seconds.items()},
+        **{key: found.get(key) for key in _COLUMNS},
+        "seconds": sum(seconds.values()),
+        **{f"seconds_{phase}": seconds.get(phase) for phase in _PHASES},
     }
 
 
@@ -84,4 +84,16 @@ def _epoch_rows(network, name):
         yield {"task": name, **row}
 
 
+_COLUMNS = (
+    "n_classes",
+    "n_samples",
+    "visits",
+    "growth",
+    "n_bytes",
+    "n_numbers",
+    "n_numbers_before_pruning",
+    "predicted_increase",
+    "measured_increase",
+)
+_PHASES = ("base", "warm-up", "ranks", "report", "low-rank", "pruning")
 _ROWS = {"task": _task_rows, "layer": _layer_rows, "epoch": _epoch_rows}

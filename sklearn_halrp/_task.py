@@ -49,7 +49,7 @@ class Task:
     history : dict of str to array
         By column, one entry per epoch, over all visits.
     report : dict
-        What was measured while learning it, of the last visit.
+        What was measured while learning it; rows and seconds of all visits together.
     """
 
     classes: np.ndarray

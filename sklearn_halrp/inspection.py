@@ -246,12 +246,12 @@ class GrowthDisplay:
         ax.bar(places, before, width, color=pale, label="earlier tasks")
         self.bars_ = ax.bar(places, share, width, bottom=before, color=strong, label="this task")
         if n_tasks <= MOST_WRITTEN:
-            labels = [f"+{100 * value:.1f}" if value else "" for value in share]
+            labels = [f"+{value:.1%}" if value else "" for value in share]
             ax.bar_label(self.bars_, labels, padding=3, fontsize="small")
         _label(ax.xaxis, list(self.growth))
         ax.set_xlim(-0.6, n_tasks - 0.4)
         ax.set_ylim(0, 1.12 * total or 0.01)
-        ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+        ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0 if total > 0.1 else 1))
         ax.grid(axis="y", color="0.9")
         ax.set_axisbelow(True)
         ax.tick_params(length=0)

@@ -113,6 +113,12 @@ def test_before_learning_there_is_nothing_to_ask():
 NETS = {
     "a module": (MLP(), TypeError, r"NeuralNetClassifier\(Module"),
     "a regressor": (NeuralNetRegressor(MLP), TypeError, "NeuralNetClassifier"),
+    "a module class": (MLP, TypeError, r"got MLP.*NeuralNetClassifier\(Module"),
+    "logits for probabilities": (
+        make_net(criterion=nn.NLLLoss),
+        InvalidNetworkError,
+        "CrossEntropyLoss",
+    ),
     "a class": (type(make_net()), TypeError, "must be an instance"),
     "nothing to perturb": (
         make_net(nn.Linear, module__in_features=64, module__out_features=4),

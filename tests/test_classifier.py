@@ -101,6 +101,8 @@ def test_a_known_task_goes_on_learning(learned, digits):
     assert clf.score(permuted(X[900:], 1), y[900:], task_id=1) > before + 0.1
     assert all(clf.ranks_[1][name] <= rank for name, rank in ranks.items())
     assert clf.report_[1]["visits"] == 4
+    assert clf.report_[1]["n_samples"] == 60 + 3 * 900
+    assert "layers" in clf.report_[1]
     assert sorted({row["visit"] for row in clf.history_[1]}) == [0, 1, 2, 3]
 
 
@@ -157,6 +159,19 @@ def test_labels_come_back_as_they_were_given(digits):
         predicted = together.predict(X[:100], task_id=ids)
         share = np.mean([a == b for a, b in zip(predicted, labels, strict=True)])
         assert together.score(X[:100], given, task_id=ids) == pytest.approx(share)
+
+
+def test_the_score_is_the_share_of_equal_labels(learned, digits):
+    X, y = digits
+    expected = np.mean(learned.predict(X[:300], task_id="first") == y[:300])
+    weights = np.arange(300)
+    for labels in (y[:300], y[:300].astype(object), y[:300].tolist(), y[:300].astype(float)):
+        assert learned.score(X[:300], labels, task_id="first") == pytest.approx(expected)
+    weighted = learned.score(X[:300], y[:300], sample_weight=weights, task_id="first")
+    correct = learned.predict(X[:300], task_id="first") == y[:300]
+    assert weighted == pytest.approx(np.average(correct, weights=weights))
+    with pytest.raises(ValueError, match="inconsistent numbers"):
+        learned.score(X[:300], y[:299], task_id="first")
 
 
 def test_ids_may_come_in_many_types(digits):

@@ -79,7 +79,8 @@ def learn(tasks, seed):
             )
             earlier = " ".join(f"{value:.1%}" for value in matrix[i, :i])
             lost = forgetting(matrix[: i + 1, : i + 1])
-            print(f"    earlier tasks: {earlier}   forgetting {lost:.3f}, {changed} values changed")
+            same = f"{changed} probabilities changed"
+            print(f"    earlier tasks: {earlier}   forgetting {lost:.1%}, {same}")
     base = clf.n_bytes_ - sum(report["n_bytes"] for report in clf.report_.values())
     print(
         f"growth over the base in all: {sum(clf.growth_.values()):.1%} of its numbers, "
