@@ -4,12 +4,13 @@ import numpy as np
 import torch
 from sklearn.base import clone
 from skorch import NeuralNetClassifier
+from torch.nn.parameter import UninitializedParameter
 
 from sklearn_halrp._head import find_head, with_head
 from sklearn_halrp._network import Network
 from sklearn_halrp._partition import partition
 from sklearn_halrp._random import seeded
-from sklearn_halrp._training import around
+from sklearn_halrp._training import around, recipe_of
 from sklearn_halrp.exceptions import InvalidNetworkError
 
 
@@ -22,12 +23,26 @@ def build_module(recipe, seed):
     net.compile = False
     with seeded(seed, net.device):
         try:
-            return net.initialize().module_
+            module = net.initialize().module_
         except (TypeError, ValueError) as error:
             raise InvalidNetworkError(
                 f"The net could not be built: {error}. The module's arguments are given to "
                 "the net, as in NeuralNetClassifier(Module, module__hidden=32)."
             ) from error
+    lazy = [n for n, p in module.named_parameters() if isinstance(p, UninitializedParameter)]
+    if lazy:
+        raise InvalidNetworkError(
+            f"{lazy[0]} has no shape before data passes through the module. Give the layer its "
+            "sizes, or pass one batch through the module and give the instance to the net."
+        )
+    return module
+
+
+def with_outputs(module, head, n_classes):
+    """Return the module if its head has this many outputs, else a copy with such a head."""
+    if module.get_submodule(head).out_features == n_classes:
+        return module
+    return with_head(module, head, n_classes)
 
 
 def build_network(recipe, X, n_classes, head, form, seed, frozen=False):
@@ -67,8 +82,7 @@ def build_network(recipe, X, n_classes, head, form, seed, frozen=False):
             ) from error
         _check_probabilities(recipe, outputs)
         name = find_head(module, forward, head)
-        if module.get_submodule(name).out_features != n_classes:
-            module = with_head(module, name, n_classes)
+        module = with_outputs(module, name, n_classes)
     roles = partition(module, name)
     if frozen:
         module.requires_grad_(False)
@@ -92,7 +106,7 @@ def _check_probabilities(recipe, outputs):
 
 def _forward(recipe, X):
     """Return a function that applies a module to a few rows, in evaluation mode."""
-    net = clone(recipe)
+    net = recipe_of(recipe)
     dataset = net.get_dataset(X, np.zeros(len(X), dtype=np.int64))
     (batch, _), *_ = net.get_iterator(dataset, training=False)
 

@@ -190,11 +190,19 @@ def union_of_classes(several):
     """
     text = [classes for classes in several if is_text(classes)]
     numbers = [classes for classes in several if not is_text(classes)]
-    if text and numbers:
-        return np.concatenate(
-            [np.unique(np.concatenate(part)).astype(object) for part in (numbers, text)]
-        )
-    return np.unique(np.concatenate(text or numbers))
+    united = [_united(part) for part in (numbers, text) if part]
+    if len(united) == 1:
+        return united[0]
+    return np.concatenate([part.astype(object) for part in united])
+
+
+def _united(several):
+    """Return the labels of one kind, sorted; as objects where no type holds them all."""
+    if len({classes.dtype.kind for classes in several}) == 1:
+        return np.unique(np.concatenate(several))
+    labels = sorted({label for classes in several for label in classes.tolist()})
+    array = np.array(labels)
+    return array if array.tolist() == labels else np.array(labels, dtype=object)
 
 
 def positions_in(classes, labels):

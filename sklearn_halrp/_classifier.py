@@ -37,6 +37,7 @@ from sklearn_halrp._learning import Lesson, Settings, learn_all
 from sklearn_halrp._low_rank import FORMS
 from sklearn_halrp._saved import network_from_state, network_to_state
 from sklearn_halrp._serving import Predictors
+from sklearn_halrp._training import recipe_of
 from sklearn_halrp.exceptions import GrowthBudgetWarning
 
 
@@ -98,8 +99,8 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         Column of X, by position or name, that holds the task ids. It never reaches
         the network. With it, ``task_id`` arguments are not needed.
     dtype : str or numpy dtype, default="float32"
-        Type that X is converted to before it goes to the network: ``"int64"`` for
-        networks that begin with an embedding.
+        Type that X is converted to before it goes to the network that is given:
+        ``"int64"`` if it begins with an embedding. The default network takes float32.
     random_state : int, RandomState instance or None, default=None
         An int makes learning reproducible. What becomes of a task depends on it, on the
         base, the task's data and its id, and on no other task.
@@ -117,6 +118,10 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
 
     Attributes
     ----------
+    net_ : skorch.NeuralNetClassifier
+        The recipe as it was when the first task was learned. It builds the module anew in
+        another process, and its settings hold for predictions; settings of `net` that
+        are changed later hold for later training.
     tasks_ : list of task ids
         In the order they were first learned; the base was trained on the first.
     classes_ : array of shape (n_classes,)
@@ -318,7 +323,6 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
             return self._learn(X, y, task_id, classes)
 
     def _learn(self, X, y, task_id, classes):
-        self._validate_params()
         first = not self.__sklearn_is_fitted__()
         X, task_id = self._take_task_column(X, task_id)
         X, y = validate_data(self, X, keep_types(y), reset=first, **self._array_checks())
@@ -346,7 +350,12 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
             self.verbose,
         )
         self._network = learn_all(
-            self._recipe(), self._network, lessons, settings, self._seed, self.n_jobs
+            self.net_ if self.net is None else recipe_of(self.net),
+            self._network,
+            lessons,
+            settings,
+            self._seed,
+            self.n_jobs,
         )
         self._warn_if_over_budget(groups)
         self.classes_ = union_of_classes([t.classes for t in self._network.tasks.values()])
@@ -356,13 +365,12 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         """Fix what holds for all tasks to come."""
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         self.sample_shape_ = X.shape[1:]
-        self._default_net = None
-        if self.net is None:
-            size = int(np.prod(self.sample_shape_))
-            self._default_net = default_net(size, len(lesson.classes))
+        size = int(np.prod(self.sample_shape_))
+        self.net_ = default_net(size, len(lesson.classes)) if self.net is None else self.net
+        self.net_ = recipe_of(self.net_)
         self._predictors = Predictors(self.cache_bytes)
         self._network = build_network(
-            self._recipe(),
+            self.net_,
             X,
             len(lesson.classes),
             self.head,
@@ -370,9 +378,6 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
             self._seed,
             frozen=self.base == "pretrained",
         )
-
-    def _recipe(self):
-        return self._default_net if self.net is None else self.net
 
     def _lesson(self, task_id, X, y, declared, known):
         y = labels_of_task(task_id, y)
@@ -441,12 +446,15 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
     @contextmanager
     def _all_or_nothing(self):
         """Leave the estimator as it was when anything goes wrong inside."""
-        before = dict(vars(self))
+        self._validate_params()
+        before, rng = dict(vars(self)), check_random_state(self.random_state)
+        drawn = rng.get_state()
         try:
             yield
         except BaseException:
             vars(self).clear()
             vars(self).update(before)
+            rng.set_state(drawn)
             raise
 
     # --- predicting --------------------------------------------------------------------
@@ -557,7 +565,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         )
 
     def _net_for(self, task_id):
-        return self._predictors.net(self._recipe(), self._network, task_id)
+        return self._predictors.net(self.net_, self._network, task_id)
 
     def to_module(self, task_id=None):
         """Return a plain torch module that computes one task.
@@ -602,7 +610,8 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
 
     def _array_checks(self):
         # torch warns of arrays that it could write to and must not, as pandas gives them.
-        return {"dtype": self.dtype, "allow_nd": True, "force_writeable": True}
+        dtype = "float32" if self.net is None else self.dtype
+        return {"dtype": dtype, "allow_nd": True, "force_writeable": True}
 
     def _take_task_column(self, X, task_id):
         if self.task_column is None:
@@ -716,14 +725,14 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         super().__setstate__(state)
         if saved is not None:
             self._predictors = Predictors(self.cache_bytes)
-            self._network = network_from_state(self._recipe(), saved, self._seed)
+            self._network = network_from_state(self.net_, saved, self._seed)
 
 
 # What fit forgets.
 _LEARNED = (
     "_network",
     "_seed",
-    "_default_net",
+    "net_",
     "_predictors",
     "classes_",
     "sample_shape_",

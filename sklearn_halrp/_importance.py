@@ -24,6 +24,7 @@ def fisher(losses, weights):
     losses : iterable of (loss, n_rows)
         Scalar tensors that depend on the weights.
     weights : dict of str to tensor
+        Those that ask for no gradient, since a callback froze them, get 0.
 
     Returns
     -------
@@ -36,8 +37,9 @@ def fisher(losses, weights):
     {'w': 2.5}
     """
     total = dict.fromkeys(weights, 0.0)
+    weights = {name: weight for name, weight in weights.items() if weight.requires_grad}
     n_batches = 0
-    for loss, n_rows in losses:
+    for loss, n_rows in losses if weights else ():
         gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
         for name, gradient in zip(weights, gradients, strict=True):
             if gradient is not None:

@@ -17,12 +17,13 @@ from sklearn_halrp._choosing import choose_factors, loss_increases
 from sklearn_halrp._epochs import to_columns, to_rows
 from sklearn_halrp._head import grow_head, head_tensors, with_head
 from sklearn_halrp._low_rank import Factors
-from sklearn_halrp._modules import get_tensor, locate
+from sklearn_halrp._modules import get_tensor, locate, named_tensors
 from sklearn_halrp._random import seed_for, seeded
 from sklearn_halrp._storing import store
 from sklearn_halrp._task import Task
 from sklearn_halrp._training import around, epochs_of, train
 from sklearn_halrp._weight import PerturbedWeight
+from sklearn_halrp.exceptions import InvalidNetworkError
 
 
 @dataclass(frozen=True)
@@ -190,8 +191,8 @@ class _Visit:
 
     def train_base(self):
         """Train all weights: the result is a base, and its first task."""
-        weights = self._base_weights(*self.network.roles.perturbed, *self.network.roles.shared)
-        module = self.network.module_with({**weights, **self._own()})
+        weights = self._copies(*self.network.roles.perturbed, *self.network.roles.shared)
+        module = self.network.module_with({**self.network.fixed(), **weights, **self._own()})
         self._train(module, "base", self.recipe.max_epochs)
         base = module.requires_grad_(False).eval()
         return replace(self.network, base=base, tasks={self.lesson.task_id: self._task()})
@@ -214,9 +215,10 @@ class _Visit:
     def _warm_up(self, epochs):
         """Train a copy of the base freely, and cut what changed to low rank."""
         roles = self.network.roles
-        weights = self._base_weights(*roles.perturbed)
-        module = self.network.module_with({**weights, **self._own()})
+        weights = self._copies(*roles.perturbed)
+        module = self.network.module_with({**self.network.fixed(), **weights, **self._own()})
         net = self._train(module, "warm-up", epochs)
+        self._check_fixed(module)
         train_set, valid_set = self.sets
         held_out = train_set if valid_set is None else valid_set
         with self._timed("ranks"):
@@ -234,9 +236,8 @@ class _Visit:
         weights = {}
         for name, tensors in factors.items():
             base = get_tensor(self.network.base, name)
-            weight = PerturbedWeight(base, tensors, self.network.form)
-            weights |= dict.fromkeys(self.network.roles.every_name(name), weight)
-        module = self.network.module_with({**own, **weights})
+            weights[name] = PerturbedWeight(base, tensors, self.network.form)
+        module = self.network.module_with({**self.network.fixed(), **own, **weights})
         for name, tensors in factors.items():
             owner, leaf = locate(module, name)
             for part, parameter in tensors._asdict().items():
@@ -245,6 +246,7 @@ class _Visit:
             factors.values(), self.settings.l1_penalty, self.settings.l2_penalty
         )
         self._train(module, "low-rank", epochs, [penalty], compile=False)
+        self._check_fixed(module)
         return module, factors
 
     def _train(self, module, phase, epochs, callbacks=(), **settings):
@@ -253,19 +255,29 @@ class _Visit:
         net = around(self.recipe, module, first, last, self.sets, **settings)
         with self._timed(phase):
             train(net, self.lesson.X, self.lesson.y, epochs)
-        for name, parameter in module.named_parameters():
-            if not torch.isfinite(parameter).all():
+        if any(row.get("train_batch_count") == 0 for row in net.history):
+            raise ValueError(
+                f"Task {self.lesson.task_id!r} gave no batch to train on: its {len(self.lesson.y)} "
+                "rows are too few for this batch_size with drop_last=True."
+            )
+        for name, tensor in named_tensors(module).items():
+            if not torch.isfinite(tensor).all():
                 raise diverged(self.lesson.task_id, phase, f"{name} is not finite")
         self.epochs += epochs_of(net, phase)
         return net
 
-    def _base_weights(self, *names):
-        """Return a copy of each of these tensors of the base, under all its names."""
-        copies = {}
-        for name in names:
-            copy = get_tensor(self.network.base, name).detach().clone()
-            copies |= dict.fromkeys(self.network.roles.every_name(name), copy)
-        return copies
+    def _check_fixed(self, module):
+        """Refuse what a callback did to a tensor that belongs to the base."""
+        for name, tensor in self.network.fixed().items():
+            if not torch.equal(get_tensor(module, name), tensor):
+                raise InvalidNetworkError(
+                    f"A callback changed {name}, which belongs to the base and may not change "
+                    "once a second task is learned. Let it act on the first task alone."
+                )
+
+    def _copies(self, *names):
+        """Return a copy of each of these tensors of the base."""
+        return {name: get_tensor(self.network.base, name).detach().clone() for name in names}
 
     def _own(self):
         """Return the task's own tensors to start from, with a head for its classes."""

@@ -119,17 +119,6 @@ def effective_weight(weight, factors, form):
     return scaled + spread(factors.u @ factors.v, weight.shape, form)
 
 
-def identity(weight, form):
-    """Return the perturbation of rank 0 that changes nothing."""
-    rows, columns = matrix_shape(weight.shape, form)
-    return Factors(
-        r=weight.new_ones(weight.shape[0]),
-        s=weight.new_ones(weight.shape[1]),
-        u=weight.new_zeros(rows, 0),
-        v=weight.new_zeros(0, columns),
-    )
-
-
 def _ratio(numerator, denominator):
     """Divide, and give 1 where there is nothing to divide by."""
     safe = denominator > torch.finfo(denominator.dtype).tiny

@@ -2,6 +2,7 @@
 
 import copy
 
+import torch
 from torch import nn
 
 
@@ -50,6 +51,12 @@ def copy_with(module, replace):
     (True, False)
     """
     shared = {id(tensor): tensor for tensor in named_tensors(module).values()}
+    # An activation that a forward pass left behind belongs to a graph, and no copy of it
+    # can be made; its values will do.
+    for part in module.modules():
+        for value in vars(part).values():
+            if isinstance(value, torch.Tensor) and value.grad_fn is not None:
+                shared[id(value)] = value.detach()
     clone = copy.deepcopy(module, shared)
     for name, tensor in replace.items():
         owner, leaf = locate(clone, name)

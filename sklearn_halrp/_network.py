@@ -100,7 +100,18 @@ class Network:
 
     def _stored(self, array, name):
         like = get_tensor(self.base, name)
-        return torch.from_numpy(array).to(like)
+        writable = array if array.flags.writeable else array.copy()  # of a file, torch warns
+        return torch.from_numpy(writable).to(like)
+
+    def fixed(self):
+        """Return copies of the tensors that no task may change, as frozen parameters.
+
+        Callbacks can reach the parameters of a module in training, whatever they ask for.
+        """
+        return {
+            name: nn.Parameter(get_tensor(self.base, name).detach().clone(), requires_grad=False)
+            for name in (*self.roles.shared, *self.roles.frozen)
+        }
 
     def module_for(self, task):
         """Return a plain module of the user's class that computes this task.
@@ -108,10 +119,12 @@ class Network:
         Its effective weights are merged; what the task does not change is shared with
         the base. Its parameters ask for no gradient.
         """
-        tensors = self.own(task)
+        parameters = dict(self.base.named_parameters())
+        # A module may change its buffers even in evaluation mode: give it its own.
+        tensors = {n: t if n in parameters else t.clone() for n, t in self.own(task).items()}
         for name, factors in self.factors(task).items():
-            merged = effective_weight(get_tensor(self.base, name).detach(), factors, self.form)
-            tensors |= dict.fromkeys(self.roles.every_name(name), merged)
+            weight = get_tensor(self.base, name).detach()
+            tensors[name] = effective_weight(weight, factors, self.form)
         return self.module_with(tensors, trainable=False).eval()
 
     def standalone(self, task):
@@ -128,23 +141,18 @@ class Network:
         Parameters
         ----------
         tensors : dict of str to tensor
-            Plain tensors become parameters or buffers, as the base has it; a
-            PerturbedWeight is put in as it is.
+            By one of its names each. Plain tensors become parameters or buffers, as the
+            base has it; parameters and perturbed weights are put in as they are.
         trainable : bool
             Whether the parameters put in ask for a gradient.
         """
-        known = dict(self.base.named_parameters(remove_duplicate=False))
-        wrapped = {}  # tied weights: one parameter for all the names of a tensor
-        for tensor in tensors.values():
-            wrapped[id(tensor)] = (
-                nn.Parameter(tensor, requires_grad=trainable)
-                if type(tensor) is torch.Tensor and tensor.is_floating_point()
-                else tensor
-            )
-        module = copy_with(
-            self.base,
-            {n: wrapped[id(t)] if n in known else t for n, t in tensors.items()},
-        )
+        parameters = dict(self.base.named_parameters(remove_duplicate=False))
+        every = {}
+        for name, tensor in tensors.items():
+            if name in parameters and type(tensor) is torch.Tensor:
+                tensor = nn.Parameter(tensor, requires_grad=trainable)
+            every |= dict.fromkeys(self.roles.every_name(name), tensor)
+        module = copy_with(self.base, every)
         head = module.get_submodule(self.roles.head)
         head.out_features = head.weight.shape[0]
         return module

@@ -83,12 +83,14 @@ def partition(module, head):
     >>> roles.own[:3]
     ('0.bias', '1.weight', '1.bias')
     """
-    in_head = set(head_tensors(head, module.get_submodule(head)))
+    head_layer = module.get_submodule(head)
+    in_head = set(head_tensors(head, head_layer))
     roles = {"perturbed": [], "own": [], "shared": [], "frozen": []}
     first_name, aliases = {}, {}
     for name, parameter in module.named_parameters(remove_duplicate=False):
-        if name in in_head:
-            roles["own"].append(name)
+        if locate(module, name)[0] is head_layer:
+            if name in in_head:  # by its other names it is replaced with the layer
+                roles["own"].append(name)
         elif id(parameter) in first_name:
             aliases.setdefault(first_name[id(parameter)], []).append(name)
         else:
@@ -113,6 +115,11 @@ def _role(module, name, parameter):
     if not parameter.requires_grad:
         return "frozen"
     if isinstance(owner, _SHARED):
+        if owner.max_norm is not None:
+            raise InvalidNetworkError(
+                f"{name} has max_norm={owner.max_norm}, with which an embedding changes whenever "
+                "it is read, so no task could keep its predictions. Use it without max_norm."
+            )
         return "shared"
     if parameter.dim() < 2 or isinstance(owner, _NORMS):
         return "own"

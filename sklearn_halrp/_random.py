@@ -39,7 +39,7 @@ def seed_for(root, task_id, visit):
 @contextmanager
 def seeded(seed, device="cpu"):
     """Seed torch, numpy and Python inside, and restore their states after."""
-    device = torch.device(device)
+    device = torch.device(device or "cpu")  # skorch: None leaves modules where they are
     devices = [device] if device.type == "cuda" else []
     python, legacy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=devices):

@@ -4,8 +4,7 @@ from dataclasses import asdict, replace
 
 import torch
 
-from sklearn_halrp._building import build_module
-from sklearn_halrp._head import with_head
+from sklearn_halrp._building import build_module, with_outputs
 from sklearn_halrp._modules import get_tensor, named_tensors
 from sklearn_halrp._network import Network, to_array
 from sklearn_halrp._partition import Partition
@@ -39,10 +38,8 @@ def network_from_state(recipe, state, seed):
             f"to {FORMAT}. Install a newer version."
         )
     roles = Partition(**state["roles"])
-    module = build_module(recipe, seed)
     n_classes = len(state["base"][roles.head_weight])
-    if module.get_submodule(roles.head).out_features != n_classes:
-        module = with_head(module, roles.head, n_classes)
+    module = with_outputs(build_module(recipe, seed), roles.head, n_classes)
     network = Network(module, roles, state["form"], state["tasks"], state["frozen"])
     tensors = {}
     for name, array in state["base"].items():
@@ -52,7 +49,6 @@ def network_from_state(recipe, state, seed):
                 f"{name} was saved with shape {array.shape}, and the net's module now has "
                 f"{tuple(like.shape)}. Load it with the same module and arguments."
             )
-        stored = torch.from_numpy(array.copy()).to(like)
-        tensors |= dict.fromkeys(roles.every_name(name), stored)
+        tensors[name] = torch.from_numpy(array.copy()).to(like)
     base = network.module_with(tensors, trainable=False)
     return replace(network, base=base.eval())

@@ -26,22 +26,20 @@ class Predictors:
         """Return an initialised skorch net that predicts this task."""
         task = network.tasks[task_id]
         with self._lock:
-            net, made_from, _ = self._nets.get(task_id, (None, None, 0))
-            if made_from == (id(network.base), id(task)):
+            net, base, known, _ = self._nets.get(task_id, (None, None, None, 0))
+            if base is network.base and known is task:
                 self._nets.move_to_end(task_id)
                 return net
         module = network.module_for(task)
-        shared = {id(t) for t in named_tensors(network.base).values()}
+        shared = {id(tensor) for tensor in named_tensors(network.base).values()}
         size = sum(
-            t.numel() * t.element_size()
-            for t in named_tensors(module).values()
-            if id(t) not in shared
+            tensor.numel() * tensor.element_size()
+            for tensor in named_tensors(module).values()
+            if id(tensor) not in shared
         )
         net = around(recipe, module, callbacks="disable", verbose=0)
-        # The identities stand for as long as the objects live, so keep them with it.
-        net.made_from_ = (network.base, task)
         with self._lock:
-            self._nets[task_id] = (net, (id(network.base), id(task)), size)
+            self._nets[task_id] = (net, network.base, task, size)
             self._nets.move_to_end(task_id)
             while len(self._nets) > 1 and sum(s for *_, s in self._nets.values()) > self.max_bytes:
                 self._nets.popitem(last=False)

@@ -1,11 +1,26 @@
 """Training and evaluating any module with the user's skorch net as the recipe."""
 
 import copy
+from functools import partial
 
 import torch
 from sklearn.base import clone
 from skorch.callbacks import EarlyStopping
 from skorch.dataset import unpack_data
+
+
+def recipe_of(net):
+    """Return an unfitted copy of a skorch net that shares its module with the original.
+
+    A module given as an instance may be large, and cloning would copy it.
+    """
+    light = copy.copy(net)
+    light.module = torch.nn.Identity
+    recipe = clone(light)
+    vars(recipe)["module"] = net.module  # skorch's setter is for modules it initialises
+    if getattr(recipe, "iterator_valid__drop_last", False):
+        recipe.iterator_valid__drop_last = False  # no row may go unpredicted
+    return recipe
 
 
 def around(recipe, module, first=(), last=(), sets=None, **settings):
@@ -16,7 +31,8 @@ def around(recipe, module, first=(), last=(), sets=None, **settings):
     recipe : skorch.NeuralNetClassifier
         Never fitted; it is left as it is.
     module : torch.nn.Module
-        Used as it is, not copied.
+        Used as it is: neither copied, nor given to the net's own ``initialize_module``,
+        which is for modules that are built anew.
     first, last : sequences of skorch callbacks
         Run before and after those of the recipe.
     sets : pair of Dataset, optional
@@ -24,12 +40,9 @@ def around(recipe, module, first=(), last=(), sets=None, **settings):
     **settings
         Parameters of the recipe to override.
     """
-    # A module given as an instance may be large, and cloning would copy it.
-    light = copy.copy(recipe)
-    light.module = torch.nn.Identity
-    net = clone(light)
-    net.module = lambda **_: module
-    net.train_split = None if sets is None else lambda *args, **kwargs: sets
+    net = recipe_of(recipe)
+    net.initialize_module = partial(setattr, net, "module_", module)
+    net.get_split_datasets = lambda *args, **kwargs: sets
     for name, value in settings.items():
         setattr(net, name, value)
     net.initialize()

@@ -93,7 +93,8 @@ class AccuracyMatrixDisplay:
             side = np.clip(2.5 + 0.5 * len(a), 4, 8)
             _, ax = plt.subplots(figsize=(side + 0.5, side), layout="constrained")
         below = np.tri(len(a), dtype=bool)
-        self.im_ = ax.imshow(np.ma.array(a, mask=~below), cmap=cmap, vmin=vmin, vmax=vmax)
+        shown = np.ma.array(a, mask=~below)
+        self.im_ = ax.imshow(shown, cmap=cmap, vmin=vmin, vmax=vmax, interpolation="nearest")
         self.text_ = _write(ax, self.im_, below, lambda accuracy: f"{100 * accuracy:.1f}")
         _label(ax.xaxis, names)
         _label(ax.yaxis, names)
@@ -223,7 +224,9 @@ class GrowthDisplay:
         # Ranks range from 1 to 100: a root spreads the small ones. Zeros stay blank.
         norm = PowerNorm(0.5, vmin=0, vmax=max(table.max(), 1))
         there = table > 0
-        self.im_ = ax.imshow(np.ma.array(table, mask=~there), cmap=cmap, norm=norm, aspect="auto")
+        shown = np.ma.array(table, mask=~there)
+        # Matplotlib would smooth many tasks, and with them the few layers into each other.
+        self.im_ = ax.imshow(shown, cmap=cmap, norm=norm, aspect="auto", interpolation="nearest")
         self.text_ = _write(ax, self.im_, there, str)
         _label(ax.xaxis, list(self.ranks))
         _label(ax.yaxis, [layer.removesuffix(".weight") for layer in layers])

@@ -76,6 +76,16 @@ def test_growth_adds_up_and_ranks_are_in_their_places(n_tasks):
         assert_labels_do_not_overlap(ax.xaxis)
 
 
+def test_many_tasks_do_not_smear_the_layers_into_each_other():
+    ranks = {t: {"a.weight": 1, "b.weight": 100, "c.weight": 1} for t in range(200)}
+    display = GrowthDisplay(ranks, dict.fromkeys(ranks, 0.1)).plot()
+    display.figure_.canvas.draw()
+    box = display.axes_[0].get_window_extent()
+    from_below = np.asarray(display.figure_.canvas.buffer_rgba())[::-1]
+    column = from_below[int(box.y0) + 2 : int(box.y1) - 2, int(box.x0 + box.x1) // 2]
+    assert len(np.unique(column, axis=0)) == 2
+
+
 def test_a_classifier_is_drawn_into_given_axes(learned):
     _, axes = plt.subplots(1, 2)
     display = GrowthDisplay.from_estimator(learned, axes=axes)

@@ -136,10 +136,3 @@ def test_terms_without_energy_can_still_be_trained(shape):
     ((u @ v) - 1).pow(2).sum().backward()
     assert torch.equal(u.detach() @ v, zero)
     assert (u.grad.abs().sum(0) > 0).all()
-
-
-def test_the_identity_changes_nothing():
-    weight = random((4, 3, 2, 2), 0)
-    for form in _low_rank.FORMS:
-        same = _low_rank.effective_weight(weight, _low_rank.identity(weight, form), form)
-        assert torch.equal(same, weight)

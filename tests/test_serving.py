@@ -11,7 +11,7 @@ def test_the_memory_held_is_bounded_and_predictions_stay(learned, digits):
     small = Predictors(max_bytes=1)
     for _ in range(2):
         for task_id in learned.tasks_:
-            net = small.net(learned.net, learned._network, task_id)
+            net = small.net(learned.net_, learned._network, task_id)
             columns = np.searchsorted(learned.classes_, learned.task_classes_[task_id])
             assert np.array_equal(net.predict_proba(X[:50]), expected[task_id][:, columns])
             assert len(small._nets) == 1
@@ -19,17 +19,17 @@ def test_the_memory_held_is_bounded_and_predictions_stay(learned, digits):
 
 def test_a_network_is_merged_once(learned):
     cache = Predictors(2**28)
-    first = cache.net(learned.net, learned._network, 2)
-    assert cache.net(learned.net, learned._network, 2) is first
-    assert cache.net(learned.net, learned._network, "third") is not first
+    first = cache.net(learned.net_, learned._network, 2)
+    assert cache.net(learned.net_, learned._network, 2) is first
+    assert cache.net(learned.net_, learned._network, "third") is not first
 
 
 def test_what_was_relearned_is_merged_again(learned, digits):
     X, _ = digits
     cache = Predictors(2**28)
-    first = cache.net(learned.net, learned._network, 2)
+    first = cache.net(learned.net_, learned._network, 2)
     other = learned._network.with_task(2, learned._network.tasks["third"])
-    second = cache.net(learned.net, other, 2)
+    second = cache.net(learned.net_, other, 2)
     assert second is not first
     assert not np.array_equal(first.predict_proba(X[:9]), second.predict_proba(X[:9]))
 
