@@ -142,6 +142,58 @@ class Einsum(nn.Module):
         return self.last(torch.relu(torch.einsum("oi,ni->no", self.weight, x)) * self.scale)
 
 
+class Words(nn.Module):
+    """An embedding, which stays shared, and a head that has two names."""
+
+    def __init__(self, n_classes=10):
+        super().__init__()
+        self.words, self.mix = nn.Embedding(17, 4), nn.Linear(256, 16)
+        self.head = nn.Linear(16, n_classes)
+        self.top = nn.Sequential(nn.ReLU(), self.head)
+
+    def forward(self, x):
+        return self.top(self.mix(self.words((16 * x).long()).flatten(1)))
+
+
+class Recurrent(nn.Module):
+    def __init__(self, n_classes=10, kind=nn.GRU):
+        super().__init__()
+        self.rnn = kind(8, 12, bidirectional=True, batch_first=True)
+        self.last = nn.Linear(24, n_classes)
+
+    def forward(self, x):
+        return self.last(self.rnn(x)[0][:, -1])
+
+
+class Attention(nn.Module):
+    def __init__(self, n_classes=10):
+        super().__init__()
+        self.embed = nn.Linear(8, 12)
+        self.place = nn.Parameter(torch.randn(1, 8, 12) / 10)
+        layer = nn.TransformerEncoderLayer(12, 2, 16, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 1)
+        self.last = nn.Linear(12, n_classes)
+
+    def forward(self, x):
+        return self.last(self.encoder(self.embed(x) + self.place).mean(1))
+
+
+class Stateful(MLP):
+    """Keeps an activation, counts its calls, and has a buffer that is not saved."""
+
+    def __init__(self, n_classes=10):
+        super().__init__(n_classes)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.long))
+        self.register_buffer("mask", torch.ones(64), persistent=False)
+
+    def forward(self, x):
+        self.calls += 1
+        self.hidden = self.body(x * self.mask)
+        if self.training:
+            self.hidden = self.hidden + 0.01 * torch.randn_like(self.hidden)
+        return self.last(self.hidden)
+
+
 ZOO = {
     "mlp": Animal(MLP, (64,)),
     "conv1d": Animal(Conv1d, (1, 64)),
@@ -152,4 +204,8 @@ ZOO = {
     "tied": Animal(Tied, (64,)),
     "frozen": Animal(Frozen, (64,)),
     "einsum": Animal(Einsum, (64,)),
+    "words": Animal(Words, (64,)),
+    "recurrent": Animal(Recurrent, (8, 8)),
+    "attention": Animal(Attention, (8, 8)),
+    "stateful": Animal(Stateful, (64,)),
 }

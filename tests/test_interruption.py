@@ -11,6 +11,7 @@ from skorch.callbacks import Callback
 
 from sklearn_halrp.exceptions import TrainingDivergedError
 from tests.conftest import make_classifier, permuted
+from tests.test_promises import assert_untouched, snapshot
 
 
 class Trouble(Callback):
@@ -62,12 +63,13 @@ def test_an_interruption_leaves_everything_as_it_was(digits, deed, error, call):
     clf = make_classifier(net={"callbacks": [("trouble", Trouble())]})
     clf.fit(X[:100], y[:100], task_id=np.repeat(["a", "b"], 50))
     before = {t: clf.predict_proba(X, task_id=t) for t in clf.tasks_}
-    state = dict(vars(clf))
+    state, tensors = dict(vars(clf)), snapshot(clf)
     Trouble.runs = 0
     clf.set_params(net__callbacks__trouble__deed=deed, net__callbacks__trouble__run=run)
     with pytest.raises(error):
         getattr(clf, method)(permuted(X[:100], 2), y[:100], task_id=task_id)
     assert vars(clf) == state
+    assert_untouched(tensors, snapshot(clf))
     for t, probabilities in before.items():
         assert np.array_equal(clf.predict_proba(X, task_id=t), probabilities)
     # And the same call goes through when nothing disturbs it.

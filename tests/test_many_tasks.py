@@ -67,6 +67,7 @@ def test_a_plain_module_of_any_task(name, digits):
     np.testing.assert_allclose(probabilities, before[:, columns], atol=1e-6)
     # It is the user's own: training it does not reach the classifier.
     optimizer = torch.optim.SGD([p for p in module.parameters() if p.requires_grad], lr=1.0)
+    module.zero_grad()
     module.train()(torch.from_numpy(X[:64])).pow(2).sum().backward()
     optimizer.step()
     assert np.array_equal(clf.predict_proba(X[:64], task_id=1), before)

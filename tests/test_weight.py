@@ -9,7 +9,7 @@ from sklearn_halrp._partition import partition
 from sklearn_halrp._weight import PerturbedWeight
 from tests.modules import ZOO
 
-HEADS = {"mlp": "last", "tied": "last", "frozen": "last", "einsum": "last"}
+SEQUENTIAL = {"conv1d", "conv2d", "conv3d", "depthwise", "transposed"}
 
 
 def factors_for(weight, form, rank):
@@ -27,6 +27,10 @@ def factors_for(weight, form, rank):
     )
 
 
+def _head_of(module):
+    return "head" if hasattr(module, "head") else "last"
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("rank", [0, 2])
 @pytest.mark.parametrize("name", ZOO)
@@ -34,10 +38,10 @@ def test_outputs_and_gradients_equal_the_dense_weight(name, rank, form):
     torch.manual_seed(0)
     module, shape = ZOO[name].module(), ZOO[name].shape
     module = module.eval()  # no dropout, so that two passes can be compared
-    last = HEADS.get(name, [k for k, m in module.named_modules() if isinstance(m, nn.Linear)][-1])
-    roles = partition(module, last)
+    linear = [k for k, m in module.named_modules() if isinstance(m, nn.Linear)]
+    roles = partition(module, linear[-1] if name in SEQUENTIAL else _head_of(module))
     factors = {n: factors_for(get_tensor(module, n), form, rank) for n in roles.perturbed}
-    x = torch.randn(7, *shape)
+    x = torch.rand(7, *shape)
 
     def output_and_gradients(make):
         replaced = {}
@@ -90,4 +94,4 @@ def test_a_copy_shares_what_was_not_replaced(name):
     clone = copy_with(module, {bias: nn.Parameter(torch.ones_like(get_tensor(module, bias)))})
     assert type(clone) is type(module)
     for n, tensor in named_tensors(clone).items():
-        assert (tensor is get_tensor(module, n)) == (n != bias)
+        assert (tensor is get_tensor(module, n)) == (n != bias), n

@@ -1,0 +1,168 @@
+"""Whatever a user's skorch net does, the base and earlier tasks stay as they are."""
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from skorch import NeuralNetClassifier
+from skorch.callbacks import (
+    Checkpoint,
+    EarlyStopping,
+    Freezer,
+    GradientNormClipping,
+    Initializer,
+    LRScheduler,
+    Unfreezer,
+)
+from torch import nn
+
+from sklearn_halrp import ContinualClassifier
+from sklearn_halrp.exceptions import InvalidNetworkError
+from tests.conftest import make_classifier, make_net, permuted
+from tests.modules import MLP, Words
+from tests.test_promises import assert_untouched, snapshot
+
+
+class Initialising(NeuralNetClassifier):
+    """Initialises its module itself, as skorch users do."""
+
+    def initialize_module(self):
+        super().initialize_module()
+        for layer in self.module_.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+        return self
+
+
+class Replacing(NeuralNetClassifier):
+    def initialize_module(self):
+        self.module_ = MLP(hidden=20)
+        return self
+
+
+class FirstOutput(NeuralNetClassifier):
+    def get_loss(self, y_pred, y_true, *args, **kwargs):
+        return super().get_loss(y_pred[0], y_true, *args, **kwargs)
+
+
+class TwoOutputs(MLP):
+    def forward(self, x):
+        return super().forward(x), x
+
+
+class Double(MLP):
+    def __init__(self):
+        super().__init__()
+        self.double()
+
+
+def subclass(kind, module=MLP):
+    net = make_net(module)
+    return kind(**net.get_params(deep=False))
+
+
+def nets(folder):
+    return {
+        "callbacks disabled": make_net(callbacks="disable"),
+        "early stopping": make_net(
+            callbacks=[EarlyStopping(monitor="train_loss", patience=1, load_best=True)]
+        ),
+        "checkpoint": make_net(callbacks=[Checkpoint(dirname=folder, load_best=True)]),
+        "scheduler": make_net(callbacks=[LRScheduler("StepLR", step_size=2)]),
+        "clipping": make_net(callbacks=[GradientNormClipping(1.0)]),
+        "groups": make_net(optimizer__param_groups=[("*bias", {"lr": 1e-4})]),
+        "freezer": make_net(callbacks=[Freezer("body.0.*")]),
+        "all frozen": make_net(callbacks=[Freezer("body.*")]),
+        "initializer": make_net(callbacks=[Initializer("*weight", fn=nn.init.xavier_uniform_)]),
+        "weighted loss": make_net(criterion__weight=torch.ones(10)),
+        "factory": make_net(lambda hidden: MLP(hidden=hidden), module__hidden=30),
+        "no device": make_net(device=None),
+        "validation drops rows": make_net(iterator_valid__drop_last=True),
+        "momentum": make_net(optimizer=torch.optim.SGD, optimizer__momentum=0.9, lr=0.05),
+        "initialises": subclass(Initialising),
+        "replaces": subclass(Replacing),
+        "two outputs": subclass(FirstOutput, TwoOutputs),
+        "double": make_net(Double),
+    }
+
+
+@pytest.mark.parametrize("name", nets(None))
+def test_nothing_is_forgotten(name, digits, tmp_path):
+    X, y = digits
+    dtype = "float64" if name == "double" else "float32"
+    clf = ContinualClassifier(nets(tmp_path)[name], dtype=dtype, random_state=0)
+    clf.partial_fit(X[:300], y[:300], task_id="a")
+    before, state = clf.predict_proba(X, "a"), snapshot(clf)
+    clf.partial_fit(permuted(X[:300], 1), y[:300], task_id="b")
+    clf.partial_fit(permuted(X[:300], 1), y[:300], task_id="b")
+    assert_untouched(state, snapshot(clf))
+    assert np.array_equal(clf.predict_proba(X, "a"), before)
+    assert len(clf.predict(X[:45], "b")) == 45
+    if name != "all frozen":
+        assert clf.score(permuted(X[:300], 1), y[:300], task_id="b") > 0.25
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [Unfreezer("words.*", at=1), Initializer("words.*", fn=nn.init.normal_)],
+)
+def test_a_callback_cannot_reach_the_base(digits, callback):
+    X, y = digits
+    clf = make_classifier(Words).fit(X[:100], y[:100], task_id="a")
+    clf.partial_fit(X[:100], y[:100], task_id="b")
+    before, state = clf.predict_proba(X, "a"), snapshot(clf)
+    clf.set_params(net__callbacks=[callback])
+    with pytest.raises(InvalidNetworkError, match=r"callback changed words\.weight"):
+        clf.partial_fit(permuted(X[:100], 1), y[:100], task_id="c")
+    assert_untouched(state, snapshot(clf))
+    assert np.array_equal(clf.predict_proba(X, "a"), before)
+
+
+def test_a_task_without_a_batch_is_an_error(digits):
+    X, y = digits
+    clf = make_classifier(net={"iterator_train__drop_last": True, "batch_size": 64})
+    with pytest.raises(ValueError, match="30 rows are too few"):
+        clf.fit(X[:30], y[:30])
+
+
+def test_running_statistics_that_overflow_are_an_error(digits):
+    class Normalised(nn.Sequential):
+        def __init__(self):
+            super().__init__(nn.BatchNorm1d(64), nn.Linear(64, 8), nn.Linear(8, 10))
+
+    X, y = digits
+    with pytest.raises(Exception, match=r"not finite|became"):
+        make_classifier(Normalised).fit(X[:100] * np.float32(1e25), y[:100])
+
+
+def test_a_lazy_module_is_refused(digits):
+    class Lazy(nn.Sequential):
+        def __init__(self):
+            super().__init__(nn.LazyLinear(8), nn.ReLU(), nn.Linear(8, 10))
+
+    X, y = digits
+    with pytest.raises(InvalidNetworkError, match=r"0\.weight has no shape"):
+        make_classifier(Lazy).fit(X[:60], y[:60])
+
+
+def test_a_failed_call_draws_no_random_number(digits):
+    X, y = digits
+    rng = np.random.RandomState(0)
+    clf = make_classifier(random_state=rng, net={"lr": float("inf")})
+    with pytest.raises(Exception, match="diverged"):
+        clf.fit(X[:60], y[:60])
+    assert rng.randint(10**6) == np.random.RandomState(0).randint(10**6)
+
+
+def test_settings_changed_later_hold_for_training_and_the_file_stays_readable(digits, tmp_path):
+    X, y = digits
+    clf = make_classifier().fit(X[:100], y[:100], task_id="a")
+    clf.set_params(net__module__hidden=8, net__max_epochs=5)
+    clf.partial_fit(X[:100], y[:100], task_id="b")
+    assert len(clf.history_["b"]) == 5
+    joblib.dump(clf, tmp_path / "model.joblib")
+    for mode in (None, "r"):
+        loaded = joblib.load(tmp_path / "model.joblib", mmap_mode=mode)
+        assert np.array_equal(loaded.predict_proba(X, "b"), clf.predict_proba(X, "b"))
+        loaded.partial_fit(X[:100], y[:100], task_id="b")
+        loaded.partial_fit(X[:100], y[:100], task_id="c")
