@@ -21,7 +21,7 @@ from sklearn_halrp._modules import get_tensor, locate, named_tensors
 from sklearn_halrp._random import seed_for, seeded
 from sklearn_halrp._storing import store
 from sklearn_halrp._task import Task
-from sklearn_halrp._training import around, epochs_of, train
+from sklearn_halrp._training import around, epochs_of, train, writes_files
 from sklearn_halrp._weight import PerturbedWeight
 from sklearn_halrp.exceptions import InvalidNetworkError
 
@@ -113,8 +113,8 @@ def learn_all(recipe, network, lessons, settings, root_seed, n_jobs=None):
     if not lessons:
         return network
     backend, _ = get_active_backend()
-    if getattr(backend, "uses_threads", False):
-        n_jobs = 1  # threads share one state of random numbers, so they cannot be used
+    if getattr(backend, "uses_threads", False) or writes_files(recipe):
+        n_jobs = 1  # threads share one state of random numbers, checkpoints their files
     tasks = Parallel(n_jobs=n_jobs, mmap_mode="c")(
         delayed(_learn_task_with)(
             torch.get_num_threads(),
@@ -253,6 +253,7 @@ class _Visit:
         first = [*callbacks, StopIfDiverged(self.lesson.task_id, phase)]
         last = [] if self.bar is None else [ShowProgress(self.bar, phase)]
         net = around(self.recipe, module, first, last, self.sets, **settings)
+        self._check_class_weights(net)
         with self._timed(phase):
             train(net, self.lesson.X, self.lesson.y, epochs)
         if any(row.get("train_batch_count") == 0 for row in net.history):
@@ -265,6 +266,16 @@ class _Visit:
                 raise diverged(self.lesson.task_id, phase, f"{name} is not finite")
         self.epochs += epochs_of(net, phase)
         return net
+
+    def _check_class_weights(self, net):
+        """Refuse a criterion with weights for another number of classes."""
+        weight, n_classes = getattr(net.criterion_, "weight", None), len(self.lesson.classes)
+        if isinstance(weight, torch.Tensor) and weight.shape != (n_classes,):
+            raise ValueError(
+                f"The criterion has weights of shape {tuple(weight.shape)}, and task "
+                f"{self.lesson.task_id!r} has {n_classes} classes. Set criterion__weight for "
+                "each task, or leave it out."
+            )
 
     def _check_fixed(self, module):
         """Refuse what a callback did to a tensor that belongs to the base."""

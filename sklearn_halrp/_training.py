@@ -4,7 +4,7 @@ from functools import partial
 
 import torch
 from sklearn.base import clone
-from skorch.callbacks import EarlyStopping
+from skorch.callbacks import Checkpoint, EarlyStopping
 from skorch.dataset import unpack_data
 
 
@@ -42,12 +42,23 @@ def around(recipe, module, first=(), last=(), sets=None, **settings):
     """
     net = recipe_of(recipe)
     net.initialize_module = partial(setattr, net, "module_", module)
-    net.get_split_datasets = lambda *args, **kwargs: sets
+    net.get_split_datasets = partial(_given, sets)
     for name, value in settings.items():
         setattr(net, name, value)
     net.initialize()
     net.callbacks_ = [*_named(first), *net.callbacks_, *_named(last)]
     return net
+
+
+def _given(sets, *args, **kwargs):
+    return sets
+
+
+def writes_files(recipe):
+    """Whether a callback of the recipe writes files, which processes would share."""
+    callbacks = recipe.callbacks if isinstance(recipe.callbacks, list | tuple) else []
+    callbacks = [c[1] if isinstance(c, tuple) else c for c in callbacks]
+    return any(isinstance(c, Checkpoint) or c is Checkpoint for c in callbacks)
 
 
 def _named(callbacks):
@@ -65,6 +76,8 @@ def train(net, X, y, epochs):
         On Ctrl-C, or when a callback raises it; only skorch's EarlyStopping, which
         ends a training in this way, is understood.
     """
+    if not epochs:
+        return  # a callback that restores the best epoch would find none, or an older one
     net.notify("on_train_begin", X=X, y=y)
     try:
         net.fit_loop(X, y, epochs=epochs)

@@ -1,10 +1,12 @@
 """A tensor that stands for a perturbed weight while a task is trained."""
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch.utils._pytree import tree_map_only
 
-from sklearn_halrp._low_rank import effective_weight, matrix_shape
+from sklearn_halrp._low_rank import Factors, effective_weight, matrix_shape
 
 # What can be answered from the shape alone, without forming the dense weight.
 _DESCRIPTIONS = {
@@ -57,6 +59,12 @@ class PerturbedWeight(torch.Tensor):
 
     def __repr__(self):
         return f"PerturbedWeight(shape={tuple(self.weight.shape)}, rank={self.factors.u.shape[1]})"
+
+    def __deepcopy__(self, memo):
+        """Copy the factors with it, once, as the module that registers them does."""
+        factors = Factors(*(copy.deepcopy(tensor, memo) for tensor in self.factors))
+        memo[id(self)] = PerturbedWeight(self.weight, factors, self.form)
+        return memo[id(self)]
 
     def dense(self):
         """Return the weight it stands for, with gradients to the factors."""

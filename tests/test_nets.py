@@ -1,11 +1,14 @@
 """Whatever a user's skorch net does, the base and earlier tasks stay as they are."""
 
+import copy
+
 import joblib
 import numpy as np
 import pytest
 import torch
 from skorch import NeuralNetClassifier
 from skorch.callbacks import (
+    Callback,
     Checkpoint,
     EarlyStopping,
     Freezer,
@@ -166,3 +169,52 @@ def test_settings_changed_later_hold_for_training_and_the_file_stays_readable(di
         assert np.array_equal(loaded.predict_proba(X, "b"), clf.predict_proba(X, "b"))
         loaded.partial_fit(X[:100], y[:100], task_id="b")
         loaded.partial_fit(X[:100], y[:100], task_id="c")
+
+
+@pytest.mark.parametrize("epochs", [{"warmup_epochs": 0}, {"warmup_epochs": 9}])
+def test_a_phase_without_epochs_calls_no_callback(digits, tmp_path, epochs):
+    X, y = digits
+    best = [
+        EarlyStopping(monitor="train_loss", load_best=True),
+        Checkpoint(monitor="train_loss_best", dirname=tmp_path, load_best=True),
+    ]
+    clf = make_classifier(net={"callbacks": best}, **epochs).fit(X[:100], y[:100], task_id="a")
+    clf.partial_fit(permuted(X[:100], 1), y[:100], task_id="b")
+    plain = make_classifier(**epochs).fit(X[:100], y[:100], task_id="a")
+    plain.partial_fit(permuted(X[:100], 1), y[:100], task_id="b")
+    assert [row["phase"] for row in clf.history_["b"]] == [
+        row["phase"] for row in plain.history_["b"]
+    ]
+
+
+def test_checkpoints_of_parallel_tasks_do_not_meet(digits, tmp_path):
+    X, y = digits
+    best = Checkpoint(monitor="train_loss_best", dirname=tmp_path, load_best=True)
+    ids = np.repeat(["a", "b", "c", "d"], 50)
+    found = [
+        make_classifier(net={"callbacks": [best]}, n_jobs=n).fit(X[:200], y[:200], task_id=ids)
+        for n in (None, 2)
+    ]
+    for task_id in "abcd":
+        assert np.array_equal(*(clf.predict_proba(X, task_id) for clf in found))
+
+
+def test_weights_for_another_number_of_classes_are_refused(digits):
+    X, y = digits
+    clf = make_classifier(net={"criterion__weight": torch.ones(10)})
+    clf.fit(X[:100], y[:100], task_id="a")
+    with pytest.raises(ValueError, match="task 'b' has 2 classes"):
+        clf.partial_fit(X[:100], y[:100] % 2, task_id="b")
+
+
+def test_a_callback_may_copy_the_module(digits):
+    class Average(Callback):
+        def on_train_begin(self, net, **kwargs):
+            self.copy_ = copy.deepcopy(net.module_)
+            x = torch.ones(2, 64)
+            assert torch.equal(net.module_.eval()(x), self.copy_.eval()(x))
+
+    X, y = digits
+    clf = make_classifier(net={"callbacks": [Average()]})
+    clf.fit(X[:100], y[:100], task_id=np.repeat([0, 1], 50))
+    assert clf.tasks_ == [0, 1]
