@@ -424,8 +424,9 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(
                 f"{task_id!r} is the only task. Begin anew with fit, or learn another task first."
             )
-        self._network = network.without_task(task_id)
-        self.classes_ = union_of_classes(self.task_classes_.values())
+        with self._all_or_nothing():
+            self._network = network.without_task(task_id)
+            self.classes_ = union_of_classes(self.task_classes_.values())
         self._predictors.drop(task_id)
         return self
 

@@ -261,16 +261,21 @@ class _Visit:
                 f"Task {self.lesson.task_id!r} gave no batch to train on: its {len(self.lesson.y)} "
                 "rows are too few for this batch_size with drop_last=True."
             )
+        constant = named_tensors(self.network.base)  # such as a mask of minus infinity
         for name, tensor in named_tensors(module).items():
-            if not torch.isfinite(tensor).all():
+            if torch.isfinite(tensor).all():
+                continue
+            if name not in constant or not torch.equal(tensor, constant[name]):
                 raise diverged(self.lesson.task_id, phase, f"{name} is not finite")
         self.epochs += epochs_of(net, phase)
         return net
 
     def _check_class_weights(self, net):
         """Refuse a criterion with weights for another number of classes."""
-        weight, n_classes = getattr(net.criterion_, "weight", None), len(self.lesson.classes)
-        if isinstance(weight, torch.Tensor) and weight.shape != (n_classes,):
+        if not isinstance(net.criterion_, nn.modules.loss._WeightedLoss):
+            return
+        weight, n_classes = net.criterion_.weight, len(self.lesson.classes)
+        if weight is not None and weight.shape != (n_classes,):
             raise ValueError(
                 f"The criterion has weights of shape {tuple(weight.shape)}, and task "
                 f"{self.lesson.task_id!r} has {n_classes} classes. Set criterion__weight for "

@@ -27,6 +27,11 @@ def named_tensors(module):
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
+def _every_name(module):
+    yield from module.named_parameters(remove_duplicate=False)
+    yield from module.named_buffers(remove_duplicate=False)
+
+
 def copy_with(module, replace):
     """Return a copy of a module that shares all tensors but those replaced.
 
@@ -57,6 +62,14 @@ def copy_with(module, replace):
         for value in vars(part).values():
             if isinstance(value, torch.Tensor) and value.grad_fn is not None:
                 shared[id(value)] = value.detach()
+    # Other references to a replaced tensor, as in a list of the module's own, follow it.
+    names = {}
+    for name, tensor in _every_name(module):
+        names.setdefault(id(tensor), []).append(name)
+    for old, known_as in names.items():
+        first = replace.get(known_as[0])
+        if first is not None and all(replace.get(name) is first for name in known_as):
+            shared[old] = first
     clone = copy.deepcopy(module, shared)
     for name, tensor in replace.items():
         owner, leaf = locate(clone, name)

@@ -96,7 +96,12 @@ def partition(module, head):
         else:
             first_name[id(parameter)] = name
             roles[_role(module, name, parameter)].append(name)
-    roles["own"] += [name for name, _ in module.named_buffers()]
+    for name, buffer in module.named_buffers(remove_duplicate=False):
+        if id(buffer) in first_name:
+            aliases.setdefault(first_name[id(buffer)], []).append(name)
+        else:
+            first_name[id(buffer)] = name
+            roles["own"].append(name)
     if not roles["perturbed"]:
         raise InvalidNetworkError(
             "The network has nothing to perturb: besides its head "

@@ -4,6 +4,7 @@ from functools import partial
 
 import torch
 from sklearn.base import clone
+from skorch import NeuralNetClassifier
 from skorch.callbacks import Checkpoint, EarlyStopping
 from skorch.dataset import unpack_data
 
@@ -45,7 +46,8 @@ def around(recipe, module, first=(), last=(), sets=None, **settings):
     net.get_split_datasets = partial(_given, sets)
     for name, value in settings.items():
         setattr(net, name, value)
-    net.initialize()
+    # Not the net's own initialize, which may go on to change the module it has made.
+    NeuralNetClassifier.initialize(net)
     net.callbacks_ = [*_named(first), *net.callbacks_, *_named(last)]
     return net
 

@@ -98,7 +98,7 @@ def test_every_tensor_has_one_role(name):
     named = [*roles.perturbed, *roles.own, *roles.shared, *roles.frozen]
     named += [n for names in roles.aliases.values() for n in names]
     every = [n for n, _ in module.named_parameters(remove_duplicate=False) if "top." not in n]
-    every += [n for n, _ in module.named_buffers()]
+    every += [n for n, _ in module.named_buffers(remove_duplicate=False)]
     assert sorted(named) == sorted(every)
     assert head + ".weight" in roles.own
 

@@ -50,6 +50,7 @@ def test_zero_forgetting_bit_for_bit(stream):
     clf.partial_fit(permuted(X[:200], 2), [f"c{v}" for v in y[:200]], task_id="third")
     clf.partial_fit(permuted(X[:200], 3), y[:200] + 5, task_id=3)
     assert_untouched(before, snapshot(clf))
+    clf._predictors._nets.clear()  # what is kept would hide a changed base
     places = [list(clf.classes_).index(c) for c in columns]
     for task_id, rows in tasks.items():
         after = clf.predict_proba(rows, task_id=task_id)
