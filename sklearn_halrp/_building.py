@@ -38,11 +38,12 @@ def build_module(recipe, seed):
     return module
 
 
-def with_outputs(module, head, n_classes):
+def with_outputs(module, head, n_classes, seed):
     """Return the module if its head has this many outputs, else a copy with such a head."""
     if module.get_submodule(head).out_features == n_classes:
         return module
-    return with_head(module, head, n_classes)
+    with seeded(seed):
+        return with_head(module, head, n_classes)
 
 
 def build_network(recipe, X, n_classes, head, form, seed, frozen=False):
@@ -72,7 +73,7 @@ def build_network(recipe, X, n_classes, head, form, seed, frozen=False):
     """
     module = build_module(recipe, seed)
     with seeded(seed, recipe.device):
-        forward = _forward(recipe, X[:2])
+        forward = forward_on(recipe, X[:2])
         try:
             outputs = forward(module)
         except Exception as error:
@@ -81,12 +82,25 @@ def build_network(recipe, X, n_classes, head, form, seed, frozen=False):
                 f"{X.dtype}: {error}"
             ) from error
         _check_probabilities(recipe, outputs)
+        _check_reading_changes_nothing(module, forward)
         name = find_head(module, forward, head)
-        module = with_outputs(module, name, n_classes)
+        module = with_outputs(module, name, n_classes, seed)
     roles = partition(module, name)
     if frozen:
         module.requires_grad_(False)
     return Network(module, roles, form, frozen=frozen)
+
+
+def _check_reading_changes_nothing(module, forward):
+    """Refuse a module that rewrites its own weights whenever it is applied."""
+    before = {name: p.detach().clone() for name, p in module.named_parameters()}
+    forward(module)
+    for name, parameter in module.named_parameters():
+        if not torch.equal(parameter, before[name]):
+            raise InvalidNetworkError(
+                f"The module changes {name} whenever it is applied, also in evaluation mode, so "
+                "no task could keep its predictions. Compute with a changed copy of the weight."
+            )
 
 
 def _check_probabilities(recipe, outputs):
@@ -104,7 +118,7 @@ def _check_probabilities(recipe, outputs):
         )
 
 
-def _forward(recipe, X):
+def forward_on(recipe, X):
     """Return a function that applies a module to a few rows, in evaluation mode."""
     net = recipe_of(recipe)
     dataset = net.get_dataset(X, np.zeros(len(X), dtype=np.int64))

@@ -1,16 +1,27 @@
 """The door: every argument is checked here, before anything is changed."""
 
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 from skorch import NeuralNetClassifier
+from skorch.callbacks import LoadInitState
 
+from sklearn_halrp._training import has_callback
 from sklearn_halrp.exceptions import MissingTaskError, UnknownTaskError
 
 
 def check_net(net):
-    """Refuse anything but an unfitted skorch classifier with a loss over classes."""
+    """Refuse anything but an unfitted skorch classifier whose phases we can run.
+
+    Raises
+    ------
+    TypeError
+        If it is no such classifier.
+    ValueError
+        If it is fitted, or one of its settings makes sense for a single training only.
+    """
     if isinstance(net, type) and issubclass(net, NeuralNetClassifier):
         raise TypeError(
             f"net must be an instance, not the class {net.__name__}. Write "
@@ -21,6 +32,23 @@ def check_net(net):
             "net must be a skorch.NeuralNetClassifier (or a subclass), unfitted; got "
             f"{getattr(net, '__name__', type(net).__name__)}. A torch module is wrapped as "
             "NeuralNetClassifier(Module, criterion=torch.nn.CrossEntropyLoss, ...)."
+        )
+    if getattr(net, "initialized_", False):
+        raise ValueError(
+            "net is fitted already, and its weights would be lost. To perturb them, give its "
+            "module as it is and say so: ContinualClassifier(NeuralNetClassifier(net.module_, "
+            "...), base='pretrained'). To train anew, pass sklearn.base.clone(net)."
+        )
+    if has_callback(net, LoadInitState):
+        raise ValueError(
+            "A task is trained in several phases, each with other parameters, so LoadInitState "
+            "has nothing to load into. Leave it out; partial_fit goes on by itself."
+        )
+    if isinstance(net.train_split, partial) and "valid_ds" in net.train_split.keywords:
+        raise ValueError(
+            "predefined_split holds out the same rows for every task, with labels that are not "
+            "those of the task. Give the net's train_split a function that splits each task's "
+            "own data, such as skorch.dataset.ValidSplit(5, stratified=True)."
         )
 
 
@@ -146,6 +174,8 @@ def labels_of_task(task_id, y):
                 f"The labels of task {task_id!r} mix numbers and strings: {listed(y, 5)}."
             )
         y = np.array(y.tolist())
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        raise ValueError(f"The labels of task {task_id!r} contain NaN or infinity.")
     check_classification_targets(y)
     return y
 
@@ -153,7 +183,9 @@ def labels_of_task(task_id, y):
 def task_classes(task_id, y, declared, known):
     """Return the sorted classes of a task: those seen, declared and known before."""
     parts = [np.unique(y)]
-    parts += [np.unique(declared)] if declared is not None else []
+    if declared is not None:
+        declared = labels_of_task(task_id, np.asarray(keep_types(declared)))
+        parts.append(np.unique(declared))
     parts += [known] if known is not None else []
     if len({is_text(part) for part in parts}) > 1:
         raise ValueError(

@@ -85,7 +85,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
     prune_threshold : float, default=1e-5
         Entries of U and V up to this magnitude are pruned.
     growth_budget : float, default=0.6
-        Most numbers that one task may store, as a share of the base's. Ranks are
+        Most numbers that one task may store, as a share of the base's, in (0, 10]. Ranks are
         limited and the smallest entries of U and V pruned until the task fits.
         (Published: 0.2 to 0.6, but for all tasks together.)
     convolution : {"channel", "unfolded"}, default="channel"
@@ -183,7 +183,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         "l1_penalty": [Interval(Real, 0, None, closed="left")],
         "l2_penalty": [Interval(Real, 0, None, closed="left")],
         "prune_threshold": [Interval(Real, 0, None, closed="left")],
-        "growth_budget": [Interval(Real, 0, None, closed="neither")],
+        "growth_budget": [Interval(Real, 0, 10, closed="right")],  # a share, not per cent
         "convolution": [StrOptions(set(FORMS))],
         "importance": [StrOptions(set(ESTIMATORS))],
         "task_column": [Integral, str, None],
@@ -338,6 +338,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
             self._start(X, lessons[0])
         else:
             self._check_shape(X)
+            self._check_module()
         settings = Settings(
             self.warmup_epochs,
             self.approximation_rate,
@@ -368,7 +369,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         size = int(np.prod(self.sample_shape_))
         self.net_ = default_net(size, len(lesson.classes)) if self.net is None else self.net
         self.net_ = recipe_of(self.net_)
-        self._predictors = Predictors(self.cache_bytes)
+        self._predictors = Predictors()
         self._network = build_network(
             self.net_,
             X,
@@ -566,7 +567,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         )
 
     def _net_for(self, task_id):
-        return self._predictors.net(self.net_, self._network, task_id)
+        return self._predictors.net(self.net_, self._network, task_id, self.cache_bytes)
 
     def to_module(self, task_id=None):
         """Return a plain torch module that computes one task.
@@ -631,6 +632,14 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
                 f"{self.sample_shape_}. All tasks share one network, so bring X to that shape."
             )
 
+    def _check_module(self):
+        if self.net is not None and self.net.module is not self.net_.module:
+            raise ValueError(
+                f"The base is a {_name(self.net_.module)}, and net has another module now, "
+                f"{_name(self.net.module)}. Give it the same module to go on, or begin anew "
+                "with fit."
+            )
+
     def __sklearn_is_fitted__(self):
         """Whether a task has been learned."""
         return hasattr(self, "_network")
@@ -656,7 +665,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
     @property
     def task_classes_(self):
         """The labels of each task, sorted."""
-        return {name: task.classes for name, task in self._learned.tasks.items()}
+        return {name: task.classes.copy() for name, task in self._learned.tasks.items()}
 
     @property
     def ranks_(self):
@@ -725,8 +734,12 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         saved = state.pop("_network", None)
         super().__setstate__(state)
         if saved is not None:
-            self._predictors = Predictors(self.cache_bytes)
+            self._predictors = Predictors()
             self._network = network_from_state(self.net_, saved, self._seed)
+
+
+def _name(module):
+    return getattr(module, "__name__", type(module).__name__)
 
 
 # What fit forgets.

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, effective_n_jobs
 from joblib.parallel import get_active_backend
-from sklearn.base import clone
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -19,9 +18,10 @@ from sklearn_halrp._head import grow_head, head_tensors, with_head
 from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._modules import get_tensor, locate, named_tensors
 from sklearn_halrp._random import seed_for, seeded
+from sklearn_halrp._saved import check_complete, network_from_state, network_to_state
 from sklearn_halrp._storing import store
 from sklearn_halrp._task import Task
-from sklearn_halrp._training import around, epochs_of, train, writes_files
+from sklearn_halrp._training import around, epochs_of, recipe_of, train, writes_files
 from sklearn_halrp._weight import PerturbedWeight
 from sklearn_halrp.exceptions import InvalidNetworkError
 
@@ -69,7 +69,9 @@ def learn_base(recipe, network, lesson, settings, root_seed):
     Network
     """
     with _visit(recipe, network, lesson, settings, root_seed) as visit:
-        return visit.train_base()
+        network = visit.train_base()
+    check_complete(recipe, network, lesson.X, root_seed)
+    return network
 
 
 def learn_task(recipe, network, lesson, settings, root_seed):
@@ -115,26 +117,31 @@ def learn_all(recipe, network, lessons, settings, root_seed, n_jobs=None):
     backend, _ = get_active_backend()
     if getattr(backend, "uses_threads", False) or writes_files(recipe):
         n_jobs = 1  # threads share one state of random numbers, checkpoints their files
-    tasks = Parallel(n_jobs=n_jobs, mmap_mode="c")(
-        delayed(_learn_task_with)(
-            torch.get_num_threads(),
-            recipe,
-            network.with_only(lesson.task_id),
-            lesson,
-            settings,
-            root_seed,
+    if effective_n_jobs(n_jobs) == 1:
+        tasks = [learn_task(recipe, network, x, settings, root_seed) for x in lessons]
+    else:
+        tasks = Parallel(n_jobs=n_jobs, mmap_mode="c")(
+            delayed(_learn_elsewhere)(
+                torch.get_num_threads(),
+                recipe,
+                network_to_state(network.with_only(lesson.task_id)),
+                lesson,
+                settings,
+                root_seed,
+            )
+            for lesson in lessons
         )
-        for lesson in lessons
-    )
     for lesson, task in zip(lessons, tasks, strict=True):
         network = network.with_task(lesson.task_id, task)
     return network
 
 
-def _learn_task_with(n_threads, *arguments):
+def _learn_elsewhere(n_threads, recipe, state, lesson, settings, root_seed):
+    """Learn a task in another process, which gets arrays: not every module can be pickled."""
     if torch.get_num_threads() != n_threads:
         torch.set_num_threads(n_threads)
-    return learn_task(*arguments)
+    network = network_from_state(recipe, state, root_seed)
+    return learn_task(recipe, network, lesson, settings, root_seed)
 
 
 @contextmanager
@@ -152,7 +159,7 @@ def _visit(recipe, network, lesson, settings, root_seed):
 def _split(recipe, lesson):
     """Return the training set and the held-out set, or None for the latter."""
     try:
-        return clone(recipe).get_split_datasets(lesson.X, lesson.y)
+        return recipe_of(recipe).get_split_datasets(lesson.X, lesson.y)
     except ValueError as error:
         raise ValueError(
             f"The net's train_split cannot split the {len(lesson.y)} rows of task "
@@ -223,6 +230,8 @@ class _Visit:
         held_out = train_set if valid_set is None else valid_set
         with self._timed("ranks"):
             factors, layers, found = choose_factors(self.network, net, held_out, self.settings)
+        if not np.isfinite([row["importance"] for row in found.values()]).all():
+            raise diverged(self.lesson.task_id, "warm-up", "its held-out loss is not finite")
         with self._timed("report"):
             self.report |= loss_increases(net, layers, found, held_out)
         return {name: get_tensor(module, name).detach().clone() for name in roles.own}, factors
@@ -287,8 +296,9 @@ class _Visit:
         for name, tensor in self.network.fixed().items():
             if not torch.equal(get_tensor(module, name), tensor):
                 raise InvalidNetworkError(
-                    f"A callback changed {name}, which belongs to the base and may not change "
-                    "once a second task is learned. Let it act on the first task alone."
+                    f"A callback or the module itself changed {name}, which belongs to the base "
+                    "and may not change once a second task is learned. Let it do so on the "
+                    "first task alone."
                 )
 
     def _copies(self, *names):

@@ -4,6 +4,7 @@ import copy
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 
 def locate(module, name):
@@ -56,12 +57,6 @@ def copy_with(module, replace):
     (True, False)
     """
     shared = {id(tensor): tensor for tensor in named_tensors(module).values()}
-    # An activation that a forward pass left behind belongs to a graph, and no copy of it
-    # can be made; its values will do.
-    for part in module.modules():
-        for value in vars(part).values():
-            if isinstance(value, torch.Tensor) and value.grad_fn is not None:
-                shared[id(value)] = value.detach()
     # Other references to a replaced tensor, as in a list of the module's own, follow it.
     names = {}
     for name, tensor in _every_name(module):
@@ -70,10 +65,24 @@ def copy_with(module, replace):
         first = replace.get(known_as[0])
         if first is not None and all(replace.get(name) is first for name in known_as):
             shared[old] = first
-    clone = copy.deepcopy(module, shared)
+    with _ValuesOfActivations():
+        clone = copy.deepcopy(module, shared)
     for name, tensor in replace.items():
         owner, leaf = locate(clone, name)
         if leaf in owner._parameters and not isinstance(tensor, nn.Parameter):
             delattr(owner, leaf)
         setattr(owner, leaf, tensor)
     return clone
+
+
+class _ValuesOfActivations(TorchFunctionMode):
+    """Copy only the values of what a forward pass left behind in a module.
+
+    Such a tensor belongs to a graph, and torch refuses to copy it.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.Tensor.__deepcopy__ and args[0].grad_fn is not None:
+            args[1][id(args[0])] = args[0].detach().clone()
+            return args[1][id(args[0])]
+        return func(*args, **(kwargs or {}))

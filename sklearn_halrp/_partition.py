@@ -130,7 +130,9 @@ def _role(module, name, parameter):
         return "own"
     if isinstance(owner, _PERTURBED):
         return "perturbed"
-    # Any other matrix, such as a class token or a recurrent weight: perturbed where one
-    # rank-1 term and the scales cost less than a copy of it would.
+    # Any other matrix, such as a recurrent weight: perturbed where one rank-1 term and the
+    # scales cost less than a copy of it would. A class token or a table of positions with a
+    # leading axis of 1 is no matrix.
     rows, columns = parameter.shape[:2]
-    return "perturbed" if 2 * (rows + columns) < parameter.numel() else "own"
+    worthwhile = min(rows, columns) > 1 and 2 * (rows + columns) < parameter.numel()
+    return "perturbed" if worthwhile else "own"

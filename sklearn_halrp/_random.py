@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import threading
 from contextlib import contextmanager
 
 import numpy as np
@@ -36,13 +37,20 @@ def seed_for(root, task_id, visit):
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
+# The generators belong to the process, so only one thread at a time may seed them.
+_GENERATORS = threading.RLock()
+
+
 @contextmanager
 def seeded(seed, device="cpu"):
-    """Seed torch, numpy and Python inside, and restore their states after."""
+    """Seed torch, numpy and Python inside, and restore their states after.
+
+    Other threads that want to do the same wait.
+    """
     device = torch.device(device or "cpu")  # skorch: None leaves modules where they are
     devices = [device] if device.type == "cuda" else []
-    python, legacy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=devices):
+    with _GENERATORS, torch.random.fork_rng(devices=devices):
+        python, legacy = random.getstate(), np.random.get_state()
         torch.manual_seed(seed)
         np.random.seed(seed)
         random.seed(seed)

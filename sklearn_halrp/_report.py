@@ -1,5 +1,7 @@
 """What was learned, as plain data and as tables."""
 
+import copy
+
 from sklearn_halrp._epochs import to_rows
 
 
@@ -28,7 +30,7 @@ def epochs(network, task_id):
 def of_task(network, task_id):
     """Return what was found while learning a task, with its sizes."""
     task = network.tasks[task_id]
-    report = dict(task.report)
+    report = copy.deepcopy(task.report)
     if "layers" in report:
         report["layers"] = {
             layer: {**found, "spectrum": found["spectrum"].tolist()}

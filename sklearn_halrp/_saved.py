@@ -4,10 +4,12 @@ from dataclasses import asdict, replace
 
 import torch
 
-from sklearn_halrp._building import build_module, with_outputs
+from sklearn_halrp._building import build_module, forward_on, with_outputs
 from sklearn_halrp._modules import get_tensor, named_tensors
 from sklearn_halrp._network import Network, to_array
 from sklearn_halrp._partition import Partition
+from sklearn_halrp._random import seeded
+from sklearn_halrp.exceptions import InvalidNetworkError
 
 FORMAT = 1
 
@@ -39,12 +41,12 @@ def network_from_state(recipe, state, seed):
         )
     roles = Partition(**state["roles"])
     n_classes = len(state["base"][roles.head_weight])
-    module = with_outputs(build_module(recipe, seed), roles.head, n_classes)
+    module = with_outputs(build_module(recipe, seed), roles.head, n_classes, seed)
     network = Network(module, roles, state["form"], state["tasks"], state["frozen"])
     tensors = {}
     for name, array in state["base"].items():
         like = get_tensor(module, name)
-        if like.shape != array.shape:
+        if like.shape != array.shape and isinstance(like, torch.nn.Parameter):
             raise ValueError(
                 f"{name} was saved with shape {array.shape}, and the net's module now has "
                 f"{tuple(like.shape)}. Load it with the same module and arguments."
@@ -52,3 +54,25 @@ def network_from_state(recipe, state, seed):
         tensors[name] = torch.from_numpy(array.copy()).to(like)
     base = network.module_with(tensors, trainable=False)
     return replace(network, base=base.eval())
+
+
+def check_complete(recipe, network, X, seed):
+    """Refuse a base that training changed in more than its parameters and buffers.
+
+    Raises
+    ------
+    InvalidNetworkError
+        If the network, saved and loaded, would compute something else for the first rows.
+    """
+    with seeded(seed, recipe.device):
+        forward = forward_on(recipe, X[:8])
+        outputs, again = forward(network.base), forward(network.base)
+        if not torch.equal(outputs, again):
+            return  # random by intention, or counting its calls
+        loaded = network_from_state(recipe, network_to_state(network), seed)
+        if not torch.equal(outputs, forward(loaded.base)):
+            raise InvalidNetworkError(
+                "Training changed something in the module that is neither a parameter nor a "
+                "buffer, so that it would be lost with every copy. Register such tensors with "
+                "self.register_buffer(name, tensor), and leave weights their shapes."
+            )

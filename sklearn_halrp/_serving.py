@@ -8,22 +8,24 @@ from sklearn_halrp._training import around
 
 
 class Predictors:
-    """Merged networks, each inside a skorch net, kept while they fit in memory.
+    """Merged networks, each inside a skorch net, kept while they fit in memory."""
 
-    Parameters
-    ----------
-    max_bytes : int
-        Bound on what the merged networks hold besides the base; the one used last is
-        kept however large it is.
-    """
-
-    def __init__(self, max_bytes):
-        self.max_bytes = max_bytes
+    def __init__(self):
         self._nets = OrderedDict()
         self._lock = Lock()
 
-    def net(self, recipe, network, task_id):
-        """Return an initialised skorch net that predicts this task."""
+    def net(self, recipe, network, task_id, max_bytes):
+        """Return an initialised skorch net that predicts this task.
+
+        Parameters
+        ----------
+        recipe : skorch.NeuralNetClassifier
+        network : Network
+        task_id : int or str
+        max_bytes : int
+            Bound on what the merged networks hold besides the base; the one used last is
+            kept however large it is.
+        """
         task = network.tasks[task_id]
         with self._lock:
             net, base, known, _ = self._nets.get(task_id, (None, None, None, 0))
@@ -37,11 +39,11 @@ class Predictors:
             for tensor in named_tensors(module).values()
             if id(tensor) not in shared
         )
-        net = around(recipe, module, callbacks="disable", verbose=0)
+        net = around(recipe, module, draws=False, callbacks="disable", verbose=0)
         with self._lock:
             self._nets[task_id] = (net, network.base, task, size)
             self._nets.move_to_end(task_id)
-            while len(self._nets) > 1 and sum(s for *_, s in self._nets.values()) > self.max_bytes:
+            while len(self._nets) > 1 and sum(s for *_, s in self._nets.values()) > max_bytes:
                 self._nets.popitem(last=False)
         return net
 

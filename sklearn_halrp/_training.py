@@ -2,11 +2,14 @@
 
 from functools import partial
 
+import numpy as np
 import torch
 from sklearn.base import clone
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Checkpoint, EarlyStopping
 from skorch.dataset import unpack_data
+
+from sklearn_halrp._batches import speed_up
 
 
 def recipe_of(net):
@@ -24,7 +27,7 @@ def recipe_of(net):
     return recipe
 
 
-def around(recipe, module, first=(), last=(), sets=None, **settings):
+def around(recipe, module, first=(), last=(), sets=None, draws=True, **settings):
     """Return an initialised copy of a skorch net that computes with this module.
 
     Parameters
@@ -38,6 +41,8 @@ def around(recipe, module, first=(), last=(), sets=None, **settings):
         Run before and after those of the recipe.
     sets : pair of Dataset, optional
         Training and held-out data that the caller has split; the latter may be None.
+    draws : bool
+        Whether reading data may draw random numbers, as torch's own loading does.
     **settings
         Parameters of the recipe to override.
     """
@@ -46,6 +51,7 @@ def around(recipe, module, first=(), last=(), sets=None, **settings):
     net.get_split_datasets = partial(_given, sets)
     for name, value in settings.items():
         setattr(net, name, value)
+    speed_up(net, draws)
     # Not the net's own initialize, which may go on to change the module it has made.
     NeuralNetClassifier.initialize(net)
     net.callbacks_ = [*_named(first), *net.callbacks_, *_named(last)]
@@ -58,9 +64,14 @@ def _given(sets, *args, **kwargs):
 
 def writes_files(recipe):
     """Whether a callback of the recipe writes files, which processes would share."""
-    callbacks = recipe.callbacks if isinstance(recipe.callbacks, list | tuple) else []
+    return has_callback(recipe, Checkpoint)
+
+
+def has_callback(net, kind):
+    """Whether a skorch net was given a callback of this class, or the class itself."""
+    callbacks = net.callbacks if isinstance(net.callbacks, list | tuple) else []
     callbacks = [c[1] if isinstance(c, tuple) else c for c in callbacks]
-    return any(isinstance(c, Checkpoint) or c is Checkpoint for c in callbacks)
+    return any(isinstance(c, kind) or c is kind for c in callbacks)
 
 
 def _named(callbacks):
@@ -127,7 +138,14 @@ def mean_loss(net, dataset, n_rows=None):
 def epochs_of(net, phase):
     """Return the net's history as plain dictionaries, one per epoch."""
     return [
-        {"phase": phase}
-        | {k: v for k, v in row.items() if k != "batches" and isinstance(v, int | float | str)}
+        {"phase": phase} | {k: _plain(v) for k, v in row.items() if k != "batches" and _single(v)}
         for row in net.history
     ]
+
+
+def _single(value):
+    return isinstance(value, int | float | str | np.generic)
+
+
+def _plain(value):
+    return value.item() if isinstance(value, np.generic) else value

@@ -8,7 +8,7 @@ from sklearn_halrp import ContinualClassifier
 from sklearn_halrp._default_net import HoldOut
 from tests.modules import MLP, ZOO
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -179,7 +179,7 @@ class Attention(nn.Module):
 
 
 class Stateful(MLP):
-    """Keeps an activation, counts its calls, and has a buffer that is not saved."""
+    """Keeps activations, counts its calls, and has a buffer that is not saved."""
 
     def __init__(self, n_classes=10):
         super().__init__(n_classes)
@@ -189,6 +189,7 @@ class Stateful(MLP):
     def forward(self, x):
         self.calls += 1
         self.hidden = self.body(x * self.mask)
+        self.kept = {"hidden": [self.hidden]}
         if self.training:
             self.hidden = self.hidden + 0.01 * torch.randn_like(self.hidden)
         return self.last(self.hidden)

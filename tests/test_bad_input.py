@@ -5,6 +5,9 @@ import pytest
 import torch
 from sklearn.exceptions import NotFittedError
 from skorch import NeuralNetRegressor
+from skorch.callbacks import Checkpoint, LoadInitState
+from skorch.dataset import Dataset
+from skorch.helper import predefined_split
 from torch import nn
 
 from sklearn_halrp import ContinualClassifier
@@ -12,6 +15,7 @@ from sklearn_halrp.exceptions import (
     HalrpError,
     InvalidNetworkError,
     MissingTaskError,
+    TrainingDivergedError,
     UnknownTaskError,
 )
 from tests.conftest import make_classifier, make_net
@@ -43,6 +47,8 @@ MISTAKES = {
     "no id in ids": ({"task_id": ["new"] * 39 + [None]}, "int or a string; got None"),
     "no id": ({"task_id": None}, "2 tasks are known.*task_id='b'.*'a', 'b'"),
     "undeclared": ({"classes": [0, 1]}, "not in classes: 2, 3"),
+    "no label in classes": ({"classes": [0, 1, 2, 3, np.nan]}, "NaN"),
+    "continuous classes": ({"classes": [0, 1, 2, 3, 4.5]}, "continuous"),
     "mixed": ({"y": [0, "a"] * 20}, "'new' mix numbers and strings: 0, 'a'"),
     "other type": ({"task_id": "a", "y": Y.astype(str)}, "mix numbers and strings"),
 }
@@ -110,6 +116,31 @@ def test_before_learning_there_is_nothing_to_ask():
         ContinualClassifier(growth_budgt=1)
 
 
+class Restless(nn.Linear):
+    """Normalises its weight in place whenever it is applied, and draws it anew."""
+
+    def __init__(self):
+        super().__init__(64, 10)
+
+    def forward(self, x):
+        with torch.no_grad():
+            self.weight.mul_(0.9)
+        return super().forward(x)
+
+
+class Averaging(MLP):
+    """Keeps a running mean in a tensor that it does not register."""
+
+    def __init__(self):
+        super().__init__()
+        self.mean = torch.zeros(64)
+
+    def forward(self, x):
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * x.mean(0)
+        return super().forward(x - self.mean)
+
+
 NETS = {
     "a module": (MLP(), TypeError, r"NeuralNetClassifier\(Module"),
     "a regressor": (NeuralNetRegressor(MLP), TypeError, "NeuralNetClassifier"),
@@ -133,6 +164,19 @@ NETS = {
     ),
     "another shape": (make_net(Conv2d), InvalidNetworkError, r"rows of shape \(64,\)"),
     "missing arguments": (make_net(nn.Linear), InvalidNetworkError, "module__hidden"),
+    "fitted": (make_net().initialize(), ValueError, "fitted already.*base='pretrained'"),
+    "loading": (
+        make_net(callbacks=[LoadInitState(Checkpoint())]),
+        ValueError,
+        "LoadInitState",
+    ),
+    "one held-out set": (
+        make_net(train_split=predefined_split(Dataset(X, Y))),
+        ValueError,
+        "same rows for every task",
+    ),
+    "weights that change": (make_net(Restless), InvalidNetworkError, "changes weight whenever"),
+    "hidden state": (make_net(Averaging), InvalidNetworkError, "register_buffer"),
     "wrong arguments": (make_net(module__n_layers=3), InvalidNetworkError, "n_layers"),
 }
 
@@ -155,6 +199,7 @@ def test_a_net_that_cannot_serve_is_refused(name):
         ("max_rank", 0),
         ("l1_penalty", -1.0),
         ("growth_budget", 0),
+        ("growth_budget", 60),
         ("convolution", "both"),
         ("importance", "guess"),
         ("random_state", "x"),
@@ -164,6 +209,38 @@ def test_a_net_that_cannot_serve_is_refused(name):
 def test_parameters_out_of_range_are_refused(parameter, value):
     with pytest.raises(ValueError, match=parameter):
         make_classifier(**{parameter: value}).fit(X, Y)
+
+
+def test_another_module_on_the_same_base_is_refused(clf):
+    before = clf.predict_proba(X, "a")
+    clf.set_params(net=make_net(Conv2d))
+    with pytest.raises(ValueError, match=r"The base is a MLP, and net has .* Conv2d"):
+        clf.partial_fit(X, Y, task_id="new")
+    assert np.array_equal(clf.predict_proba(X, "a"), before)
+    clf.set_params(net=make_net(lr=1e-3)).partial_fit(X, Y, task_id="new")
+
+
+def test_held_out_rows_without_a_finite_loss_are_an_error(digits):
+    rows, labels = digits
+
+    def split(dataset, y, **kwargs):
+        return dataset, Dataset(np.full((5, 64), 3e38, dtype=np.float32), np.zeros(5, dtype=int))
+
+    clf = make_classifier().fit(rows[:60], labels[:60], task_id="a")
+    clf.set_params(net__train_split=split)
+    with pytest.raises(TrainingDivergedError, match="held-out loss is not finite"):
+        clf.partial_fit(rows[:60], labels[:60], task_id="b")
+    assert clf.tasks_ == ["a"]
+
+
+def test_what_is_learned_cannot_be_changed_from_outside(clf, digits):
+    before = clf.predict(digits[0], "b")
+    clf.task_classes_["b"][:] = 0
+    clf.report_["b"]["seconds"].clear()
+    clf.report_["b"]["layers"].clear()
+    assert np.array_equal(clf.predict(digits[0], "b"), before)
+    assert clf.report_["b"]["seconds"]
+    assert clf.report_["b"]["layers"]
 
 
 def test_all_errors_have_one_root():

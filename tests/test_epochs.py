@@ -7,9 +7,10 @@ rows = st.lists(
     st.fixed_dictionaries(
         {"phase": st.sampled_from(["base", "warm-up", "low-rank"]), "epoch": st.integers(0, 999)},
         optional={
-            "loss": st.floats(width=32, allow_nan=False),
+            "loss": st.floats(allow_nan=False),
             "best": st.booleans(),
-            "note": st.text("ab", max_size=20),
+            "note": st.text("a\u00e9\u65e5\0", max_size=20),
+            "count": st.integers(),
         },
     )
 )

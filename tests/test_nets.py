@@ -1,6 +1,8 @@
 """Whatever a user's skorch net does, the base and earlier tasks stay as they are."""
 
 import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import joblib
 import numpy as np
@@ -141,7 +143,7 @@ def test_a_callback_cannot_reach_the_base(digits, callback):
     clf.partial_fit(X[:100], y[:100], task_id="b")
     before, state = clf.predict_proba(X, "a"), snapshot(clf)
     clf.set_params(net__callbacks=[callback])
-    with pytest.raises(InvalidNetworkError, match=r"callback changed words\.weight"):
+    with pytest.raises(InvalidNetworkError, match=r"callback .* changed words\.weight"):
         clf.partial_fit(permuted(X[:100], 1), y[:100], task_id="c")
     assert_untouched(state, snapshot(clf))
     assert np.array_equal(clf.predict_proba(X, "a"), before)
@@ -244,3 +246,70 @@ def test_a_callback_may_copy_the_module(digits):
     clf = make_classifier(net={"callbacks": [Average()]})
     clf.fit(X[:100], y[:100], task_id=np.repeat([0, 1], 50))
     assert clf.tasks_ == [0, 1]
+
+
+def test_modules_that_cannot_be_pickled_learn_in_parallel(digits):
+    class Normed(MLP):
+        def __init__(self):
+            super().__init__()
+            nn.utils.parametrizations.weight_norm(self.body[2])
+
+    X, y = digits
+    ids = np.repeat(["a", "b", "c"], 50)
+    found = [
+        make_classifier(Normed, n_jobs=n).fit(X[:150], y[:150], task_id=ids) for n in (None, 2)
+    ]
+    for task_id in "abc":
+        assert np.array_equal(*(clf.predict_proba(X, task_id) for clf in found))
+
+
+def test_fits_in_threads_are_those_of_one_thread(digits):
+    X, y = digits
+
+    def fit(seed):
+        clf = make_classifier(random_state=seed)
+        return clf.fit(X[:100], y[:100], np.repeat([0, 1], 50)).predict_proba(X[:50], 1)
+
+    alone = [fit(seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        assert all(map(np.array_equal, pool.map(fit, range(4)), alone))
+
+
+def test_buffers_may_change_their_shape(digits):
+    class Remembering(MLP):
+        """Counts its training batches in a buffer that grows."""
+
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("sizes", torch.zeros(0))
+
+        def forward(self, x):
+            if self.training:
+                self.sizes = torch.cat([self.sizes, x.new_tensor([len(x)])])
+            return super().forward(x) + 0.01 * len(self.sizes)
+
+    X, y = digits
+    clf = make_classifier(Remembering).fit(X[:100], y[:100], np.repeat([0, 1], 50))
+    state = clf.__getstate__()
+    loaded = ContinualClassifier()
+    loaded.__setstate__(state)
+    for task_id in (0, 1):
+        assert np.array_equal(loaded.predict_proba(X, task_id), clf.predict_proba(X, task_id))
+
+
+def test_the_whole_net_may_be_pickled_while_it_trains(digits, tmp_path):
+    X, y = digits
+    saves = Checkpoint(monitor="train_loss_best", f_pickle="net.pkl", dirname=tmp_path)
+    clf = make_classifier(net={"callbacks": [saves]})
+    clf.fit(X[:100], y[:100], np.repeat(["a", "b"], 50))
+    assert clf.tasks_ == ["a", "b"]
+    assert (tmp_path / "net.pkl").exists()
+
+
+def test_loading_draws_no_random_number(learned):
+    data = pickle.dumps(learned)
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    pickle.loads(data)
+    assert torch.equal(torch.rand(1), expected)

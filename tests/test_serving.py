@@ -1,3 +1,5 @@
+import copy
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -8,28 +10,43 @@ from sklearn_halrp._serving import Predictors
 def test_the_memory_held_is_bounded_and_predictions_stay(learned, digits):
     X, _ = digits
     expected = {t: learned.predict_proba(X[:50], task_id=t) for t in learned.tasks_}
-    small = Predictors(max_bytes=1)
+    small = Predictors()
     for _ in range(2):
         for task_id in learned.tasks_:
-            net = small.net(learned.net_, learned._network, task_id)
+            net = small.net(learned.net_, learned._network, task_id, max_bytes=1)
             columns = np.searchsorted(learned.classes_, learned.task_classes_[task_id])
             assert np.array_equal(net.predict_proba(X[:50]), expected[task_id][:, columns])
             assert len(small._nets) == 1
 
 
+def test_the_bound_may_change_at_any_time(learned, digits):
+    X, _ = digits
+    clf = copy.deepcopy(learned)
+    for task_id in clf.tasks_:
+        clf.predict(X[:9], task_id)
+    assert len(clf._predictors._nets) == 3
+    other = pickle.loads(pickle.dumps(clf)).set_params(cache_bytes=0)
+    for task_id in other.tasks_:
+        other.predict(X[:9], task_id)
+    assert len(other._predictors._nets) == 1
+    clf._predictors.drop("third")
+    clf.set_params(cache_bytes=0).predict(X[:9], "third")
+    assert len(clf._predictors._nets) == 1
+
+
 def test_a_network_is_merged_once(learned):
-    cache = Predictors(2**28)
-    first = cache.net(learned.net_, learned._network, 2)
-    assert cache.net(learned.net_, learned._network, 2) is first
-    assert cache.net(learned.net_, learned._network, "third") is not first
+    cache = Predictors()
+    first = cache.net(learned.net_, learned._network, 2, 2**28)
+    assert cache.net(learned.net_, learned._network, 2, 2**28) is first
+    assert cache.net(learned.net_, learned._network, "third", 2**28) is not first
 
 
 def test_what_was_relearned_is_merged_again(learned, digits):
     X, _ = digits
-    cache = Predictors(2**28)
-    first = cache.net(learned.net_, learned._network, 2)
+    cache = Predictors()
+    first = cache.net(learned.net_, learned._network, 2, 2**28)
     other = learned._network.with_task(2, learned._network.tasks["third"])
-    second = cache.net(learned.net_, other, 2)
+    second = cache.net(learned.net_, other, 2, 2**28)
     assert second is not first
     assert not np.array_equal(first.predict_proba(X[:9]), second.predict_proba(X[:9]))
 

@@ -1,0 +1,83 @@
+"""Batches cut from arrays at once, where a DataLoader would collect them row by row."""
+
+import numpy as np
+import skorch
+import torch
+from skorch import NeuralNet
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, Subset
+
+_KNOWN = {"batch_size", "shuffle", "drop_last"}
+
+
+def speed_up(net, draws=True):
+    """Let a skorch net cut its batches from arrays, if its own loading allows it.
+
+    The batches are those of a DataLoader, entry by entry. A net with another iterator,
+    with settings such as ``num_workers``, or with a dataset of its own keeps them.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+    draws : bool
+        Whether to draw as many random numbers as a DataLoader does.
+    """
+    if type(net).get_iterator is not NeuralNet.get_iterator:
+        return
+    if net.iterator_train is DataLoader:
+        net.iterator_train = _drawn
+    if net.iterator_valid is DataLoader:
+        net.iterator_valid = _drawn if draws else _sliced
+
+
+def _drawn(dataset, **settings):
+    """Return a DataLoader that fetches a whole batch at once."""
+    arrays = _arrays(dataset)
+    if arrays is None or not set(settings) <= _KNOWN:
+        return DataLoader(dataset, **settings)
+    kind = RandomSampler if settings.get("shuffle") else SequentialSampler
+    batches = BatchSampler(
+        kind(dataset), settings.get("batch_size", 1), settings.get("drop_last", False)
+    )
+    return DataLoader(_Rows(*arrays), sampler=batches, batch_size=None)
+
+
+def _sliced(dataset, **settings):
+    """Return the batches of a dataset in order, without drawing a random number."""
+    arrays = _arrays(dataset)
+    if arrays is None or not set(settings) <= _KNOWN or settings.get("shuffle"):
+        return DataLoader(dataset, **settings)
+    rows, size = _Rows(*arrays), settings.get("batch_size", 1)
+    return (
+        tuple(map(torch.from_numpy, rows[slice(start, start + size)]))
+        for start in range(0, len(dataset), size)
+    )
+
+
+class _Rows:
+    """Rows of arrays, copied, since a module may change its input in place."""
+
+    def __init__(self, X, y, places):
+        self.X, self.y, self.places = X, y, places
+
+    def __getitem__(self, rows):
+        if self.places is not None:
+            rows = self.places[rows]
+        X = self.X[rows]
+        y = np.zeros((len(X), 1), dtype=np.float32) if self.y is None else self.y[rows]
+        return (X.copy(), y.copy()) if isinstance(rows, slice) else (X, y)
+
+
+def _arrays(dataset):
+    """Return the arrays behind a dataset and the places of its rows, or None."""
+    places = None
+    while type(dataset) is Subset:
+        inner = np.asarray(dataset.indices)
+        places = inner if places is None else inner[places]
+        dataset = dataset.dataset
+    if type(dataset) is not skorch.dataset.Dataset or type(dataset.X) is not np.ndarray:
+        return None
+    if dataset.y is not None and type(dataset.y) is not np.ndarray:
+        return None
+    if len(dataset.X) != len(dataset):
+        return None
+    return dataset.X, dataset.y, places
