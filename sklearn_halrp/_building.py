@@ -25,17 +25,39 @@ def build_module(recipe, seed):
         try:
             module = net.initialize().module_
         except (TypeError, ValueError) as error:
+            if hasattr(net, "module_"):  # the optimizer may be the first to stumble
+                _check_kind(net.module_)
             raise InvalidNetworkError(
                 f"The net could not be built: {error}. The module's arguments are given to "
                 "the net, as in NeuralNetClassifier(Module, module__hidden=32)."
             ) from error
-    lazy = [n for n, p in module.named_parameters() if isinstance(p, UninitializedParameter)]
-    if lazy:
-        raise InvalidNetworkError(
-            f"{lazy[0]} has no shape before data passes through the module. Give the layer its "
-            "sizes, or pass one batch through the module and give the instance to the net."
-        )
+    _check_kind(module)
     return module
+
+
+def _check_kind(module):
+    """Refuse modules whose weights cannot be replaced by others."""
+    for name, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            what = "is TorchScript, whose weights are fixed in its code. Give the Python module"
+        elif "_orig_mod" in part._modules:
+            what = "was compiled already. Give the module as it was, and compile=True to the net"
+        elif "quantized" in type(part).__module__:
+            what = "is quantised, so that it cannot be trained. Give the module in floating point"
+        else:
+            continue
+        raise InvalidNetworkError(f"{name or 'The module'} {what}.")
+    for name, parameter in module.named_parameters():
+        if isinstance(parameter, UninitializedParameter):
+            raise InvalidNetworkError(
+                f"{name} has no shape before data passes through the module. Give the layer its "
+                "sizes, or pass one batch through the module and give the instance to the net."
+            )
+        if type(parameter) is not torch.nn.Parameter:
+            raise InvalidNetworkError(
+                f"{name} is a {type(parameter).__name__}, not a plain parameter (quantised or "
+                "spread over devices?). Give a module with plain weights."
+            )
 
 
 def with_outputs(module, head, n_classes, seed):

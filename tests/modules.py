@@ -165,6 +165,42 @@ class Recurrent(nn.Module):
         return self.last(self.rnn(x)[0][:, -1])
 
 
+class LongShort(Recurrent):
+    def __init__(self, n_classes=10):
+        super().__init__(n_classes, kind=nn.LSTM)
+
+
+class Block(nn.Module):
+    """Two convolutions with a skip past them, which a 1x1 convolution brings to size."""
+
+    def __init__(self, channels, outputs, stride):
+        super().__init__()
+        self.first = nn.Conv2d(channels, outputs, 3, stride, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+        self.second = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.again = nn.BatchNorm2d(outputs)
+        self.skip = nn.Sequential()
+        if stride > 1 or channels != outputs:
+            self.skip = nn.Sequential(
+                nn.Conv2d(channels, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x):
+        y = self.again(self.second(torch.relu(self.norm(self.first(x)))))
+        return torch.relu(y + self.skip(x))
+
+
+class Residual(nn.Module):
+    def __init__(self, n_classes=10):
+        super().__init__()
+        self.stem = nn.Conv2d(1, 6, 3, padding=1)
+        self.blocks = nn.Sequential(Block(6, 6, 1), Block(6, 10, 2))
+        self.fc = nn.Linear(10, n_classes)
+
+    def forward(self, x):
+        return self.fc(self.blocks(self.stem(x)).mean((2, 3)))
+
+
 class Attention(nn.Module):
     def __init__(self, n_classes=10):
         super().__init__()
@@ -226,6 +262,8 @@ ZOO = {
     "einsum": Animal(Einsum, (64,)),
     "words": Animal(Words, (64,)),
     "recurrent": Animal(Recurrent, (8, 8)),
+    "lstm": Animal(LongShort, (8, 8)),
+    "residual": Animal(Residual, (1, 8, 8)),
     "attention": Animal(Attention, (8, 8)),
     "stateful": Animal(Stateful, (64,)),
     "shared": Animal(Shared, (64,)),

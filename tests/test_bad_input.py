@@ -141,6 +141,16 @@ class Averaging(MLP):
         return super().forward(x - self.mean)
 
 
+class Label(torch.Tensor):
+    pass
+
+
+class Marked(MLP):
+    def __init__(self):
+        super().__init__()
+        self.last.weight = nn.Parameter(torch.randn(10, 24).as_subclass(Label))
+
+
 NETS = {
     "a module": (MLP(), TypeError, r"NeuralNetClassifier\(Module"),
     "a regressor": (NeuralNetRegressor(MLP), TypeError, "NeuralNetClassifier"),
@@ -177,6 +187,7 @@ NETS = {
     ),
     "weights that change": (make_net(Restless), InvalidNetworkError, "changes weight whenever"),
     "hidden state": (make_net(Averaging), InvalidNetworkError, "register_buffer"),
+    "tensor subclass": (make_net(Marked), InvalidNetworkError, "last.weight is a Label"),
     "wrong arguments": (make_net(module__n_layers=3), InvalidNetworkError, "n_layers"),
 }
 
@@ -188,6 +199,25 @@ def test_a_net_that_cannot_serve_is_refused(name):
     with pytest.raises(error, match=message):
         clf.fit(X, Y)
     assert vars(clf) == {**clf.get_params(deep=False)}
+
+
+@pytest.mark.filterwarnings("ignore")  # torch deprecates both ways
+@pytest.mark.parametrize(
+    ("convert", "message"),
+    [
+        (torch.jit.script, "is TorchScript"),
+        (lambda module: torch.compile(module, backend="eager"), "compiled already"),
+        (
+            lambda module: torch.ao.quantization.quantize_dynamic(
+                module, {nn.Linear}, dtype=torch.qint8
+            ),
+            "is quantised",
+        ),
+    ],
+)
+def test_modules_in_fixed_form_are_refused(convert, message):
+    with pytest.raises(InvalidNetworkError, match=message):
+        make_classifier(convert(MLP())).fit(X, Y)
 
 
 @pytest.mark.parametrize(
