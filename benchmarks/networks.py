@@ -1,6 +1,20 @@
 """Networks that the benchmarks share."""
 
+import torch
 from torch import nn
+
+
+class MLP(nn.Sequential):
+    """784-256-256-10 by default."""
+
+    def __init__(self, n_classes=10, n_features=784, hidden=256):
+        super().__init__(
+            nn.Linear(n_features, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, n_classes),
+        )
 
 
 class LeNet(nn.Module):
@@ -40,3 +54,52 @@ class LeNet(nn.Module):
     def forward(self, x):
         """Return logits of shape (n_samples, n_classes)."""
         return self.last(self.features(x))
+
+
+class Block(nn.Module):
+    """The basic block of a ResNet: two 3x3 convolutions and a skip past them."""
+
+    def __init__(self, channels, outputs, stride):
+        super().__init__()
+        self.first = nn.Conv2d(channels, outputs, 3, stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(outputs)
+        self.second = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.skip = nn.Sequential()
+        if stride != 1 or channels != outputs:
+            self.skip = nn.Sequential(
+                nn.Conv2d(channels, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x):
+        """Return maps of half the size if the stride is 2."""
+        y = torch.relu(self.norm1(self.first(x)))
+        return torch.relu(self.norm2(self.second(y)) + self.skip(x))
+
+
+class ResNet18(nn.Module):
+    """ResNet-18 for small images.
+
+    Parameters
+    ----------
+    n_classes : int
+    channels : int
+    width : int
+        Channels of the first stage; 64 in the original.
+    """
+
+    def __init__(self, n_classes=10, channels=3, width=32):
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+        )
+        sizes = [width * 2**stage for stage in range(4)]
+        blocks = []
+        for before, after in zip([width, *sizes], sizes, strict=False):
+            blocks += [Block(before, after, 1 if before == after else 2), Block(after, after, 1)]
+        self.blocks = nn.Sequential(*blocks)
+        self.last = nn.Linear(sizes[-1], n_classes)
+
+    def forward(self, x):
+        """Return logits of shape (n_samples, n_classes)."""
+        return self.last(self.blocks(self.stem(x)).mean((2, 3)))

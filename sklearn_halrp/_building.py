@@ -148,7 +148,7 @@ def forward_on(recipe, X):
 
     def forward(module):
         with torch.no_grad():
-            output = around(net, module.eval(), callbacks="disable").infer(batch)
+            output = around(net, module.eval(), callbacks="disable", compile=False).infer(batch)
         return output[0] if isinstance(output, tuple) else output
 
     return forward
