@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits, load_wine
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
-from skorch.callbacks import EarlyStopping, EpochScoring
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 
 from sklearn_halrp import ContinualClassifier
 from sklearn_halrp.exceptions import GrowthBudgetWarning
@@ -77,6 +79,38 @@ def test_fit_forgets_and_is_reproducible(digits):
     assert not np.array_equal(other.predict_proba(X, "a"), clf.predict_proba(X, "a"))
 
 
+@pytest.mark.parametrize("task_id", ["a", "b"])
+def test_every_visit_draws_numbers_of_its_own(digits, task_id):
+    class Order(Callback):
+        seen = []
+
+        def on_train_begin(self, net, **kwargs):
+            Order.seen.append([])
+
+        def on_batch_begin(self, net, batch, training, **kwargs):
+            if training:
+                Order.seen[-1].append(batch[0].clone())
+
+    X, y = digits
+    runs = []
+    for _ in range(2):
+        clf = make_classifier(net={"train_split": None, "max_epochs": 1}, warmup_epochs=0)
+        if task_id == "b":
+            clf.partial_fit(X[:100], y[:100], task_id="a")
+        clf.set_params(net__callbacks=[Order()])
+        Order.seen.clear()
+        for _ in range(3):
+            clf.partial_fit(X[:100], y[:100], task_id=task_id)
+        runs.append([torch.cat(batches) for batches in Order.seen])
+    visits, again = runs
+    assert len(visits) == 3
+    for i, rows in enumerate(visits):
+        assert torch.equal(rows, again[i])
+        for other in visits[:i]:
+            assert not torch.equal(rows, other)
+            assert torch.equal(rows.sum(1).sort()[0], other.sum(1).sort()[0])  # the same rows
+
+
 def test_learning_leaves_the_random_states_of_the_caller(digits):
     X, y = digits
     torch.manual_seed(3)
@@ -122,6 +156,35 @@ def test_new_classes_grow_the_head(digits, task_id, others):
     clf.partial_fit(rows[:900], y[:900] * 2, task_id=task_id)
     assert clf.task_classes_[task_id].tolist() == list(range(0, 20, 2))
     assert clf.score(rows[900:], y[900:] * 2, task_id=task_id) > 0.8
+
+
+@pytest.mark.parametrize("task_id", ["first", 2, "third", "alone"])
+def test_going_on_begins_where_the_task_was(learned, digits, task_id):
+    X, y = digits
+    clf = pickle.loads(pickle.dumps(learned))
+    if task_id == "alone":
+        clf = make_classifier().fit(X[:200], y[:200], task_id=task_id)
+    before = clf.predict_proba(X, task_id=task_id)
+    # Without a step to be taken not one bit of it may change; what was pruned is pruned.
+    clf.set_params(net__lr=0.0).partial_fit(X[:100], y[:100], task_id=task_id)
+    assert clf.report_[task_id]["visits"] == 2
+    assert np.array_equal(clf.predict_proba(X, task_id=task_id), before)
+
+
+@pytest.mark.parametrize(("task_id", "others"), [("a", False), ("a", True), ("b", True)])
+def test_a_grown_head_gives_the_old_classes_the_same_logits(digits, task_id, others):
+    X, y = digits
+    # The budget leaves room for the larger head, so that no low-rank entry makes way for it.
+    clf = make_classifier(growth_budget=2.0)
+    clf.partial_fit(X[:200], y[:200] % 5 * 2, task_id="a")
+    if others:
+        clf.partial_fit(permuted(X[:200], 1), y[:200] % 5 * 2, task_id="b")
+    rows = torch.from_numpy(X)
+    before = clf.to_module(task_id)(rows).detach().numpy()
+    clf.set_params(net__lr=0.0).partial_fit(X[:200], y[:200], task_id=task_id)
+    after = clf.to_module(task_id)(rows).detach().numpy()
+    assert clf.task_classes_[task_id].tolist() == list(range(10))
+    np.testing.assert_allclose(after[:, [0, 2, 4, 6, 8]], before, rtol=1e-4, atol=1e-5)
 
 
 def test_declared_classes_have_a_place_from_the_start(digits):

@@ -30,6 +30,14 @@ class Trouble(Callback):
             self.deed(net)
 
 
+@pytest.fixture
+def listening():
+    """Ctrl-C arrives, even under a parent that ignores it, as nohup and some runners do."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def stop(net):
     raise KeyboardInterrupt
 
@@ -57,7 +65,7 @@ def press_ctrl_c(net):
         ("fit", "new", 1),  # which would forget everything
     ],
 )
-def test_an_interruption_leaves_everything_as_it_was(digits, deed, error, call):
+def test_an_interruption_leaves_everything_as_it_was(digits, listening, deed, error, call):
     method, task_id, run = call
     X, y = digits
     clf = make_classifier(net={"callbacks": [("trouble", Trouble())]})

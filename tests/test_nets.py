@@ -22,7 +22,7 @@ from skorch.callbacks import (
 from torch import nn
 
 from sklearn_halrp import ContinualClassifier
-from sklearn_halrp.exceptions import InvalidNetworkError
+from sklearn_halrp.exceptions import InvalidNetworkError, TrainingDivergedError
 from tests.conftest import make_classifier, make_net, permuted
 from tests.modules import MLP, Words
 from tests.test_promises import assert_untouched, snapshot
@@ -162,7 +162,7 @@ def test_running_statistics_that_overflow_are_an_error(digits):
             super().__init__(nn.BatchNorm1d(64), nn.Linear(64, 8), nn.Linear(8, 10))
 
     X, y = digits
-    with pytest.raises(Exception, match=r"not finite|became"):
+    with pytest.raises(TrainingDivergedError, match=r"not finite|became"):
         make_classifier(Normalised).fit(X[:100] * np.float32(1e25), y[:100])
 
 
@@ -180,7 +180,7 @@ def test_a_failed_call_draws_no_random_number(digits):
     X, y = digits
     rng = np.random.RandomState(0)
     clf = make_classifier(random_state=rng, net={"lr": float("inf")})
-    with pytest.raises(Exception, match="diverged"):
+    with pytest.raises(TrainingDivergedError, match="diverged"):
         clf.fit(X[:60], y[:60])
     assert rng.randint(10**6) == np.random.RandomState(0).randint(10**6)
 

@@ -1,0 +1,115 @@
+"""Ranks from what training freely changed, against a slow reference."""
+
+import numpy as np
+import pytest
+from torch.utils.data import Subset
+
+from sklearn_halrp._building import build_network
+from sklearn_halrp._choosing import Layer, choose_factors
+from sklearn_halrp._learning import Settings
+from sklearn_halrp._low_rank import FORMS, fit_scales
+from sklearn_halrp._modules import get_tensor
+from sklearn_halrp._training import around
+from tests.conftest import make_classifier, make_net, permuted
+from tests.modules import Conv2d
+from tests.test_importance import slow_fisher
+from tests.test_low_rank import random
+from tests.test_ranks import slow_ranks
+
+SETTINGS = {
+    "warmup_epochs": 1,
+    "approximation_rate": 0.9,
+    "max_rank": 100,
+    "l1_penalty": 0.0,
+    "l2_penalty": 0.0,
+    "prune_threshold": 0.0,
+    "growth_budget": 1e9,
+    "importance": "fisher",
+    "verbose": 0,
+}
+
+
+def slow_energies(weight, free, form):
+    """What each term takes off the squared norm of the residual, by building every rank."""
+    shape = weight.shape
+    r, s = (t.double().numpy() for t in fit_scales(free, weight))
+    weight, free = (t.detach().double().numpy().reshape(*shape[:2], -1) for t in (weight, free))
+    residual = free - r[:, None, None] * weight * s[:, None]
+    matrix = residual.mean(2) if form == "channel" else residual.reshape(shape[0], -1)
+    left, values, right = np.linalg.svd(matrix, full_matrices=False)
+    norms = []
+    for rank in range(len(values) + 1):
+        part = (left[:, :rank] * values[:rank]) @ right[:rank]
+        part = part[:, :, None] if form == "channel" else part.reshape(residual.shape)
+        norms.append(((residual - part) ** 2).sum())
+    return -np.diff(norms), norms
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("shape", [(7, 5), (5, 7, 3), (6, 4, 3, 3), (3, 4, 2, 2, 2)])
+def test_energies_are_what_terms_take_off_the_squared_norm(shape, form):
+    weight, free = random(shape, 0), random(shape, 1)
+    layer = Layer(weight, free, form)
+    energies, norms = slow_energies(weight, free, form)
+    np.testing.assert_allclose(layer.energies, energies, rtol=1e-4, atol=1e-4)
+    assert layer.residual_energy == pytest.approx(norms[0], rel=1e-5)
+    for rank, norm in enumerate(norms):
+        assert layer.dropped(rank) == pytest.approx(norm, rel=1e-4, abs=1e-4)
+        assert float((free - layer.cut(rank)).square().sum()) == pytest.approx(norm, abs=1e-4)
+        assert layer.kept(rank) == pytest.approx(sum(energies[:rank]) / sum(energies), abs=1e-5)
+
+
+@pytest.mark.parametrize("importance", ["fisher", "uniform"])
+@pytest.mark.parametrize("form", FORMS)
+def test_ranks_are_those_of_importance_times_energy(digits, form, importance):
+    X, y = digits
+    X = X.reshape(-1, 1, 8, 8)
+    recipe = make_net(Conv2d, batch_size=50)
+    network = build_network(recipe, X, 10, head=None, form=form, seed=0)
+    free = {}
+    for seed, name in enumerate(network.roles.perturbed):
+        weight = get_tensor(network.base, name).detach()
+        free[name] = weight + 0.1 * random(weight.shape, seed)
+    module = network.module_with(free)
+    net = around(recipe, module)
+    for rate in (0.3, 0.6, 0.9):
+        settings = Settings(**SETTINGS | {"approximation_rate": rate, "importance": importance})
+        held_out = net.get_dataset(X[:120], y[:120])
+        factors, _, found = choose_factors(network, net, held_out, settings)
+        matters = dict.fromkeys(free, 1.0)
+        if importance == "fisher":
+            matters = slow_fisher(module, X[:120], y[:120], free, batch_size=50)
+        scores = {}
+        for name, weight in free.items():
+            energies, _ = slow_energies(get_tensor(network.base, name).detach(), weight, form)
+            scores[name] = matters[name] * energies
+        expected = slow_ranks(scores, rate, 100)
+        assert {name: row["rank"] for name, row in found.items()} == expected
+        assert {name: f.u.shape[1] for name, f in factors.items()} == expected
+
+
+def hold_out_the_last(dataset, y=None, **kwargs):
+    """Split off the rows from 120 on."""
+    return Subset(dataset, range(120)), Subset(dataset, range(120, len(dataset)))
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+def test_importance_is_measured_on_held_out_rows_where_there_are_any(digits, held_out):
+    X, y = digits
+    X = X.reshape(-1, 1, 8, 8)
+    net = {
+        "train_split": hold_out_the_last if held_out else None,
+        "max_epochs": 1,
+        "batch_size": 50,
+    }
+    clf = make_classifier(Conv2d, net=net, growth_budget=2.0)
+    clf.partial_fit(X[:200], y[:200], task_id=0)
+    # With a learning rate of 0 the warm-up moves no weight, and the task keeps the network
+    # on which the importance was taken: the base with a new head and new statistics.
+    rows = permuted(X[:200], 1)
+    clf.set_params(net__lr=0.0).partial_fit(rows, y[:200], task_id=1)
+    used = slice(120 if held_out else 0, 200)
+    found = {name: row["importance"] for name, row in clf.report_[1]["layers"].items()}
+    expected = slow_fisher(clf.to_module(1), rows[used], y[used], found, batch_size=50)
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, rel=1e-4)
