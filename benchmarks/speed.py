@@ -1,10 +1,11 @@
 """What learning and predicting cost beside the plain network, side by side in one run.
 
-    python -m benchmarks.speed [--networks MLP LeNet ResNet18] [--rounds 9] [--threads 1]
-                               [--json FILE]
+    python -m benchmarks.speed [--networks MLP LeNet ResNet18] [--tables step task ranks predict]
+                               [--rounds 9] [--threads 1] [--json FILE]
 
-Every line is timed in turn, A B C A B C ..., and each ratio is the median over the rounds,
-since single times on a shared machine mean little. Tasks are permutations of real digits.
+Every line is timed in turn, A B C A B C ..., and each ratio, to the last of the sides, is the
+median over the rounds, since single times on a shared machine mean little. Tasks are
+permutations of real digits.
 """
 
 import argparse
@@ -215,13 +216,19 @@ def main():
     parser.add_argument("--json", type=Path, help="file to write the results to")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    results = []
     for name in options.networks:
         module, shape = NETWORKS[name]
         print(name)
         for table in options.tables:
             for what, middle, ratios in TABLES[table](module, shape, options.rounds):
                 times = "".join(f"{1e3 * t:>11.2f}" for t in middle)
-                print(f"  {what:<40}{times}   ratios", *(f"{r:.2f}" for r in ratios), flush=True)
+                print(f"  {what:<42}{times}   ratios", *(f"{r:.2f}" for r in ratios), flush=True)
+                results.append({"network": name, "what": what, "seconds": middle, "ratios": ratios})
+    if options.json:
+        command = f"python -m benchmarks.speed --threads {options.threads}"
+        found = {"command": command, "torch": torch.__version__, "results": results}
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from sklearn_halrp._training import losses, mean_loss
 # measured with layers truncated: more would cost time and hardly change what is found.
 IMPORTANCE_ROWS = 1024
 MEASURED_ROWS = 256
+# Singular values of a layer that are written down at least.
+LEADING = 32
 
 
 class Layer:
@@ -48,6 +50,10 @@ class Layer:
     def term_cost(self):
         """Numbers that one rank-1 term has to store."""
         return sum(self.matrix.shape)
+
+    def leading(self, count):
+        """Return the largest singular values to six digits."""
+        return [float(f"{value:.6g}") for value in self.spectrum.values[:count].tolist()]
 
     def factors(self, rank):
         """Return the perturbation of this rank, with balanced factors."""
@@ -103,7 +109,7 @@ def choose_factors(network, net, held_out, settings):
         name: {
             "rank": ranks[name],
             "importance": importance[name],
-            "spectrum": layer.spectrum.values.float().cpu().numpy(),
+            "spectrum": layer.leading(max(2 * ranks[name], LEADING)),
             "kept": layer.kept(ranks[name]),
         }
         for name, layer in layers.items()

@@ -490,11 +490,12 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         """
         n_samples, groups = self._probabilities(X, task_id, "predict_proba")
         result = None
+        every_row = np.arange(n_samples)
         for classes, rows, values in groups:
             if result is None:
                 result = np.zeros((n_samples, len(self.classes_)), dtype=values.dtype)
             columns = positions_in(self.classes_, classes)
-            result[np.arange(n_samples)[rows, None], columns] = values
+            result[every_row[rows, None], columns] = values
         return result
 
     def predict(self, X, task_id=None):

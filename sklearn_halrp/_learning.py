@@ -13,7 +13,6 @@ from tqdm.auto import tqdm
 
 from sklearn_halrp._callbacks import FactorPenalty, ShowProgress, StopIfDiverged, diverged
 from sklearn_halrp._choosing import choose_factors, loss_increases
-from sklearn_halrp._epochs import to_columns, to_rows
 from sklearn_halrp._head import grow_head, head_tensors, with_head
 from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._modules import get_tensor, locate, named_tensors
@@ -326,12 +325,12 @@ class _Visit:
     def _task(self, **stored):
         visits, before, report = 0, [], {**self.report, "seconds": self.seconds}
         if self.known:
-            visits, before = self.known.visits, to_rows(self.known.history)
+            visits, before = self.known.visits, self.known.history
             report = _added(self.known.report, report)
-        return Task(
+        return Task.of(
             classes=self.lesson.classes,
             visits=visits + 1,
-            history=to_columns([*before, *({"visit": visits, **row} for row in self.epochs)]),
+            history=[*before, *({"visit": visits, **row} for row in self.epochs)],
             report=report,
             **stored,
         )

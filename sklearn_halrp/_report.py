@@ -1,18 +1,11 @@
 """What was learned, as plain data and as tables."""
 
-import copy
-
-from sklearn_halrp._epochs import to_rows
-
 
 def ranks(network):
     """Return the ranks after pruning, by task and weight."""
     return {
-        name: {
-            weight: task.factors[weight].rank if weight in task.factors else 0
-            for weight in network.roles.perturbed
-        }
-        for name, task in network.tasks.items()
+        name: {weight: found.get(weight, 0) for weight in network.roles.perturbed}
+        for name, found in ((name, task.ranks) for name, task in network.tasks.items())
     }
 
 
@@ -24,23 +17,17 @@ def growth(network):
 
 def epochs(network, task_id):
     """Return the epochs of a task as dictionaries."""
-    return to_rows(network.tasks[task_id].history)
+    return network.tasks[task_id].history
 
 
 def of_task(network, task_id):
     """Return what was found while learning a task, with its sizes."""
     task = network.tasks[task_id]
-    report = copy.deepcopy(task.report)
-    if "layers" in report:
-        report["layers"] = {
-            layer: {**found, "spectrum": found["spectrum"].tolist()}
-            for layer, found in report["layers"].items()
-        }
     return {
-        **report,
+        **task.report,
         "n_classes": len(task.classes),
         "visits": task.visits,
-        "ranks": ranks(network)[task_id],
+        "ranks": {weight: task.ranks.get(weight, 0) for weight in network.roles.perturbed},
         "n_numbers": task.n_numbers,
         "n_bytes": task.n_bytes,
         "growth": task.n_numbers / network.n_numbers,

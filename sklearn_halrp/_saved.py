@@ -9,6 +9,7 @@ from sklearn_halrp._modules import get_tensor, named_tensors
 from sklearn_halrp._network import Network, to_array
 from sklearn_halrp._partition import Partition
 from sklearn_halrp._random import seeded
+from sklearn_halrp._task import Task
 from sklearn_halrp.exceptions import InvalidNetworkError
 
 FORMAT = 1
@@ -22,7 +23,7 @@ def network_to_state(network):
         "roles": asdict(network.roles),
         "form": network.form,
         "frozen": network.frozen,
-        "tasks": network.tasks,
+        "tasks": {name: task.to_state() for name, task in network.tasks.items()},
     }
 
 
@@ -42,7 +43,8 @@ def network_from_state(recipe, state, seed):
     roles = Partition(**state["roles"])
     n_classes = len(state["base"][roles.head_weight])
     module = with_outputs(build_module(recipe, seed), roles.head, n_classes, seed)
-    network = Network(module, roles, state["form"], state["tasks"], state["frozen"])
+    tasks = {name: Task(**task) for name, task in state["tasks"].items()}
+    network = Network(module, roles, state["form"], tasks, state["frozen"])
     tensors = {}
     for name, array in state["base"].items():
         like = get_tensor(module, name)

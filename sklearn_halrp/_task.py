@@ -1,6 +1,12 @@
-"""What one task keeps, as plain arrays in main memory."""
+"""What one task keeps: one block of numbers, and notes on what they are.
 
-from dataclasses import dataclass, field
+A thousand tasks of a few thousand numbers each are common, and thirty small arrays to a
+task would take more memory than what they hold.
+"""
+
+import json
+import zlib
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -17,58 +23,129 @@ class StoredFactors:
     v: Compact
 
     @property
-    def rank(self):
-        """Number of rank-1 terms left."""
-        return self.u.shape[1]
-
-    @property
     def n_numbers(self):
         """Numbers stored."""
         return self.r.size + self.s.size + self.u.n_numbers + self.v.n_numbers
 
-    @property
-    def n_bytes(self):
-        """Bytes stored."""
-        return self.r.nbytes + self.s.nbytes + self.u.n_bytes + self.v.n_bytes
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Task:
-    """One learned task.
+    """One learned task; made by `Task.of`.
 
     Attributes
     ----------
     classes : array of shape (n_classes,)
         Its labels, sorted: the order of the head's outputs.
-    factors : dict of str to StoredFactors
-        Perturbations by weight. Empty for the task that the base was trained on.
-    own : dict of str to array
-        Tensors kept in full. Those equal to the base's are left out.
     visits : int
         How often the task was learned.
-    history : dict of str to array
-        By column, one entry per epoch, over all visits.
-    report : dict
-        What was measured while learning it; rows and seconds of all visits together.
+    n_numbers : int
+        Numbers this task stores besides the base.
+    data : array of shape (n_bytes,), uint8
+        All its arrays, one after the other.
+    notes : bytes
+        Their names, types and shapes, and history and report: JSON, compressed.
     """
 
     classes: np.ndarray
-    factors: dict = field(default_factory=dict)
-    own: dict = field(default_factory=dict)
-    visits: int = 1
-    history: dict = field(default_factory=dict)
-    report: dict = field(default_factory=dict)
+    visits: int
+    n_numbers: int
+    data: np.ndarray
+    notes: bytes
 
-    @property
-    def n_numbers(self):
-        """Numbers this task stores besides the base."""
-        return sum(array.size for array in self.own.values()) + sum(
-            stored.n_numbers for stored in self.factors.values()
+    @classmethod
+    def of(cls, classes, factors=None, own=None, visits=1, history=(), report=None):
+        """Return a task.
+
+        Parameters
+        ----------
+        classes : array of shape (n_classes,)
+        factors : dict of str to StoredFactors, optional
+            Perturbations by weight. Empty for the task that the base was trained on.
+        own : dict of str to array, optional
+            Tensors kept in full. Those equal to the base's are left out.
+        visits : int
+        history : sequence of dict
+            One entry per epoch, over all visits.
+        report : dict, optional
+            What was measured while learning it; rows and seconds of all visits together.
+        """
+        factors, own = factors or {}, own or {}
+        arrays = [("own", name, array) for name, array in own.items()]
+        for name, stored in factors.items():
+            arrays += [("r", name, stored.r), ("s", name, stored.s)]
+            for part in ("u", "v"):
+                compact = getattr(stored, part)
+                arrays.append((part, name, compact.values))
+                if compact.mask is not None:
+                    arrays.append((f"{part} mask", name, compact.mask))
+        arrays.sort(key=lambda entry: -entry[2].itemsize)  # so that each is aligned
+        notes = {
+            "arrays": [(part, name, a.dtype.str, a.shape) for part, name, a in arrays],
+            "shapes": {name: (f.u.shape, f.v.shape) for name, f in factors.items()},
+            "history": list(history),
+            "report": report or {},
+        }
+        parts = [np.ascontiguousarray(array).reshape(-1).view(np.uint8) for *_, array in arrays]
+        return cls(
+            classes,
+            visits,
+            sum(array.size for array in own.values())
+            + sum(stored.n_numbers for stored in factors.values()),
+            np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint8),
+            zlib.compress(json.dumps(notes, separators=(",", ":")).encode()),
         )
 
     @property
     def n_bytes(self):
         """Bytes this task stores besides the base."""
-        return sum(array.nbytes for array in self.own.values()) + sum(
-            stored.n_bytes for stored in self.factors.values()
-        )
+        return self.data.nbytes
+
+    @property
+    def own(self):
+        """Tensors kept in full, by name."""
+        return {name: array for (part, name), array in self._arrays().items() if part == "own"}
+
+    @property
+    def factors(self):
+        """Perturbations, by weight."""
+        arrays = self._arrays()
+        return {
+            name: StoredFactors(
+                arrays["r", name],
+                arrays["s", name],
+                Compact(tuple(u), arrays["u", name], arrays.get(("u mask", name))),
+                Compact(tuple(v), arrays["v", name], arrays.get(("v mask", name))),
+            )
+            for name, (u, v) in self._notes()["shapes"].items()
+        }
+
+    @property
+    def ranks(self):
+        """Ranks after pruning, by weight."""
+        return {name: u[1] for name, (u, _) in self._notes()["shapes"].items()}
+
+    @property
+    def history(self):
+        """One dictionary per epoch, over all visits."""
+        return self._notes()["history"]
+
+    @property
+    def report(self):
+        """What was measured while learning it."""
+        return self._notes()["report"]
+
+    def to_state(self):
+        """Return the task as plain arrays and settings."""
+        return asdict(self)
+
+    def _notes(self):
+        return json.loads(zlib.decompress(self.notes))
+
+    def _arrays(self):
+        """Return views of the arrays, by part and name."""
+        arrays, begin = {}, 0
+        for part, name, kind, shape in self._notes()["arrays"]:
+            end = begin + int(np.prod(shape)) * np.dtype(kind).itemsize
+            arrays[part, name] = self.data[begin:end].view(kind).reshape(shape)
+            begin = end
+        return arrays

@@ -1,0 +1,64 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from sklearn_halrp._pruning import Compact
+from sklearn_halrp._task import StoredFactors, Task
+
+own = st.dictionaries(
+    st.text("ab.é", max_size=5),
+    st.sampled_from([np.float32, np.float64, np.float16, np.int64, np.bool_]).flatmap(
+        lambda kind: arrays(kind, array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))
+    ),
+    max_size=4,
+)
+
+
+@st.composite
+def stored_factors(draw):
+    out, k, m = draw(st.integers(1, 9)), draw(st.integers(0, 3)), draw(st.integers(1, 9))
+    kind = draw(st.sampled_from([np.float32, np.float64]))
+    values = st.sampled_from([0.0, 1.5, -2.0])
+    r, s, u, v = (
+        draw(arrays(kind, shape, elements=values)) for shape in [(out,), (m,), (out, k), (k, m)]
+    )
+    return StoredFactors(r, s, Compact.of(u), Compact.of(v))
+
+
+rows = st.lists(
+    st.fixed_dictionaries(
+        {"phase": st.sampled_from(["base", "warm-up", "low-rank"]), "epoch": st.integers()},
+        optional={"loss": st.floats(allow_nan=False), "note": st.text("a\0é日", max_size=9)},
+    ),
+    max_size=4,
+)
+
+
+@given(own, st.dictionaries(st.sampled_from("xyz"), stored_factors()), rows)
+def test_everything_comes_back_as_it_was(own, factors, history):
+    report = {"seconds": {"base": 0.1}, "layers": {"x": {"spectrum": [1.5, 0.1]}}}
+    task = Task.of(np.array([1, 2]), factors, own, 3, history, report)
+    for loaded in (task, Task(**task.to_state())):
+        assert set(loaded.own) == set(own)
+        for name, array in own.items():
+            assert loaded.own[name].dtype == array.dtype
+            assert loaded.own[name].shape == array.shape
+            assert np.array_equal(loaded.own[name], array, equal_nan=array.dtype.kind == "f")
+        assert set(loaded.factors) == set(factors)
+        for name, stored in factors.items():
+            again = loaded.factors[name]
+            assert np.array_equal(again.r, stored.r)
+            assert np.array_equal(again.s, stored.s)
+            assert np.array_equal(again.u.dense(), stored.u.dense())
+            assert np.array_equal(again.v.dense(), stored.v.dense())
+            assert again.v.dense().dtype == stored.r.dtype
+            assert loaded.ranks[name] == stored.u.shape[1]
+        assert loaded.history == history
+        assert loaded.report == report
+        assert (loaded.visits, loaded.classes.tolist()) == (3, [1, 2])
+    counted = sum(a.size for a in own.values())
+    for stored in factors.values():
+        counted += stored.r.size + stored.s.size
+        counted += np.count_nonzero(stored.u.dense()) + np.count_nonzero(stored.v.dense())
+    assert task.n_numbers == counted
