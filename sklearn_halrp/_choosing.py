@@ -11,10 +11,13 @@ from sklearn_halrp._pruning import MOST_PRUNED
 from sklearn_halrp._ranks import choose_ranks
 from sklearn_halrp._training import losses, mean_loss
 
-# Rows of held-out data from which the importance is estimated, and on which the loss is
-# measured with layers truncated: more would cost time and hardly change what is found.
+# Rows of held-out data from which the importance is estimated: more would cost time and
+# hardly change the ranks.
 IMPORTANCE_ROWS = 1024
+# Rows on which the loss is measured with layers truncated, one after the other: for each, and
+# for all together.
 MEASURED_ROWS = 256
+MEASURED_IN_ALL = 2048
 # Singular values of a layer that are written down at least.
 LEADING = 32
 
@@ -141,11 +144,12 @@ def loss_increases(net, layers, found, held_out):
         ``predicted_increase`` and ``measured_increase``.
     """
     cut = {name: layer.cut(found[name]["rank"]) for name, layer in layers.items()}
-    before = mean_loss(net, held_out, MEASURED_ROWS)
+    n_rows = min(MEASURED_ROWS, max(MEASURED_IN_ALL // len(layers), 1))
+    before = mean_loss(net, held_out, n_rows)
     rows = {}
     for name, layer in layers.items():
         predicted = 0.5 * found[name]["importance"] * layer.dropped(found[name]["rank"])
-        measured = _loss_with(net, {name: cut[name]}, held_out) - before
+        measured = _loss_with(net, {name: cut[name]}, held_out, n_rows) - before
         rows[name] = {
             **found[name],
             "predicted_increase": predicted,
@@ -154,18 +158,18 @@ def loss_increases(net, layers, found, held_out):
     return {
         "layers": rows,
         "predicted_increase": float(np.sum([r["predicted_increase"] for r in rows.values()])),
-        "measured_increase": _loss_with(net, cut, held_out) - before,
+        "measured_increase": _loss_with(net, cut, held_out, n_rows) - before,
     }
 
 
 @torch.no_grad()
-def _loss_with(net, weights, held_out):
+def _loss_with(net, weights, held_out, n_rows):
     """Return the loss with some weights replaced for the time being."""
     places = {name: get_tensor(net.module_, name) for name in weights}
     free = {name: place.clone() for name, place in places.items()}
     for name, place in places.items():
         place.copy_(weights[name])
-    loss = mean_loss(net, held_out, MEASURED_ROWS)
+    loss = mean_loss(net, held_out, n_rows)
     for name, place in places.items():
         place.copy_(free[name])
     return loss

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._pytree import tree_map_only
 
+from sklearn_halrp._convolution import CONVOLUTIONS, convolve
 from sklearn_halrp._low_rank import Factors, effective_weight, matrix_shape
 
 # What can be answered from the shape alone, without forming the dense weight.
@@ -33,8 +34,9 @@ class PerturbedWeight(torch.Tensor):
     """Stands for ``diag(r) W diag(s) + U V`` in the place of a weight.
 
     A linear layer is computed from the factors, ``r * (W (s * x)) + U (V x)``, so that
-    neither the dense weight nor its gradient is ever formed. Any other function gets
-    the dense weight, so every module works unchanged, whatever it does with its weight.
+    neither the dense weight nor its gradient is ever formed; a convolution forms the weight
+    and not its gradient, where that pays. Any other function gets the dense weight, so every
+    module works unchanged, whatever it does with its weight.
 
     Parameters
     ----------
@@ -81,6 +83,8 @@ class PerturbedWeight(torch.Tensor):
             call = _linear_arguments(*args, **kwargs)
             if isinstance(call[1], cls) and not isinstance(call[0], cls):
                 return _linear(*call)
+        if func in CONVOLUTIONS and len(args) > 1 and isinstance(args[1], cls):
+            return convolve(func, *args, **kwargs)
         args, kwargs = tree_map_only(cls, cls.dense, (args, kwargs))
         return func(*args, **kwargs)
 

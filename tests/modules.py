@@ -195,10 +195,10 @@ class Residual(nn.Module):
         super().__init__()
         self.stem = nn.Conv2d(1, 6, 3, padding=1)
         self.blocks = nn.Sequential(Block(6, 6, 1), Block(6, 10, 2))
-        self.fc = nn.Linear(10, n_classes)
+        self.last = nn.Linear(10, n_classes)
 
     def forward(self, x):
-        return self.fc(self.blocks(self.stem(x)).mean((2, 3)))
+        return self.last(self.blocks(self.stem(x)).mean((2, 3)))
 
 
 class Attention(nn.Module):
