@@ -16,6 +16,7 @@ from sklearn_halrp._choosing import choose_factors, loss_increases
 from sklearn_halrp._head import grow_head, head_tensors, with_head
 from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._modules import get_tensor, locate, named_tensors
+from sklearn_halrp._processes import is_shared
 from sklearn_halrp._random import seed_for, seeded
 from sklearn_halrp._saved import check_complete, network_from_state, network_to_state
 from sklearn_halrp._storing import store
@@ -95,7 +96,7 @@ def learn_all(recipe, network, lessons, settings, root_seed, n_jobs=None):
     The base is trained first, if the first lesson is to train it. Given the base, tasks
     do not depend on each other, so they may be learned in parallel processes: the result
     is the same. Each process uses as many threads as the caller. They are learned one by
-    one where processes would share files.
+    one where processes would share files, or share every step with yet others.
 
     Parameters
     ----------
@@ -140,8 +141,10 @@ def _one_by_one(recipe):
     Not every backend listens to ``n_jobs=1``.
     """
     backend, _ = get_active_backend()
-    # Threads share one state of random numbers, checkpoints their files.
-    return getattr(backend, "uses_threads", False) or writes_files(recipe)
+    # Threads share one state of random numbers, checkpoints their files, and the processes of
+    # an accelerator every step.
+    shares = writes_files(recipe) or is_shared(recipe)
+    return shares or getattr(backend, "uses_threads", False)
 
 
 class _Parcel:
@@ -261,7 +264,7 @@ class _Visit:
     def _tune(self, own, factors, epochs):
         """Train the perturbation, the task's own tensors and its head."""
         factors = {
-            name: Factors(*(nn.Parameter(tensor.clone()) for tensor in tensors))
+            name: Factors(*(nn.Parameter(t.clone(), requires_grad=t.numel() > 0) for t in tensors))
             for name, tensors in factors.items()
         }
         weights = {}
