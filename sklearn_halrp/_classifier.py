@@ -107,9 +107,9 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         base, the task's data and its id, and on no other task.
     n_jobs : int, default=None
         Processes that learn the tasks of one call in parallel, once the base is trained;
-        with another joblib backend, machines. The result is the same. Each process uses
-        as many threads as this one, so call ``torch.set_num_threads(1)`` before using as
-        many processes as there are cores.
+        with another joblib backend, such as dask, machines (see docs/machines.md). The
+        result is the same. Each process uses as many threads as this one, so call
+        ``torch.set_num_threads(1)`` before using as many processes as there are cores.
     cache_bytes : int, default=268435456
         Most memory for networks that are kept ready to predict, besides the base. Those
         of the tasks asked last are kept.

@@ -1,6 +1,8 @@
 """One task trained by two processes together, and the commands of docs/machines.md."""
 
 import os
+import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -11,7 +13,6 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
-import torch
 from sklearn.datasets import load_digits
 from skorch import NeuralNetClassifier
 
@@ -21,7 +22,17 @@ from tests.test_parallel import assert_same
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
-TOGETHER = [BIN / "torchrun", "--standalone", "--nproc-per-node", "2"]
+PAGE = (ROOT / "docs" / "machines.md").read_text()
+
+
+def from_page(begin):
+    """The command of the page that begins like this, as a list."""
+    (line,) = re.findall(rf"^{begin}.*$", PAGE, re.MULTILINE)
+    program, *arguments = shlex.split(line, comments=True)
+    return [BIN / program, *arguments]
+
+
+TOGETHER = from_page("torchrun")[:-1]
 
 
 @contextmanager
@@ -53,15 +64,6 @@ def run(*command):
 
 
 @pytest.fixture
-def one_thread():
-    """As many threads as the commands have: sums in another order round differently."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
-
-
-@pytest.fixture
 def networks(monkeypatch):
     """The examples' networks, under the name that their saved models know them by."""
     monkeypatch.syspath_prepend(ROOT / "docs" / "examples")
@@ -70,7 +72,7 @@ def networks(monkeypatch):
 
 def test_two_processes_train_one_task_as_well_as_one(networks, tmp_path):
     pytest.importorskip("accelerate")
-    printed = run(*TOGETHER, "docs/examples/data_parallel.py", tmp_path / "model.joblib")
+    printed = run(*from_page("torchrun"), tmp_path / "model.joblib")
     assert printed.count("upright: 9") == 1  # one process prints
     together = joblib.load(tmp_path / "model.joblib")
     known = NeuralNetClassifier(None).get_params(deep=False)
@@ -107,19 +109,18 @@ def test_two_processes_agree_on_every_kind_of_network(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_workers_of_a_cluster_learn_what_one_process_does(networks, one_thread, tmp_path):
+def test_the_workers_of_a_cluster_learn_what_one_process_does(networks, tmp_path):
     pytest.importorskip("distributed")
     from dask_cluster import classifier, eight_tasks
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    address = f"tcp://127.0.0.1:{port}"
-    with (
-        started(BIN / "dask", "scheduler", "--host", "127.0.0.1", "--port", port),
-        started(BIN / "dask", "worker", address, "--nworkers", "2", "--nthreads", "1"),
-    ):
-        run(sys.executable, "docs/examples/dask_cluster.py", address, tmp_path / "model.joblib")
+    here = ["--host", "127.0.0.1", "--port", port]
+    scheduler, worker, script = map(from_page, ["dask scheduler", "dask worker", "python docs"])
+    worker[2] = script[2] = f"tcp://127.0.0.1:{port}"
+    with started(*scheduler, *here), started(*worker):
+        run(*script, tmp_path / "model.joblib")
     X, y, ids, train = eight_tasks()
     alone = classifier().fit(X[train], y[train], task_id=ids[train])
     assert_same(alone, joblib.load(tmp_path / "model.joblib"), X[:200])
