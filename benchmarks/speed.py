@@ -13,6 +13,7 @@ import json
 import statistics
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,10 +30,21 @@ from sklearn_halrp._low_rank import spectrum
 from sklearn_halrp._ranks import choose_ranks
 
 BATCH = 128
+
+
+class Network(NamedTuple):
+    """A network, the shape of a row, rows and epochs of its tasks, and rows to predict."""
+
+    module: type
+    shape: tuple
+    tasks: tuple
+    n_rows: int
+
+
 NETWORKS = {
-    "MLP": (networks.MLP, (784,)),
-    "LeNet": (networks.LeNet, (3, 32, 32)),
-    "ResNet18": (networks.ResNet18, (3, 32, 32)),
+    "MLP": Network(networks.MLP, (784,), ((1280, 3), (2560, 10)), 10_000),
+    "LeNet": Network(networks.LeNet, (3, 32, 32), ((1280, 3), (2560, 10)), 10_000),
+    "ResNet18": Network(networks.ResNet18, (3, 32, 32), ((1280, 5),), 1000),
 }
 
 
@@ -101,8 +113,9 @@ def median_step(function):
     return statistics.median(StepTimes.steps)
 
 
-def training_step(module, shape, rounds):
+def training_step(network, rounds):
     """Time a step of the low-rank phase, of the published layers, and of plain training."""
+    module, shape, *_ = network
     timed = {"callbacks": [StepTimes()]}
     clf = ContinualClassifier(recipe(module, 2, **timed), random_state=0)
     clf.partial_fit(*digits(shape, 10 * BATCH), task_id="base")
@@ -123,9 +136,10 @@ def training_step(module, shape, rounds):
     yield f"training step, ranks {shown if len(shown) < 5 else f'to {max(shown)}'}", middle, ratios
 
 
-def whole_task(module, shape, rounds):
+def whole_task(network, rounds):
     """Time a task from warm-up to pruning, and plain training for as many epochs."""
-    for n_rows, epochs in [(10 * BATCH, 3), (20 * BATCH, 10)]:
+    module, shape, tasks, _ = network
+    for n_rows, epochs in tasks:
         clf = ContinualClassifier(recipe(module, epochs), random_state=0)
         clf.partial_fit(*digits(shape, n_rows), task_id="base")
         X, y = digits(shape, n_rows, seed=1)
@@ -137,12 +151,13 @@ def whole_task(module, shape, rounds):
         def plain(X=X, y=y, epochs=epochs):
             recipe(module, epochs).fit(X, y)
 
-        middle, ratios = in_turn([learn, plain], rounds)
+        middle, ratios = in_turn([learn, plain], min(rounds, 5))
         yield f"whole task, {n_rows} rows, {epochs} epochs", middle, ratios
 
 
-def rank_choice(module, shape, rounds):
+def rank_choice(network, rounds):
     """Time the spectra and ranks of all layers, and full decompositions in their place."""
+    module, shape, *_ = network
     X, y = digits(shape, 5 * BATCH)
     clf = ContinualClassifier(recipe(module), random_state=0).fit(X, y)
     base = clf.to_module()
@@ -167,15 +182,16 @@ def rank_choice(module, shape, rounds):
     yield "choice of ranks, beside full SVDs", middle, ratios
 
 
-def prediction(module, shape, rounds):
+def prediction(network, rounds):
     """Time predictions of one task and of a batch that mixes a hundred."""
+    module, shape, _, n_rows = network
     X, y = digits(shape, 2 * BATCH)
     clf = ContinualClassifier(recipe(module), cache_bytes=2**34, random_state=0)
     clf.fit(X, y, task_id=np.arange(len(X)) % 2)
     for task in range(2, 100):  # what a task is does not matter here
         clf._network = clf._network.with_task(task, clf._network.tasks[1])
     plain, bare = recipe(module).fit(X, y), clf.to_module(1)
-    many = np.concatenate([digits(shape, 5000)[0]] * 2)
+    many = np.resize(digits(shape, min(n_rows, 5000))[0], (n_rows, *shape))
     mixed = np.random.RandomState(0).randint(0, 100, len(many))
 
     def torch_alone(rows):
@@ -188,7 +204,7 @@ def prediction(module, shape, rounds):
         lambda: plain.predict_proba(many),
         lambda: torch_alone(many),
     ]
-    yield "predict 10,000 rows / skorch / module", *in_turn(sides, rounds)
+    yield f"predict {n_rows:,} rows / skorch / module", *in_turn(sides, rounds)
     one = many[:1]
     sides = [
         lambda: clf.predict_proba(one, task_id=1),
@@ -218,10 +234,9 @@ def main():
     torch.set_num_threads(options.threads)
     results = []
     for name in options.networks:
-        module, shape = NETWORKS[name]
         print(name)
         for table in options.tables:
-            for what, middle, ratios in TABLES[table](module, shape, options.rounds):
+            for what, middle, ratios in TABLES[table](NETWORKS[name], options.rounds):
                 times = "".join(f"{1e3 * t:>11.2f}" for t in middle)
                 print(f"  {what:<42}{times}   ratios", *(f"{r:.2f}" for r in ratios), flush=True)
                 results.append({"network": name, "what": what, "seconds": middle, "ratios": ratios})

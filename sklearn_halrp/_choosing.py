@@ -7,6 +7,7 @@ from sklearn_halrp import _low_rank
 from sklearn_halrp._importance import ESTIMATORS
 from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._modules import get_tensor
+from sklearn_halrp._processes import agreed
 from sklearn_halrp._pruning import MOST_PRUNED
 from sklearn_halrp._ranks import choose_ranks
 from sklearn_halrp._training import losses, mean_loss
@@ -108,6 +109,7 @@ def choose_factors(network, net, held_out, settings):
         costs={name: layer.term_cost for name, layer in layers.items()},
         max_cost=_allowance(network, net.module_, settings) / (1 - MOST_PRUNED),
     )
+    ranks = agreed(net, ranks)  # other machines may round differently
     found = {
         name: {
             "rank": ranks[name],

@@ -35,6 +35,7 @@ from sklearn_halrp._default_net import default_net
 from sklearn_halrp._importance import ESTIMATORS
 from sklearn_halrp._learning import Lesson, Settings, learn_all
 from sklearn_halrp._low_rank import FORMS
+from sklearn_halrp._processes import agreed
 from sklearn_halrp._saved import network_from_state, network_to_state
 from sklearn_halrp._serving import Predictors
 from sklearn_halrp._training import recipe_of
@@ -106,9 +107,9 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         base, the task's data and its id, and on no other task.
     n_jobs : int, default=None
         Processes that learn the tasks of one call in parallel, once the base is trained;
-        with another joblib backend, machines. The result is the same. Each process uses
-        as many threads as this one, so call ``torch.set_num_threads(1)`` before using as
-        many processes as there are cores.
+        with another joblib backend, such as dask, machines (see docs/machines.md). The
+        result is the same. Each process uses as many threads as this one, so call
+        ``torch.set_num_threads(1)`` before using as many processes as there are cores.
     cache_bytes : int, default=268435456
         Most memory for networks that are kept ready to predict, besides the base. Those
         of the tasks asked last are kept.
@@ -364,11 +365,12 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
 
     def _start(self, X, lesson):
         """Fix what holds for all tasks to come."""
-        self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         self.sample_shape_ = X.shape[1:]
         size = int(np.prod(self.sample_shape_))
         self.net_ = default_net(size, len(lesson.classes)) if self.net is None else self.net
         self.net_ = recipe_of(self.net_)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        self._seed = agreed(self.net_, seed)
         self._predictors = Predictors()
         self._network = build_network(
             self.net_,

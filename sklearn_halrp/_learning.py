@@ -16,6 +16,7 @@ from sklearn_halrp._choosing import choose_factors, loss_increases
 from sklearn_halrp._head import grow_head, head_tensors, with_head
 from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._modules import get_tensor, locate, named_tensors
+from sklearn_halrp._processes import is_shared
 from sklearn_halrp._random import seed_for, seeded
 from sklearn_halrp._saved import check_complete, network_from_state, network_to_state
 from sklearn_halrp._storing import store
@@ -94,7 +95,8 @@ def learn_all(recipe, network, lessons, settings, root_seed, n_jobs=None):
 
     The base is trained first, if the first lesson is to train it. Given the base, tasks
     do not depend on each other, so they may be learned in parallel processes: the result
-    is the same. Each process uses as many threads as the caller.
+    is the same. Each process uses as many threads as the caller. They are learned one by
+    one where processes would share files, or share every step with yet others.
 
     Parameters
     ----------
@@ -113,18 +115,16 @@ def learn_all(recipe, network, lessons, settings, root_seed, n_jobs=None):
         network = learn_base(recipe, network, lessons.pop(0), settings, root_seed)
     if not lessons:
         return network
-    backend, _ = get_active_backend()
-    if getattr(backend, "uses_threads", False) or writes_files(recipe):
-        n_jobs = 1  # threads share one state of random numbers, checkpoints their files
-    if effective_n_jobs(n_jobs) == 1:
+    if _one_by_one(recipe) or effective_n_jobs(n_jobs) == 1:
         tasks = [learn_task(recipe, network, x, settings, root_seed) for x in lessons]
     else:
+        base = _Parcel(network_to_state(network.without_tasks()), network.n_bytes)
         tasks = Parallel(n_jobs=n_jobs, mmap_mode="c")(
             delayed(_learn_elsewhere)(
                 torch.get_num_threads(),
                 recipe,
-                network_to_state(network.with_only(lesson.task_id)),
-                lesson,
+                base,
+                _Parcel((lesson, network.tasks.get(lesson.task_id)), lesson.X.nbytes),
                 settings,
                 root_seed,
             )
@@ -135,11 +135,37 @@ def learn_all(recipe, network, lessons, settings, root_seed, n_jobs=None):
     return network
 
 
-def _learn_elsewhere(n_threads, recipe, state, lesson, settings, root_seed):
+def _one_by_one(recipe):
+    """Whether tasks must not be learned at the same time, whatever n_jobs says.
+
+    Not every backend listens to ``n_jobs=1``.
+    """
+    backend, _ = get_active_backend()
+    # Threads share one state of random numbers, checkpoints their files, and the processes of
+    # an accelerator every step.
+    shares = writes_files(recipe) or is_shared(recipe)
+    return shares or getattr(backend, "uses_threads", False)
+
+
+class _Parcel:
+    """Names its size, by which dask decides to send it once and apart from the call."""
+
+    def __init__(self, contents, n_bytes):
+        self.contents = contents
+        self.n_bytes = n_bytes
+
+    def __sizeof__(self):
+        return self.n_bytes
+
+
+def _learn_elsewhere(n_threads, recipe, base, task, settings, root_seed):
     """Learn a task in another process, which gets arrays: not every module can be pickled."""
     if torch.get_num_threads() != n_threads:
         torch.set_num_threads(n_threads)
-    network = network_from_state(recipe, state, root_seed)
+    network = network_from_state(recipe, base.contents, root_seed)
+    lesson, known = task.contents
+    if known:
+        network = network.with_task(lesson.task_id, known)
     return learn_task(recipe, network, lesson, settings, root_seed)
 
 
@@ -238,7 +264,7 @@ class _Visit:
     def _tune(self, own, factors, epochs):
         """Train the perturbation, the task's own tensors and its head."""
         factors = {
-            name: Factors(*(nn.Parameter(tensor.clone()) for tensor in tensors))
+            name: Factors(*(nn.Parameter(t.clone(), requires_grad=t.numel() > 0) for t in tensors))
             for name, tensors in factors.items()
         }
         weights = {}

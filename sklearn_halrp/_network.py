@@ -58,10 +58,9 @@ class Network:
         tasks = {name: task for name, task in self.tasks.items() if name != task_id}
         return replace(self, tasks=tasks, frozen=True)
 
-    def with_only(self, task_id):
-        """Return a network that knows at most this task, on the same frozen base."""
-        tasks = {task_id: self.tasks[task_id]} if task_id in self.tasks else {}
-        return replace(self, tasks=tasks, frozen=True)
+    def without_tasks(self):
+        """Return a network that knows no task, on the same frozen base."""
+        return replace(self, tasks={}, frozen=True)
 
     def trains_base(self, task_id):
         """Whether learning this task means to train the base."""

@@ -10,16 +10,20 @@ from skorch.callbacks import Checkpoint, EarlyStopping
 from skorch.dataset import unpack_data
 
 from sklearn_halrp._batches import speed_up
+from sklearn_halrp._processes import alone, is_shared, together
 
 
 def recipe_of(net):
     """Return an unfitted copy of a skorch net that shares its module with the original.
 
-    A module given as an instance may be large, and cloning would copy it.
+    A module given as an instance may be large, and cloning would copy it. An accelerator
+    acts in `train` alone.
     """
     light = object.__new__(type(net))  # skorch's own copying goes through a file
     vars(light).update(vars(net))
     light.module = torch.nn.Identity
+    if is_shared(net):
+        light.accelerator = alone(net.accelerator)
     recipe = clone(light)
     vars(recipe)["module"] = net.module  # skorch's setter is for modules it initialises
     if getattr(recipe, "iterator_valid__drop_last", False):
@@ -89,15 +93,16 @@ def train(net, X, y, epochs):
         On Ctrl-C, or when a callback raises it; only skorch's EarlyStopping, which
         ends a training in this way, is understood.
     """
-    if not epochs:
-        return  # a callback that restores the best epoch would find none, or an older one
-    net.notify("on_train_begin", X=X, y=y)
-    try:
-        net.fit_loop(X, y, epochs=epochs)
-    except KeyboardInterrupt:
-        if not _stopped_early(net):
-            raise
-    net.notify("on_train_end", X=X, y=y)
+    with together(net):
+        if not epochs:
+            return  # a callback that restores the best epoch would find none, or an older one
+        net.notify("on_train_begin", X=X, y=y)
+        try:
+            net.fit_loop(X, y, epochs=epochs)
+        except KeyboardInterrupt:
+            if not _stopped_early(net):
+                raise
+        net.notify("on_train_end", X=X, y=y)
 
 
 def _stopped_early(net):

@@ -1,12 +1,18 @@
 """Tasks learned in parallel are the same as tasks learned one by one."""
 
+import os
+import warnings
+
+import joblib
 import numpy as np
 import pytest
 import torch
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from skorch.callbacks import Callback, Checkpoint
 
 from sklearn_halrp.exceptions import GrowthBudgetWarning
 from tests.conftest import make_classifier, permuted
+from tests.modules import MLP
 
 
 @pytest.fixture
@@ -15,6 +21,24 @@ def stream(digits):
     X, y = digits
     rows = np.concatenate([permuted(X[:100], t) for t in range(4)])
     return rows, np.tile(y[:100], 4), np.repeat(["a", "b", "c", "d"], 100)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two dask workers, processes of one thread each, for the tests that follow."""
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
+    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster):
+        yield cluster
+
+
+class WhichProcess(Callback):
+    def on_epoch_end(self, net, **kwargs):
+        net.history.record("process", os.getpid())
+
+
+def processes(clf, task_ids):
+    return {row["process"] for task_id in task_ids for row in clf.history_[task_id]}
 
 
 def assert_same(one, other, X):
@@ -68,3 +92,63 @@ def test_inside_a_parallel_search_it_learns_one_by_one(stream):
         for inner, outer in [(None, None), (2, 2)]
     ]
     assert np.array_equal(*scores)
+
+
+def test_two_dask_workers_learn_what_one_process_does(stream, digits, cluster):
+    X, y, ids = stream
+    net = {"callbacks": [WhichProcess()]}
+    alone = make_classifier(net=net).fit(X, y, task_id=ids)
+    with joblib.parallel_config(backend="dask"):
+        spread = make_classifier(net=net).fit(X, y, task_id=ids)
+    assert len(processes(spread, "bcd") - {os.getpid()}) == 2
+    assert_same(alone, spread, digits[0])
+    later = np.where(ids == "d", "new", ids)
+    alone.partial_fit(X, y, task_id=later)
+    with joblib.parallel_config(backend="dask"):
+        spread.partial_fit(X, y, task_id=later)
+    assert_same(alone, spread, digits[0])
+
+
+def test_dask_sends_the_base_and_the_data_once(stream, cluster):
+    X, y, ids = stream
+    dask = pytest.importorskip("dask")
+    clf = make_classifier(lambda: MLP(hidden=100)).fit(X, y, task_id=ids)
+    limit = {"distributed.admin.large-graph-warning-threshold": "12 kB"}
+    with joblib.parallel_config(backend="dask"), dask.config.set(limit):
+        with warnings.catch_warnings(record=True) as found:  # dask gets stuck on errors
+            warnings.simplefilter("always")
+            clf.partial_fit(X, y, task_id=ids)
+    assert clf._network.n_bytes > 50_000
+    assert X[ids == "a"].nbytes > 25_000
+    assert not found
+
+
+def test_checkpoints_are_not_shared_between_workers(stream, cluster, tmp_path):
+    X, y, ids = stream
+    net = {"callbacks": [WhichProcess(), Checkpoint(dirname=tmp_path)]}
+    with joblib.parallel_config(backend="dask"):
+        clf = make_classifier(net=net).fit(X, y, task_id=ids)
+    assert processes(clf, "bcd") == {os.getpid()}
+
+
+def test_a_search_over_dask_workers_finds_what_one_process_does(stream, cluster):
+    X, y, ids = stream
+    X = np.insert(X, 0, np.unique(ids, return_inverse=True)[1], axis=1)
+    grid, cv = {"net__lr": [1e-3, 1e-2]}, StratifiedKFold(2, shuffle=True, random_state=0)
+    search = GridSearchCV(make_classifier(task_column=0), grid, cv=cv, refit=False)
+    alone = search.fit(X, y).cv_results_["mean_test_score"]
+    with joblib.parallel_config(backend="dask"):
+        assert np.array_equal(search.fit(X, y).cv_results_["mean_test_score"], alone)
+
+
+def test_a_dask_worker_with_two_threads_learns_what_one_does(stream, digits):
+    distributed = pytest.importorskip("distributed")
+    X, y, ids = stream
+    alone = make_classifier().fit(X, y, task_id=ids)
+    options = {"n_workers": 1, "threads_per_worker": 2, "dashboard_address": ":0"}
+    with (
+        distributed.LocalCluster(**options, processes=False) as cluster,
+        distributed.Client(cluster),
+        joblib.parallel_config(backend="dask"),
+    ):
+        assert_same(alone, make_classifier().fit(X, y, task_id=ids), digits[0])

@@ -1,0 +1,118 @@
+"""How much faster two processes learn eight tasks than one, each with one thread.
+
+    python -m benchmarks.parallel [--tasks 8] [--rows 1280] [--epochs 3] [--rounds 3] [--json FILE]
+
+The tasks are permutations of real digits, learned by a LeNet on a base that is there already.
+One process and two take turns, A B A B ..., and the speed-up is the median over the rounds.
+In the same turns stand processes that only multiply matrices: on a shared machine two
+processes seldom have two cores to themselves. The time to start is shown apart.
+"""
+
+import argparse
+import json
+import os
+import pickle
+import statistics
+from pathlib import Path
+
+import joblib
+import numpy as np
+import torch
+
+from benchmarks.networks import MLP, LeNet
+from benchmarks.speed import digits, recipe, seconds
+from sklearn_halrp import ContinualClassifier
+
+SHAPE = (3, 32, 32)
+
+
+def in_processes(n_jobs, function, *arguments, times=8):
+    """Call a function several times in the processes that tasks are learned in."""
+    jobs = [joblib.delayed(function)(*arguments) for _ in range(times)]
+    # With other settings than learn_all's joblib would start other processes.
+    return joblib.Parallel(n_jobs=n_jobs, mmap_mode="c")(jobs)
+
+
+def multiply(times=400):
+    """Keep one core busy."""
+    torch.set_num_threads(1)
+    matrix = torch.eye(384)
+    for _ in range(times):
+        matrix = matrix @ matrix
+
+
+def learn_little():
+    """Import all that learning takes."""
+    X, y = digits((784,), 100)
+    ContinualClassifier(recipe(MLP)).fit(np.tile(X, (2, 1)), np.tile(y, 2), np.repeat([0, 1], 100))
+
+
+def several_tasks(n_tasks, n_rows):
+    """Return rows of several tasks, labels and ids."""
+    parts = [digits(SHAPE, n_rows, seed=task + 1) for task in range(n_tasks)]
+    X, y = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return X, y, np.repeat(np.arange(n_tasks), n_rows)
+
+
+class Sides:
+    """The same tasks, learned on the same base by any number of processes."""
+
+    def __init__(self, n_tasks, n_rows, epochs):
+        clf = ContinualClassifier(recipe(LeNet, epochs), random_state=0)
+        clf.partial_fit(*digits(SHAPE, n_rows), task_id="base")
+        self.base = pickle.dumps(clf)
+        self.data = several_tasks(n_tasks, n_rows)
+
+    def learn(self, n_jobs):
+        """Return the seconds."""
+        clf, (X, y, ids) = pickle.loads(self.base).set_params(n_jobs=n_jobs), self.data
+        taken = seconds(lambda: clf.partial_fit(X, y, task_id=ids))
+        self.learned = [clf._network.tasks[task].data for task in np.unique(ids)]
+        return taken
+
+
+def measure(sides, rounds):
+    """Return the seconds of one process and of two, for tasks and for matrices."""
+    found = {"tasks": [], "matrices": []}
+    for _ in range(rounds):
+        one = sides.learn(1)
+        alone = sides.learned
+        found["tasks"].append([one, sides.learn(2)])
+        assert all(map(np.array_equal, alone, sides.learned))
+        found["matrices"].append(
+            [seconds(lambda n=n_jobs: in_processes(n, multiply)) for n_jobs in (1, 2)]
+        )
+        print(f"load {os.getloadavg()[0]:.1f}", end="", flush=True)
+        for what, rows in found.items():
+            one, two = rows[-1]
+            print(f", {what} {one:.1f} s / {two:.1f} s = {one / two:.2f}", end="", flush=True)
+        print()
+    return found
+
+
+def main():
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tasks", type=int, default=8)
+    parser.add_argument("--rows", type=int, default=1280)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="file to write the results to")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    sides = Sides(options.tasks, options.rows, options.epochs)
+    start = seconds(lambda: in_processes(2, learn_little, times=2))
+    print(f"two processes start in {start:.1f} s")
+    found = measure(sides, options.rounds)
+    speed_up = {what: statistics.median(a / b for a, b in rows) for what, rows in found.items()}
+    for what, ratio in speed_up.items():
+        print(f"{what}: two processes are {ratio:.2f} times as fast as one")
+    if options.json:
+        settings = {name: getattr(options, name) for name in ("tasks", "rows", "epochs", "rounds")}
+        versions = {"torch": torch.__version__, "joblib": joblib.__version__}
+        result = {**settings, **versions, "start": start, "seconds": found, "speed_up": speed_up}
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""One net that several processes train together, by skorch's AccelerateMixin.
+
+Training is shared: each process computes its part of every step, and the gradients are
+averaged. All the rest, such as validation, importance and predictions, each process does
+by itself on all rows, so that all of them find, decide and keep the same.
+"""
+
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from skorch.hf import AccelerateMixin
+from torch.nn.parallel import DistributedDataParallel
+
+from sklearn_halrp._modules import named_tensors
+
+
+class Alone:
+    """Stands in a net for its accelerator, and leaves things as they are.
+
+    Parameters
+    ----------
+    accelerator : accelerate.Accelerator
+    training : bool
+        Whether it still prepares what is trained. Data it never prepares.
+    """
+
+    device_placement = False
+
+    def __init__(self, accelerator, training=False):
+        self.accelerator = accelerator
+        self.training = training
+
+    def __getattr__(self, name):
+        if name.startswith("__"):  # asked for by pickle, before there is an accelerator
+            raise AttributeError(name)
+        return getattr(self.accelerator, name)
+
+    def __deepcopy__(self, memo):
+        return self  # copies of an accelerator lose track of each other
+
+    @property
+    def print(self):
+        """Python's own in the first process, where skorch heeds ``verbose``."""
+        return print if self.accelerator.is_main_process else _print_nothing
+
+    def prepare(self, thing):
+        """Return what is trained ready for this training, all else as it is."""
+        return self.accelerator.prepare(thing) if self.training and _trainable(thing) else thing
+
+    def gather_for_metrics(self, output):
+        """Return it as it is, since this process computed all of it."""
+        return output
+
+
+def _print_nothing(*args, **kwargs):
+    pass
+
+
+def _trainable(thing):
+    if isinstance(thing, torch.nn.Module):  # a loss has mostly no parameters to share
+        return any(parameter.requires_grad for parameter in thing.parameters())
+    return not isinstance(thing, torch.utils.data.DataLoader)
+
+
+def is_shared(net):
+    """Whether a net has an accelerator."""
+    return isinstance(net, AccelerateMixin)
+
+
+def alone(accelerator):
+    """Return what stands for this accelerator while a process works by itself."""
+    return accelerator if isinstance(accelerator, Alone) else Alone(accelerator)
+
+
+@contextmanager
+def together(net):
+    """Let all processes of an initialised net's accelerator train the net, if it has one.
+
+    Inside, ``net.module_`` is what the accelerator makes of it; after, it is the same
+    module as before, with the same values in every process.
+    """
+    if not is_shared(net):
+        yield
+        return
+    module, accelerator = net.module_, net.accelerator.accelerator
+    net.accelerator = Alone(accelerator, training=True)
+    net.unwrap_after_train = False  # callbacks bring back the best weights after training
+    net.iterator_train = partial(_prepared, accelerator, net.iterator_train)
+    net.train_step = partial(_step, net, accelerator)
+    net.get_all_learnable_params = partial(_parameters, net)
+    net._initialize_accelerator()
+    try:
+        yield
+    finally:
+        net._unwrap_accelerator()
+        vars(module).pop("_is_accelerate_prepared", None)  # copies of it will be trained
+        net.accelerator = Alone(accelerator)
+        accelerator.free_memory()  # it holds on to all it has prepared
+    for tensor in named_tensors(module).values():
+        _copy_from_first(accelerator, tensor.detach())
+
+
+def _prepared(accelerator, iterator, *args, **kwargs):
+    return accelerator.prepare(iterator(*args, **kwargs))
+
+
+def _step(net, accelerator, batch, **params):
+    """Train on one batch; return the loss of all processes, for callbacks to agree on."""
+    step = type(net).train_step(net, batch, **params)
+    return {**step, "loss": accelerator.reduce(step["loss"].detach(), "mean")}
+
+
+def _parameters(net):
+    """Yield names and parameters for callbacks, by the names in the user's module."""
+    for name, parameter in type(net).get_all_learnable_params(net):
+        if isinstance(net.module_, DistributedDataParallel):
+            name = name.removeprefix("module.")
+        yield name, parameter
+
+
+def agreed(net, value):
+    """Return the first process's value in every process that trains the net."""
+    if is_shared(net) and net.accelerator.num_processes > 1:
+        values = [value]
+        torch.distributed.broadcast_object_list(values, src=0)
+        value = values[0]
+    return value
+
+
+def _copy_from_first(accelerator, tensor):
+    if accelerator.num_processes > 1:
+        same = tensor.contiguous()
+        torch.distributed.broadcast(same, src=0)
+        tensor.copy_(same)
