@@ -73,7 +73,9 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "show_memory": False,
     "write_computation_times": False,
-    "default_thumb_file": None,
+    "capture_repr": ("_repr_html_",),  # tables, and not where an object lies in memory
+    "run_stale_examples": True,  # the package may have changed though the example has not
+    "image_srcset": ["2x"],
 }
 
 # --- pages -------------------------------------------------------------------------------
@@ -102,7 +104,7 @@ html_theme_options = {
     "show_prev_next": True,
     "navbar_align": "left",
     "navbar_end": ["theme-switcher"],
-    "secondary_sidebar_items": ["page-toc", "sg_download_links"],
+    "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": [],
     "show_toc_level": 2,

@@ -31,7 +31,8 @@ X, X_test, y, y_test = train_test_split(
 parity = np.array(["even", "odd"])
 size = np.array(["small"] * 5 + ["large"] * 5)
 
-tasks = {  # id: what is done to the images, and what the labels are called
+# For each task: what is done to the images, and what the labels are called.
+tasks = {
     "digits": (lambda images: images, np.arange(10)),
     "turned": (lambda images: np.rot90(images, axes=(2, 3)).copy(), np.arange(10)),
     "inverted, odd or even": (lambda images: 1 - images, parity[np.arange(10) % 2]),
@@ -44,22 +45,23 @@ tasks = {  # id: what is done to the images, and what the labels are called
 # matter: every task gets a head of its own.
 
 
-class ConvNet(nn.Sequential):
+class ConvNet(nn.Module):
     """Two convolutions and a hidden layer."""
 
     def __init__(self, n_classes=10):
-        super().__init__(
-            nn.Conv2d(1, 16, 5, stride=2),
-            nn.BatchNorm2d(16),
-            nn.ReLU(),
-            nn.Conv2d(16, 32, 3, stride=2),
-            nn.BatchNorm2d(32),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(32 * 5 * 5, 100),
-            nn.ReLU(),
-            nn.Linear(100, n_classes),
-        )
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 16, 5, stride=2)
+        self.norm1 = nn.BatchNorm2d(16)
+        self.conv2 = nn.Conv2d(16, 32, 3, stride=2)
+        self.norm2 = nn.BatchNorm2d(32)
+        self.hidden = nn.Linear(32 * 5 * 5, 100)
+        self.last = nn.Linear(100, n_classes)
+
+    def forward(self, x):
+        """Return logits."""
+        x = torch.relu(self.norm1(self.conv1(x)))
+        x = torch.relu(self.norm2(self.conv2(x)))
+        return self.last(torch.relu(self.hidden(x.flatten(1))))
 
 
 net = NeuralNetClassifier(
@@ -81,8 +83,9 @@ clf = ContinualClassifier(net, growth_budget=0.15, random_state=0)
 matrix = np.full((len(tasks), len(tasks)), np.nan)
 for i, (name, (change, labels)) in enumerate(tasks.items()):
     clf.partial_fit(change(X), labels[y], task_id=name)
-    for j, (seen, (change_then, labels_then)) in enumerate(list(tasks.items())[: i + 1]):
-        matrix[i, j] = clf.score(change_then(X_test), labels_then[y_test], task_id=seen)
+    for j, seen in enumerate(clf.tasks_):
+        change, labels = tasks[seen]
+        matrix[i, j] = clf.score(change(X_test), labels[y_test], task_id=seen)
 
 print(f"average accuracy {average_accuracy(matrix):.1%}, forgetting {forgetting(matrix):.1%}")
 

@@ -37,7 +37,8 @@ clf = with_second_task()
 # The spectrum of each layer, and its cut
 # ---------------------------------------
 #
-# ``report_`` holds, for each layer, the largest singular values and the rank that was chosen.
+# ``report_`` holds, for each layer, the largest singular values and the rank that was chosen. The
+# default network has two hidden layers; the head is not among them, since each task has its own.
 
 layers = clf.report_["inverted"]["layers"]
 figure, axes = plt.subplots(
