@@ -4,6 +4,7 @@ import os
 import re
 
 import matplotlib
+from numpydoc.docscrape_sphinx import SphinxDocString
 
 import sklearn_halrp
 
@@ -40,10 +41,7 @@ numpydoc_xref_param_type = False
 
 nitpicky = True
 # What other projects document: the build does not reach their sites.
-nitpick_ignore_regex = [
-    ("py:.*", r"(sklearn|skorch|torch|numpy|pandas|matplotlib)\..*"),
-    ("py:obj", r"\w+_"),  # what was learned is described where the class is
-]
+nitpick_ignore_regex = [("py:.*", r"(sklearn|skorch|torch|numpy|pandas|matplotlib)\..*")]
 
 
 def escape_types(app, what, name, obj, options, lines):
@@ -53,8 +51,14 @@ def escape_types(app, what, name, obj, options, lines):
             lines[i] = re.sub(r"\*(?=\w)", r"\\*", re.sub(r"_(?=[,)])", r"\\_", line))
 
 
+def keep_descriptions(self, param, desc, fake_autosummary):
+    """Describe attributes as the class does; numpydoc would take their properties' first line."""
+    return f"**{self._escape_args_and_kwargs(param.strip())}**", desc
+
+
 def setup(app):
     """Register what is defined here; before numpydoc, which comes at 500."""
+    SphinxDocString._process_param = keep_descriptions
     app.connect("autodoc-process-docstring", escape_types, priority=400)
 
 

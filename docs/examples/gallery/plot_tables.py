@@ -97,6 +97,7 @@ for i, (name, colour) in enumerate(zip(scores, ["#0868ac", "#7bccc4", "0.8"], st
     ax.bar(np.arange(len(tables)) + 0.27 * (i - 1), scores[name], 0.25, label=name, color=colour)
 ax.set_xticks(range(len(tables)), list(tables))
 ax.set_ylim(0.8, 1.0)
+ax.set_yticks([0.8, 0.85, 0.9, 0.95, 1.0])
 ax.yaxis.set_major_formatter("{x:.0%}")
 ax.set_title("accuracy on test rows (the axis begins at 80%)", loc="left", pad=26)
 ax.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
