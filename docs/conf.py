@@ -90,6 +90,7 @@ html_static_path = ["_static"]
 html_favicon = "_static/icon.svg"
 html_css_files = ["site.css"]
 html_show_sourcelink = False
+toc_object_entries_show_parents = "hide"
 html_context = {"default_mode": "auto"}
 html_sidebars = {
     "index": [],

@@ -63,9 +63,10 @@ np.atleast_1d(axes)[0].set_ylabel("size")
 #
 # The smaller the share ``approximation_rate`` of the total score that is kept, the lower the
 # ranks, and the smaller the task. Training goes on after the cut, and makes good part of what it
-# gave up. The base is the same for all rates, so a copy of it is enough.
+# gave up. The base is the same for all rates, so a copy of it is enough. This is one seed:
+# a point of accuracy more or less says little.
 
-rates = [0.1, 0.3, 0.5, 0.7, 0.9, 0.97]
+rates = [0.1, 0.5, 0.7, 0.9, 0.97]
 growth, accuracy = [], []
 for rate in rates:
     clf = with_second_task(approximation_rate=rate)
@@ -81,7 +82,7 @@ for ax, values, title in [
     ax.plot(rates, values, "o-", color="#0868ac")
     ax.set_title(title, loc="left")
     ax.set_xlabel("approximation_rate")
-    ax.yaxis.set_major_formatter("{x:.0%}")
+    ax.yaxis.set_major_formatter("{x:.1%}")
     ax.grid(color="0.9")
     ax.spines[["top", "right"]].set_visible(False)
 axes[0].set_ylim(bottom=0)
