@@ -40,7 +40,7 @@ def network_from_state(recipe, state, seed):
             f"This file has format {state['format']}; this version of sklearn_halrp reads up "
             f"to {FORMAT}. Install a newer version."
         )
-    roles = Partition(**state["roles"])
+    roles = Partition.of(**state["roles"])
     n_classes = len(state["base"][roles.head_weight])
     module = with_outputs(build_module(recipe, seed), roles.head, n_classes, seed)
     tasks = {name: Task(**task) for name, task in state["tasks"].items()}
