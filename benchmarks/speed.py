@@ -151,7 +151,7 @@ def whole_task(network, rounds):
         def plain(X=X, y=y, epochs=epochs):
             recipe(module, epochs).fit(X, y)
 
-        middle, ratios = in_turn([learn, plain], min(rounds, 5))
+        middle, ratios = in_turn([learn, plain], min(rounds, 3))
         yield f"whole task, {n_rows} rows, {epochs} epochs", middle, ratios
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from sklearn_halrp._callbacks import FactorPenalty, ShowProgress, StopIfDiverged, diverged
-from sklearn_halrp._choosing import choose_factors, loss_increases
+from sklearn_halrp._choosing import FEWEST_ROWS, choose_factors, loss_increases
 from sklearn_halrp._head import grow_head, head_tensors, with_head
 from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._modules import get_tensor, locate, named_tensors
@@ -21,7 +21,7 @@ from sklearn_halrp._random import seed_for, seeded
 from sklearn_halrp._saved import check_complete, network_from_state, network_to_state
 from sklearn_halrp._storing import store
 from sklearn_halrp._task import Task
-from sklearn_halrp._training import around, epochs_of, recipe_of, train, writes_files
+from sklearn_halrp._training import around, epochs_of, recipe_of, spread, train, writes_files
 from sklearn_halrp._weight import PerturbedWeight
 from sklearn_halrp.exceptions import InvalidNetworkError
 
@@ -252,7 +252,9 @@ class _Visit:
         net = self._train(module, "warm-up", epochs)
         self._check_fixed(module)
         train_set, valid_set = self.sets
-        held_out = train_set if valid_set is None else valid_set
+        held_out = valid_set
+        if held_out is None:
+            held_out = spread(train_set, max(FEWEST_ROWS, len(train_set) // 5))
         with self._timed("ranks"):
             factors, layers, found = choose_factors(self.network, net, held_out, self.settings)
         if not np.isfinite([row["importance"] for row in found.values()]).all():

@@ -8,6 +8,7 @@ from sklearn.base import clone
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Checkpoint, EarlyStopping
 from skorch.dataset import unpack_data
+from torch.utils.data import Subset
 
 from sklearn_halrp._batches import speed_up
 from sklearn_halrp._processes import alone, is_shared, together
@@ -110,6 +111,13 @@ def _stopped_early(net):
     return any(stop.misses_ == stop.patience for stop in stops)
 
 
+def spread(dataset, n_rows):
+    """Return at most this many rows, evenly spread: they may be sorted by class."""
+    if n_rows >= len(dataset):
+        return dataset
+    return Subset(dataset, np.linspace(0, len(dataset) - 1, n_rows).round().astype(int))
+
+
 def losses(net, dataset, n_rows=None):
     """Yield the mean loss of each batch and its number of rows, in evaluation mode.
 
@@ -119,18 +127,15 @@ def losses(net, dataset, n_rows=None):
         Initialised.
     dataset : Dataset
     n_rows : int, optional
-        Stop after the batch in which this many rows are reached.
+        Take at most this many of the rows.
     """
     net.module_.eval()
-    seen = 0
+    dataset = dataset if n_rows is None else spread(dataset, n_rows)
     # cuDNN refuses the gradient of a recurrent layer in evaluation mode.
     with torch.backends.cudnn.flags(enabled=False):
         for batch in net.get_iterator(dataset, training=False):
             x, y = unpack_data(batch)
             yield net.get_loss(net.infer(x), y, X=x, training=False), len(y)
-            seen += len(y)
-            if n_rows is not None and seen >= n_rows:
-                return
 
 
 def mean_loss(net, dataset, n_rows=None):
