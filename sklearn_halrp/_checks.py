@@ -5,6 +5,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight
 from skorch import NeuralNetClassifier
 from skorch.callbacks import LoadInitState
 
@@ -178,6 +179,24 @@ def labels_of_task(task_id, y):
         raise ValueError(f"The labels of task {task_id!r} contain NaN or infinity.")
     check_classification_targets(y)
     return y
+
+
+def check_weights(sample_weight, X):
+    """Return the weights of rows as numbers that are not negative."""
+    return _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+
+
+def rows_of(array, rows):
+    """Return some entries of an array that may be None."""
+    return None if array is None else array[rows]
+
+
+def balanced(task_id, weights):
+    """Return the weights of a task with the mean 1, so that the step size stays as it is."""
+    total = weights.sum()
+    if not total > 0:
+        raise ValueError(f"All sample weights of task {task_id!r} are zero.")
+    return (weights * (len(weights) / total)).astype(np.float32)
 
 
 def task_classes(task_id, y, declared, known):

@@ -19,14 +19,17 @@ from sklearn.utils.validation import (
 from sklearn_halrp import _report
 from sklearn_halrp._building import build_network
 from sklearn_halrp._checks import (
+    balanced,
     check_known,
     check_net,
     check_task_id,
+    check_weights,
     default_task_id,
     group_rows,
     keep_types,
     labels_of_task,
     positions_in,
+    rows_of,
     split_task_column,
     task_classes,
     union_of_classes,
@@ -196,11 +199,11 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
     }
 
     # task_id is routed through pipelines and searches without any set_*_request call.
-    __metadata_request__fit = {"task_id": True}
-    __metadata_request__partial_fit = {"task_id": True}
+    __metadata_request__fit = {"task_id": True, "sample_weight": True}
+    __metadata_request__partial_fit = {"task_id": True, "sample_weight": True}
     __metadata_request__predict = {"task_id": True}
     __metadata_request__predict_proba = {"task_id": True}
-    __metadata_request__score = {"task_id": True}
+    __metadata_request__score = {"task_id": True, "sample_weight": True}
 
     def __init__(
         self,
@@ -245,7 +248,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
 
     # --- learning ----------------------------------------------------------------------
 
-    def fit(self, X, y, task_id=None):
+    def fit(self, X, y, task_id=None, sample_weight=None):
         """Forget everything and learn the tasks in the order they first appear.
 
         Parameters
@@ -256,6 +259,9 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
             Labels, ints or strings.
         task_id : int, str or array-like of shape (n_samples,), default=None
             One id for all rows, or one per row. None is a single task, 0.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each row counts among those of its task: in the loss of every phase
+            and in the importance of layers. Not negative.
 
         Returns
         -------
@@ -272,9 +278,9 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         with self._all_or_nothing():
             for name in _LEARNED:
                 vars(self).pop(name, None)
-            return self._learn(X, y, task_id, None)
+            return self._learn(X, y, task_id, None, sample_weight)
 
-    def partial_fit(self, X, y, task_id=None, *, classes=None):
+    def partial_fit(self, X, y, task_id=None, *, classes=None, sample_weight=None):
         """Learn a new task, or go on learning a known one.
 
         A new id learns a task. A known id goes on learning that task and changes no
@@ -294,6 +300,8 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
             of first appearance. It may be left out while at most one task is known.
         classes : array-like of shape (n_classes,), default=None
             All labels the tasks of this call will ever have, when `y` lacks some.
+        sample_weight : array-like of shape (n_samples,), default=None
+            As for `fit`.
 
         Returns
         -------
@@ -321,16 +329,20 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         ['no', 7]
         """
         with self._all_or_nothing():
-            return self._learn(X, y, task_id, classes)
+            return self._learn(X, y, task_id, classes, sample_weight)
 
-    def _learn(self, X, y, task_id, classes):
+    def _learn(self, X, y, task_id, classes, sample_weight):
         first = not self.__sklearn_is_fitted__()
         X, task_id = self._take_task_column(X, task_id)
         X, y = validate_data(self, X, keep_types(y), reset=first, **self._array_checks())
+        if sample_weight is not None:
+            sample_weight = check_weights(sample_weight, X)
         known = {} if first else self._network.tasks
         groups = group_rows(default_task_id(task_id, known, "partial_fit"), len(y))
         lessons = [
-            self._lesson(name, X[rows], y[rows], classes, known.get(name))
+            self._lesson(
+                name, X[rows], y[rows], classes, known.get(name), rows_of(sample_weight, rows)
+            )
             for name, rows in groups.items()
         ]
         if self.net is not None:
@@ -382,10 +394,11 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
             frozen=self.base == "pretrained",
         )
 
-    def _lesson(self, task_id, X, y, declared, known):
+    def _lesson(self, task_id, X, y, declared, known, weights):
         y = labels_of_task(task_id, y)
         classes = task_classes(task_id, y, declared, None if known is None else known.classes)
-        return Lesson(task_id, X, positions_in(classes, y).astype(np.int64), classes)
+        weights = None if weights is None else balanced(task_id, weights)
+        return Lesson(task_id, X, positions_in(classes, y).astype(np.int64), classes, weights)
 
     def forget_task(self, task_id):
         """Remove a task for good, as if it had never been learned.

@@ -18,6 +18,7 @@ from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._modules import get_tensor, locate, named_tensors
 from sklearn_halrp._processes import is_shared
 from sklearn_halrp._random import seed_for, seeded
+from sklearn_halrp._sample_weight import give_weights
 from sklearn_halrp._saved import check_complete, network_from_state, network_to_state
 from sklearn_halrp._storing import store
 from sklearn_halrp._task import Task
@@ -43,12 +44,16 @@ class Settings:
 
 @dataclass(frozen=True)
 class Lesson:
-    """The data of one task in one call, with labels as places in its classes."""
+    """The data of one task in one call, with labels as places in its classes.
+
+    Weights, if there are any, have the mean 1.
+    """
 
     task_id: int | str
     X: np.ndarray
     y: np.ndarray
     classes: np.ndarray
+    weights: np.ndarray | None = None
 
 
 def learn_base(recipe, network, lesson, settings, root_seed):
@@ -184,7 +189,10 @@ def _visit(recipe, network, lesson, settings, root_seed):
 def _split(recipe, lesson):
     """Return the training set and the held-out set, or None for the latter."""
     try:
-        return recipe_of(recipe).get_split_datasets(lesson.X, lesson.y)
+        net = recipe_of(recipe)
+        if lesson.weights is not None:
+            give_weights(net, lesson.weights)
+        return net.get_split_datasets(lesson.X, lesson.y)
     except ValueError as error:
         raise ValueError(
             f"The net's train_split cannot split the {len(lesson.y)} rows of task "
@@ -288,6 +296,7 @@ class _Visit:
     def _train(self, module, phase, epochs, callbacks=(), **settings):
         first = [*callbacks, StopIfDiverged(self.lesson.task_id, phase)]
         last = [] if self.bar is None else [ShowProgress(self.bar, phase)]
+        settings["weighted"] = self.lesson.weights is not None
         net = around(self.recipe, module, first, last, self.sets, **settings)
         self._check_class_weights(net)
         with self._timed(phase):

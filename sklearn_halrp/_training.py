@@ -12,6 +12,7 @@ from torch.utils.data import Subset
 
 from sklearn_halrp._batches import speed_up
 from sklearn_halrp._processes import alone, is_shared, together
+from sklearn_halrp._sample_weight import heed_weights
 
 
 def recipe_of(net):
@@ -32,7 +33,7 @@ def recipe_of(net):
     return recipe
 
 
-def around(recipe, module, first=(), last=(), sets=None, draws=True, **settings):
+def around(recipe, module, first=(), last=(), sets=None, draws=True, weighted=False, **settings):
     """Return an initialised copy of a skorch net that computes with this module.
 
     Parameters
@@ -48,6 +49,8 @@ def around(recipe, module, first=(), last=(), sets=None, draws=True, **settings)
         Training and held-out data that the caller has split; the latter may be None.
     draws : bool
         Whether reading data may draw random numbers, as torch's own loading does.
+    weighted : bool
+        Whether the rows of the sets bring weights along.
     **settings
         Parameters of the recipe to override.
     """
@@ -59,6 +62,8 @@ def around(recipe, module, first=(), last=(), sets=None, draws=True, **settings)
     speed_up(net, draws)
     # Not the net's own initialize, which may go on to change the module it has made.
     NeuralNetClassifier.initialize(net)
+    if weighted:
+        heed_weights(net)
     net.callbacks_ = [*_named(first), *net.callbacks_, *_named(last)]
     return net
 
