@@ -61,6 +61,9 @@ class _Rows:
     def __init__(self, X, y, places, weights):
         self.X, self.y, self.places, self.weights = X, y, places, weights
 
+    def __len__(self):
+        return len(self.X if self.places is None else self.places)
+
     def __getitem__(self, rows):
         if self.places is not None:
             rows = self.places[rows]
@@ -75,7 +78,7 @@ def _arrays(dataset):
     """Return the arrays behind a dataset, the places of its rows, and weights; or None."""
     places = weights = None
     while type(dataset) is Subset:
-        inner = np.asarray(dataset.indices)
+        inner = np.asarray(dataset.indices, dtype=np.int64)
         places = inner if places is None else inner[places]
         dataset = dataset.dataset
     if type(dataset) is WithWeights:

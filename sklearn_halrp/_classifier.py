@@ -370,6 +370,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
             settings,
             self._seed,
             self.n_jobs,
+            builder=self.net_,
         )
         self._warn_if_over_budget(groups)
         self.classes_ = union_of_classes([t.classes for t in self._network.tasks.values()])

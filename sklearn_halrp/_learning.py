@@ -11,11 +11,17 @@ from joblib.parallel import get_active_backend
 from torch import nn
 from tqdm.auto import tqdm
 
+try:
+    from joblib.externals import cloudpickle
+except ImportError:  # since joblib 1.6 it is a package of its own
+    import cloudpickle
+
 from sklearn_halrp._callbacks import FactorPenalty, ShowProgress, StopIfDiverged, diverged
 from sklearn_halrp._choosing import FEWEST_ROWS, choose_factors, loss_increases
 from sklearn_halrp._head import grow_head, head_tensors, with_head
 from sklearn_halrp._low_rank import Factors
-from sklearn_halrp._modules import get_tensor, locate, named_tensors
+from sklearn_halrp._modules import get_tensor, named_tensors
+from sklearn_halrp._perturbed import perturbed_module
 from sklearn_halrp._processes import is_shared
 from sklearn_halrp._random import seed_for, seeded
 from sklearn_halrp._sample_weight import give_weights
@@ -23,7 +29,6 @@ from sklearn_halrp._saved import check_complete, network_from_state, network_to_
 from sklearn_halrp._storing import store
 from sklearn_halrp._task import Task
 from sklearn_halrp._training import around, epochs_of, recipe_of, spread, train, writes_files
-from sklearn_halrp._weight import PerturbedWeight
 from sklearn_halrp.exceptions import InvalidNetworkError
 
 
@@ -95,7 +100,7 @@ def learn_task(recipe, network, lesson, settings, root_seed):
         return visit.learn_perturbation()
 
 
-def learn_all(recipe, network, lessons, settings, root_seed, n_jobs=None):
+def learn_all(recipe, network, lessons, settings, root_seed, n_jobs=None, builder=None):
     """Return a network in which all lessons are learned; the given one is kept.
 
     The base is trained first, if the first lesson is to train it. Given the base, tasks
@@ -108,6 +113,8 @@ def learn_all(recipe, network, lessons, settings, root_seed, n_jobs=None):
     lessons : list of Lesson
     n_jobs : int, optional
         Processes, as joblib understands it.
+    builder : skorch.NeuralNetClassifier, optional
+        The net that built the base, if that is another than `recipe`.
     recipe, network, settings, root_seed
         As for `learn_base`.
 
@@ -123,11 +130,12 @@ def learn_all(recipe, network, lessons, settings, root_seed, n_jobs=None):
     if _one_by_one(recipe) or effective_n_jobs(n_jobs) == 1:
         tasks = [learn_task(recipe, network, x, settings, root_seed) for x in lessons]
     else:
-        base = _Parcel(network_to_state(network.without_tasks()), network.n_bytes)
+        base = _Parcel(_packed(network.without_tasks()), network.n_bytes)
         tasks = Parallel(n_jobs=n_jobs, mmap_mode="c")(
             delayed(_learn_elsewhere)(
                 torch.get_num_threads(),
                 recipe,
+                builder or recipe,
                 base,
                 _Parcel((lesson, network.tasks.get(lesson.task_id)), lesson.X.nbytes),
                 settings,
@@ -163,11 +171,22 @@ class _Parcel:
         return self.n_bytes
 
 
-def _learn_elsewhere(n_threads, recipe, base, task, settings, root_seed):
-    """Learn a task in another process, which gets arrays: not every module can be pickled."""
+def _packed(network):
+    """Return a network for other processes: pickled, or where it cannot be, as plain arrays."""
+    try:
+        return np.frombuffer(cloudpickle.dumps(network), dtype=np.uint8)
+    except Exception:  # such as those of parametrised modules
+        return network_to_state(network)
+
+
+def _learn_elsewhere(n_threads, recipe, builder, base, task, settings, root_seed):
+    """Learn a task in another process."""
     if torch.get_num_threads() != n_threads:
         torch.set_num_threads(n_threads)
-    network = network_from_state(recipe, base.contents, root_seed)
+    if isinstance(base.contents, dict):
+        network = network_from_state(builder, base.contents, root_seed)
+    else:
+        network = cloudpickle.loads(base.contents.tobytes())
     lesson, known = task.contents
     if known:
         network = network.with_task(lesson.task_id, known)
@@ -277,15 +296,7 @@ class _Visit:
             name: Factors(*(nn.Parameter(t.clone(), requires_grad=t.numel() > 0) for t in tensors))
             for name, tensors in factors.items()
         }
-        weights = {}
-        for name, tensors in factors.items():
-            base = get_tensor(self.network.base, name)
-            weights[name] = PerturbedWeight(base, tensors, self.network.form)
-        module = self.network.module_with({**self.network.fixed(), **own, **weights})
-        for name, tensors in factors.items():
-            owner, leaf = locate(module, name)
-            for part, parameter in tensors._asdict().items():
-                owner.register_parameter(f"{leaf}_{part}", parameter)
+        module = perturbed_module(self.network, own, factors)
         penalty = FactorPenalty(
             factors.values(), self.settings.l1_penalty, self.settings.l2_penalty
         )

@@ -128,7 +128,7 @@ def _role(module, name, parameter):
                 "it is read, so no task could keep its predictions. Use it without max_norm."
             )
         return "shared"
-    if parameter.dim() < 2 or isinstance(owner, _NORMS):
+    if parameter.dim() < 2 or parameter.is_complex() or isinstance(owner, _NORMS):
         return "own"
     if isinstance(owner, _PERTURBED):
         return "perturbed"

@@ -4,10 +4,11 @@ from dataclasses import asdict, replace
 
 import torch
 
-from sklearn_halrp._building import build_module, forward_on, with_outputs
+from sklearn_halrp._building import build_module, with_outputs
 from sklearn_halrp._modules import get_tensor, named_tensors
 from sklearn_halrp._network import Network, to_array
 from sklearn_halrp._partition import Partition
+from sklearn_halrp._probing import forward_on
 from sklearn_halrp._random import seeded
 from sklearn_halrp._task import Task
 from sklearn_halrp.exceptions import InvalidNetworkError
@@ -23,6 +24,7 @@ def network_to_state(network):
         "roles": asdict(network.roles),
         "form": network.form,
         "frozen": network.frozen,
+        "dense": network.dense,
         "tasks": {name: task.to_state() for name, task in network.tasks.items()},
     }
 
@@ -44,7 +46,7 @@ def network_from_state(recipe, state, seed):
     n_classes = len(state["base"][roles.head_weight])
     module = with_outputs(build_module(recipe, seed), roles.head, n_classes, seed)
     tasks = {name: Task(**task) for name, task in state["tasks"].items()}
-    network = Network(module, roles, state["form"], tasks, state["frozen"])
+    network = Network(module, roles, state["form"], tasks, state["frozen"], state["dense"])
     tensors = {}
     for name, array in state["base"].items():
         like = get_tensor(module, name)

@@ -153,14 +153,12 @@ def mean_loss(net, dataset, n_rows=None):
 def epochs_of(net, phase):
     """Return the net's history as plain dictionaries, one per epoch."""
     return [
-        {"phase": phase} | {k: _plain(v) for k, v in row.items() if k != "batches" and _single(v)}
+        {"phase": phase}
+        | {k: v for k, v in map(_plain, row.items()) if isinstance(v, int | float | str)}
         for row in net.history
     ]
 
 
-def _single(value):
-    return isinstance(value, int | float | str | np.generic)
-
-
-def _plain(value):
-    return value.item() if isinstance(value, np.generic) else value
+def _plain(entry):
+    key, value = entry
+    return key, value.item() if isinstance(value, np.generic) else value

@@ -188,6 +188,7 @@ def _state(about, arrays):
             "roles": about["roles"],
             "form": about["form"],
             "frozen": about["frozen"],
+            "dense": about["dense"],
             "tasks": tasks,
         },
     }
