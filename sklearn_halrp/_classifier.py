@@ -38,6 +38,7 @@ from sklearn_halrp._default_net import default_net
 from sklearn_halrp._importance import ESTIMATORS
 from sklearn_halrp._learning import Lesson, Settings, learn_all
 from sklearn_halrp._low_rank import FORMS
+from sklearn_halrp._notebook import tasks_table
 from sklearn_halrp._processes import agreed
 from sklearn_halrp._saved import network_from_state, network_to_state
 from sklearn_halrp._serving import Predictors
@@ -734,6 +735,20 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
             data.
         """
         return _report.table(self._learned, level)
+
+    # --- notebooks ---------------------------------------------------------------------
+
+    def _repr_html_inner(self):
+        """Return the diagram of scikit-learn, and the tasks below it."""
+        tasks = tasks_table(self._network) if self.__sklearn_is_fitted__() else ""
+        return super()._repr_html_inner() + tasks
+
+    def _repr_mimebundle_(self, **kwargs):
+        """Return what a notebook shows."""
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if "text/html" in bundle:
+            bundle["text/html"] = self._repr_html_inner()
+        return bundle
 
     # --- persistence -------------------------------------------------------------------
 
