@@ -183,7 +183,8 @@ def labels_of_task(task_id, y):
 
 def check_weights(sample_weight, X):
     """Return the weights of rows as numbers that are not negative."""
-    return _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    rows = np.empty((len(X), 1))
+    return _check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
 
 
 def rows_of(array, rows):

@@ -15,6 +15,7 @@ from sklearn.utils.validation import (
     column_or_1d,
     validate_data,
 )
+from torch.utils.data import Dataset
 
 from sklearn_halrp import _report
 from sklearn_halrp._building import build_network
@@ -34,11 +35,13 @@ from sklearn_halrp._checks import (
     task_classes,
     union_of_classes,
 )
+from sklearn_halrp._datasets import DatasetRows, given, labels_in
 from sklearn_halrp._default_net import default_net
 from sklearn_halrp._importance import ESTIMATORS
 from sklearn_halrp._learning import Lesson, Settings, learn_all
 from sklearn_halrp._low_rank import FORMS
 from sklearn_halrp._notebook import tasks_table
+from sklearn_halrp._probing import ROWS
 from sklearn_halrp._processes import agreed
 from sklearn_halrp._saved import network_from_state, network_to_state
 from sklearn_halrp._serving import Predictors
@@ -249,15 +252,17 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
 
     # --- learning ----------------------------------------------------------------------
 
-    def fit(self, X, y, task_id=None, sample_weight=None):
+    def fit(self, X, y=None, task_id=None, sample_weight=None):
         """Forget everything and learn the tasks in the order they first appear.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, *sample_shape)
-            Finite numbers.
+            Finite numbers. Or a ``torch.utils.data.Dataset`` of pairs of a row and a label,
+            which is read batch by batch, when it is needed.
         y : array-like of shape (n_samples,)
-            Labels, ints or strings.
+            Labels, ints or strings. None with a Dataset: its attribute ``targets`` or ``y``
+            is used, or all rows are read once for them.
         task_id : int, str or array-like of shape (n_samples,), default=None
             One id for all rows, or one per row. None is a single task, 0.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -281,7 +286,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
                 vars(self).pop(name, None)
             return self._learn(X, y, task_id, None, sample_weight)
 
-    def partial_fit(self, X, y, task_id=None, *, classes=None, sample_weight=None):
+    def partial_fit(self, X, y=None, task_id=None, *, classes=None, sample_weight=None):
         """Learn a new task, or go on learning a known one.
 
         A new id learns a task. A known id goes on learning that task and changes no
@@ -293,9 +298,9 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, *sample_shape)
-            Rows of the same shape as those of the first task.
+            Rows of the same shape as those of the first task, or a Dataset, as for `fit`.
         y : array-like of shape (n_samples,)
-            Labels, ints or strings.
+            Labels, ints or strings; None with a Dataset.
         task_id : int, str or array-like of shape (n_samples,), default=None
             One id for all rows, or one per row; several new tasks are learned in order
             of first appearance. It may be left out while at most one task is known.
@@ -335,7 +340,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
     def _learn(self, X, y, task_id, classes, sample_weight):
         first = not self.__sklearn_is_fitted__()
         X, task_id = self._take_task_column(X, task_id)
-        X, y = validate_data(self, X, keep_types(y), reset=first, **self._array_checks())
+        X, y = self._labelled_rows(X, y, first)
         if sample_weight is not None:
             sample_weight = check_weights(sample_weight, X)
         known = {} if first else self._network.tasks
@@ -388,7 +393,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         self._predictors = Predictors()
         self._network = build_network(
             self.net_,
-            X,
+            np.asarray(X[:ROWS]),
             len(lesson.classes),
             self.head,
             self.convolution,
@@ -547,7 +552,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
             result[rows] = classes[values.argmax(axis=1)]
         return result
 
-    def score(self, X, y, sample_weight=None, task_id=None):
+    def score(self, X, y=None, sample_weight=None, task_id=None):
         """Return the accuracy of the predictions.
 
         Parameters
@@ -564,6 +569,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
             Mean accuracy over the rows, in [0, 1].
         """
         predicted = self._predict(X, task_id, "score")
+        y = labels_in(X) if isinstance(X, Dataset) and y is None else y
         y = column_or_1d(np.asarray(keep_types(y), dtype=object))
         check_consistent_length(y, predicted)
         # Entry by entry, since scikit-learn's metrics mix no ints and strings.
@@ -574,13 +580,13 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         """Return the number of rows, and per task its classes, rows and probabilities."""
         check_is_fitted(self)
         X, task_id = self._take_task_column(X, task_id)
-        X = validate_data(self, X, reset=False, **self._array_checks())
+        X = self._rows(X)
         self._check_shape(X)
         tasks = self._network.tasks
         groups = group_rows(default_task_id(task_id, tasks, method), len(X))
         check_known(groups, tasks)
         return len(X), (
-            (tasks[name].classes, rows, self._net_for(name).predict_proba(X[rows]))
+            (tasks[name].classes, rows, self._net_for(name).predict_proba(given(X[rows])))
             for name, rows in groups.items()
         )
 
@@ -633,9 +639,28 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         dtype = "float32" if self.net is None else self.dtype
         return {"dtype": dtype, "allow_nd": True, "force_writeable": True}
 
+    def _rows(self, X):
+        """Return rows that can be predicted."""
+        if isinstance(X, Dataset):
+            return DatasetRows(X)
+        return validate_data(self, X, reset=False, **self._array_checks())
+
+    def _labelled_rows(self, X, y, reset):
+        """Return rows that can be learned, and their labels."""
+        if not isinstance(X, Dataset):
+            return validate_data(self, X, keep_types(y), reset=reset, **self._array_checks())
+        if y is not None:
+            raise ValueError("X is a Dataset, which has its labels itself: leave y out.")
+        rows = DatasetRows(X)
+        if reset:
+            self.n_features_in_ = rows.shape[1]
+        return rows, labels_in(X)
+
     def _take_task_column(self, X, task_id):
         if self.task_column is None:
             return X, task_id
+        if isinstance(X, Dataset):
+            raise ValueError("A Dataset has no columns: pass task_id, and leave task_column out.")
         if task_id is not None:
             raise ValueError(
                 f"task_id was passed, and task_column={self.task_column!r} says that the ids "

@@ -18,10 +18,12 @@ except ImportError:  # since joblib 1.6 it is a package of its own
 
 from sklearn_halrp._callbacks import FactorPenalty, ShowProgress, StopIfDiverged, diverged
 from sklearn_halrp._choosing import FEWEST_ROWS, choose_factors, loss_increases
+from sklearn_halrp._datasets import DatasetRows, given
 from sklearn_halrp._head import grow_head, head_tensors, with_head
 from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._modules import get_tensor, named_tensors
 from sklearn_halrp._perturbed import perturbed_module
+from sklearn_halrp._probing import ROWS
 from sklearn_halrp._processes import is_shared
 from sklearn_halrp._random import seed_for, seeded
 from sklearn_halrp._sample_weight import give_weights
@@ -55,7 +57,7 @@ class Lesson:
     """
 
     task_id: int | str
-    X: np.ndarray
+    X: np.ndarray | DatasetRows
     y: np.ndarray
     classes: np.ndarray
     weights: np.ndarray | None = None
@@ -80,7 +82,7 @@ def learn_base(recipe, network, lesson, settings, root_seed):
     """
     with _visit(recipe, network, lesson, settings, root_seed) as visit:
         network = visit.train_base()
-    check_complete(recipe, network, lesson.X, root_seed)
+    check_complete(recipe, network, np.asarray(lesson.X[:ROWS]), root_seed)
     return network
 
 
@@ -211,6 +213,8 @@ def _split(recipe, lesson):
         net = recipe_of(recipe)
         if lesson.weights is not None:
             give_weights(net, lesson.weights)
+        if isinstance(lesson.X, DatasetRows):
+            return net.get_split_datasets(lesson.X.labelled(lesson.y), lesson.y)
         return net.get_split_datasets(lesson.X, lesson.y)
     except ValueError as error:
         raise ValueError(
@@ -311,7 +315,7 @@ class _Visit:
         net = around(self.recipe, module, first, last, self.sets, **settings)
         self._check_class_weights(net)
         with self._timed(phase):
-            train(net, self.lesson.X, self.lesson.y, epochs)
+            train(net, given(self.lesson.X), self.lesson.y, epochs)
         if any(row.get("train_batch_count") == 0 for row in net.history):
             raise ValueError(
                 f"Task {self.lesson.task_id!r} gave no batch to train on: its {len(self.lesson.y)} "

@@ -69,7 +69,7 @@ def check_complete(recipe, network, X, seed):
         If the network, saved and loaded, would compute something else for the first rows.
     """
     with seeded(seed, recipe.device):
-        forward = forward_on(recipe, X[:8])
+        forward = forward_on(recipe, X)
         outputs, again = forward(network.base), forward(network.base)
         if not torch.equal(outputs, again):
             return  # random by intention, or counting its calls
