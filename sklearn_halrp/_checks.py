@@ -129,8 +129,9 @@ def default_task_id(task_id, known, method):
         f"{len(known)} tasks are known, so {method} must be told which one is meant: "
         f"pass task_id={next(reversed(known))!r}, or one id per row. Known: {listed(known)}. "
         "If you did pass it to a pipeline or a search, let scikit-learn pass it on with "
-        "sklearn.set_config(enable_metadata_routing=True) and the default scorer; where it "
-        "passes no ids to predict, use task_column."
+        "sklearn.set_config(enable_metadata_routing=True), and score with the default scorer or "
+        "sklearn_halrp.model_selection.task_scorer; where it passes no ids to predict, use "
+        "task_column."
     )
 
 
