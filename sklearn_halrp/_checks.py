@@ -64,7 +64,10 @@ def check_task_id(value):
         return int(value)
     if isinstance(value, Real) and not isinstance(value, bool) and float(value).is_integer():
         return int(value)  # an id that travelled in a float array
-    raise TypeError(f"A task id is an int or a string; got {value!r} ({type(value).__name__}).")
+    hint = " Was the column of ids scaled with the features?" if isinstance(value, Real) else ""
+    raise TypeError(
+        f"A task id is an int or a string; got {value!r} ({type(value).__name__}).{hint}"
+    )
 
 
 def group_rows(task_id, n_samples):
@@ -263,13 +266,20 @@ def split_task_column(X, column):
     """
     if hasattr(X, "columns"):
         names = list(X.columns)
-        if column not in names and not isinstance(column, Integral):
+        position = isinstance(column, Integral) and -len(names) <= column < len(names)
+        if column not in names and not position:
             raise ValueError(f"task_column={column!r} is no column of X; it has {listed(names)}.")
         name = column if column in names else names[column]
         rest = X.drop(columns=[name]) if hasattr(X, "iloc") else X.drop(name)
         return rest, X[name]
     X = np.asarray(X)
-    if not isinstance(column, Integral) or X.ndim != 2 or not -X.shape[1] <= column < X.shape[1]:
+    if isinstance(column, str):
+        raise ValueError(
+            f"task_column={column!r} is a name, and X came as an array, without names: some of "
+            "scikit-learn's tools, such as BaggingClassifier, make one of every table. Give the "
+            "column's position instead."
+        )
+    if X.ndim != 2 or not -X.shape[1] <= column < X.shape[1]:
         raise ValueError(
             f"task_column={column!r} must be the position of a column of X, a 2-D array "
             f"(here of shape {X.shape}), or the name of one in a DataFrame."
