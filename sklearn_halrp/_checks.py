@@ -4,6 +4,7 @@ from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
+from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets
 from skorch import NeuralNetClassifier
 from skorch.callbacks import LoadInitState
@@ -272,16 +273,16 @@ def split_task_column(X, column):
         name = column if column in names else names[column]
         rest = X.drop(columns=[name]) if hasattr(X, "iloc") else X.drop(name)
         return rest, X[name]
-    X = np.asarray(X)
+    X = check_array(X, dtype=None, ensure_all_finite=False)
     if isinstance(column, str):
         raise ValueError(
             f"task_column={column!r} is a name, and X came as an array, without names: some of "
             "scikit-learn's tools, such as BaggingClassifier, make one of every table. Give the "
             "column's position instead."
         )
-    if X.ndim != 2 or not -X.shape[1] <= column < X.shape[1]:
+    if not -X.shape[1] <= column < X.shape[1]:
         raise ValueError(
-            f"task_column={column!r} must be the position of a column of X, a 2-D array "
-            f"(here of shape {X.shape}), or the name of one in a DataFrame."
+            f"task_column={column!r} must be the position of a column of X, an array of shape "
+            f"{X.shape}."
         )
     return np.delete(X, column, axis=1), X[:, column]
