@@ -82,8 +82,8 @@ def task_scorer(
     >>> from sklearn.metrics import log_loss
     >>> from sklearn_halrp import ContinualClassifier
     >>> from sklearn_halrp.model_selection import task_scorer
-    >>> X, y = np.repeat(np.eye(2), 40, axis=0), np.repeat([0, 1], 40)
-    >>> ids = np.tile(["a", "b"], 40)
+    >>> X, y = np.repeat(np.eye(2), 20, axis=0), np.repeat([0, 1], 20)
+    >>> ids = np.tile(["a", "b"], 20)
     >>> clf = ContinualClassifier(random_state=0).fit(X, y, task_id=ids)
     >>> task_scorer("accuracy")(clf, X, y, task_id=ids)
     1.0
@@ -380,12 +380,12 @@ def task_report(estimator, X, y, task_id=None, *, output="text", digits=2):
     >>> import numpy as np
     >>> from sklearn_halrp import ContinualClassifier
     >>> from sklearn_halrp.model_selection import task_report
-    >>> X, y = np.repeat(np.eye(2), 40, axis=0), np.repeat(["no", "yes"], 40)
-    >>> ids = np.tile(["mail", "post"], 40)
+    >>> X, y = np.repeat(np.eye(2), 20, axis=0), np.repeat(["no", "yes"], 20)
+    >>> ids = np.tile(["mail", "post"], 20)
     >>> clf = ContinualClassifier(random_state=0).fit(X, y, task_id=ids)
     >>> report = task_report(clf, X, y, task_id=ids, output="dict")
     >>> report["post"]["accuracy"], report["post"]["support"]
-    (1.0, 40)
+    (1.0, 20)
     >>> report["mail"]["growth"], report["mail"]["mean rank"]  # the base was trained on it
     (0.0, 0.0)
     """

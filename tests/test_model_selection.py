@@ -41,7 +41,7 @@ def data(digits):
 
 @pytest.fixture(scope="module")
 def classifier():
-    return make_classifier(net={"module__hidden": 8, "max_epochs": 3, "lr": 0.02})
+    return make_classifier(net={"module__hidden": 8, "max_epochs": 2, "lr": 0.03})
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn_halrp.model_selection import TaskStratifiedKFold
 from tests.conftest import make_classifier
 
-N = 160
+N = 120
 PIXELS = [f"pixel{i}" for i in range(64)]
 
 
@@ -40,7 +40,7 @@ def folds(data):
 @pytest.fixture(scope="module")
 def plain():
     """The classifier that takes ids as an argument."""
-    return make_classifier(net={"module__hidden": 8, "max_epochs": 3, "lr": 0.02})
+    return make_classifier(net={"module__hidden": 8, "max_epochs": 2, "lr": 0.03})
 
 
 def frame(library, X, ids):
