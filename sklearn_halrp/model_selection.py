@@ -154,11 +154,17 @@ class _TaskScorer:
         if classes is None:
             response = _plain(response)
         else:
+            known = signature(self._score_func).parameters
+            classes = _plain(classes).tolist()
             if response.ndim == 2 and len(classes) == 2:
                 positive = kwargs.get("pos_label", classes[-1])
-                response = response[:, list(classes).index(positive)]
-            if "labels" in signature(self._score_func).parameters:
-                kwargs.setdefault("labels", _plain(classes))
+                if positive not in classes:
+                    raise ValueError(f"pos_label={positive!r} is none of the classes {classes}.")
+                response = response[:, classes.index(positive)]
+                if "pos_label" in known:
+                    kwargs["pos_label"] = positive
+            if "labels" in known:
+                kwargs.setdefault("labels", classes)
         if sample_weight is not None:
             kwargs["sample_weight"] = sample_weight
         return self._sign * self._score_func(y, response, **kwargs)

@@ -151,15 +151,26 @@ def test_weights_count_within_each_task(fitted, data):
     assert scorer(fitted, X, y, ids, sample_weight=weights) == pytest.approx(np.mean(expected))
 
 
-def test_the_positive_class_can_be_chosen(fitted, data):
+@pytest.mark.parametrize("labels", [["e", "o"], [1, 2]])
+@pytest.mark.parametrize("chosen", [None, 0, 1])
+def test_the_positive_class_is_the_second_or_the_chosen_one(data, classifier, labels, chosen):
     X, y, ids = data
     rows = ids == "parity"
-    scorer = task_scorer(
-        metrics.brier_score_loss, response_method="predict_proba", average="tasks", pos_label="e"
-    )
-    p = fitted.predict_proba(X[rows], task_id="parity")[:, list(fitted.classes_).index("e")]
-    expected = np.mean((p.astype(float) - (y[rows] == "e")) ** 2)
-    assert scorer(fitted, X[rows], y[rows], "parity") == pytest.approx(expected, rel=1e-5)
+    X, y = X[rows], np.array(labels)[(y[rows] == "o").astype(int)]
+    clf = clone(classifier).fit(X, y, task_id="parity")
+    place = 1 if chosen is None else chosen
+    p = clf.predict_proba(X)[:, place].astype(float)
+    settings = {} if chosen is None else {"pos_label": labels[chosen]}
+    for average in ("rows", "tasks"):
+        brier = task_scorer("neg_brier_score", average=average, **settings)
+        assert brier(clf, X, y) == pytest.approx(-np.mean((p - (y == labels[place])) ** 2))
+        precision = task_scorer("average_precision", average=average, **settings)
+        found = [
+            np.mean((y == labels[place])[p >= p[i]]) for i in np.flatnonzero(y == labels[place])
+        ]
+        assert precision(clf, X, y) == pytest.approx(np.mean(found))
+    with pytest.raises(ValueError, match="pos_label='x' is none of the classes"):
+        task_scorer("neg_brier_score", pos_label="x")(clf, X, y)
 
 
 def test_tasks_with_ints_and_tasks_with_strings(digits, data, classifier):
