@@ -323,6 +323,12 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         sklearn_halrp.exceptions.TrainingDivergedError
             If a loss or a weight becomes NaN or infinite.
 
+        Notes
+        -----
+        A `sklearn.pipeline.Pipeline` has no ``partial_fit``. To go on at the end of one, leave
+        its other steps as they were fitted:
+        ``model[-1].partial_fit(model[:-1].transform(X), y, task_id)``.
+
         Examples
         --------
         >>> import numpy as np
