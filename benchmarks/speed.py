@@ -27,24 +27,32 @@ from benchmarks import networks
 from benchmarks.published_layers import PublishedNet, with_published_layers
 from sklearn_halrp import ContinualClassifier
 from sklearn_halrp._low_rank import spectrum
+from sklearn_halrp._pruning import Compact
 from sklearn_halrp._ranks import choose_ranks
+from sklearn_halrp._task import StoredFactors, Task
 
 BATCH = 128
 
 
 class Network(NamedTuple):
-    """A network, the shape of a row, rows and epochs of its tasks, and rows to predict."""
+    """A network, the shape of a row, rows and epochs of its tasks, and rows to predict.
+
+    Ranks, in the order of the layers, take the place of those that a task finds.
+    """
 
     module: type
     shape: tuple
     tasks: tuple
     n_rows: int
+    ranks: tuple = ()
 
 
 NETWORKS = {
     "MLP": Network(networks.MLP, (784,), ((1280, 3), (2560, 10)), 10_000),
-    "LeNet": Network(networks.LeNet, (3, 32, 32), ((1280, 3), (2560, 10)), 10_000),
-    "ResNet18": Network(networks.ResNet18, (3, 32, 32), ((1280, 5),), 1000),
+    "LeNet": Network(
+        networks.LeNet, (3, 32, 32), ((1280, 3), (2560, 10)), 10_000, (3, 20, 100, 50)
+    ),
+    "ResNet18": Network(networks.ResNet18, (3, 32, 32), ((1280, 5),), 10_000),
 }
 
 
@@ -113,6 +121,18 @@ def median_step(function):
     return statistics.median(StepTimes.steps)
 
 
+def give_ranks(clf, task_id, ranks):
+    """Let a task go on with random factors of these ranks."""
+    task, rng = clf._network.tasks[task_id], np.random.RandomState(0)
+    factors = {}
+    for (name, stored), rank in zip(task.factors.items(), ranks, strict=True):
+        u = rng.randn(len(stored.r), rank).astype(np.float32) / 100
+        v = rng.randn(rank, stored.v.shape[1]).astype(np.float32) / 100
+        factors[name] = StoredFactors(stored.r, stored.s, Compact.of(u), Compact.of(v))
+    task = Task.of(task.classes, factors, task.own, 1, task.history, task.report)
+    clf._network = clf._network.with_task(task_id, task)
+
+
 def training_step(network, rounds):
     """Time a step of the low-rank phase, of the published layers, and of plain training."""
     module, shape, *_ = network
@@ -120,7 +140,9 @@ def training_step(network, rounds):
     clf = ContinualClassifier(recipe(module, 2, **timed), random_state=0)
     clf.partial_fit(*digits(shape, 10 * BATCH), task_id="base")
     X, y = digits(shape, 10 * BATCH, seed=1)
-    clf.partial_fit(X, y, task_id="task").set_params(net__max_epochs=1)
+    clf.partial_fit(X, y, task_id="task").set_params(net__max_epochs=1, growth_budget=1.0)
+    if network.ranks:
+        give_ranks(clf, "task", network.ranks)
     ranks = clf.ranks_["task"]
     published = recipe(
         lambda: with_published_layers(module(), ranks), kind=PublishedNet, **timed
@@ -138,7 +160,7 @@ def training_step(network, rounds):
 
 def whole_task(network, rounds):
     """Time a task from warm-up to pruning, and plain training for as many epochs."""
-    module, shape, tasks, _ = network
+    module, shape, tasks, *_ = network
     for n_rows, epochs in tasks:
         clf = ContinualClassifier(recipe(module, epochs), random_state=0)
         clf.partial_fit(*digits(shape, n_rows), task_id="base")
@@ -151,7 +173,7 @@ def whole_task(network, rounds):
         def plain(X=X, y=y, epochs=epochs):
             recipe(module, epochs).fit(X, y)
 
-        middle, ratios = in_turn([learn, plain], min(rounds, 5))
+        middle, ratios = in_turn([learn, plain], min(rounds, 3))
         yield f"whole task, {n_rows} rows, {epochs} epochs", middle, ratios
 
 
@@ -184,7 +206,7 @@ def rank_choice(network, rounds):
 
 def prediction(network, rounds):
     """Time predictions of one task and of a batch that mixes a hundred."""
-    module, shape, _, n_rows = network
+    module, shape, _, n_rows, _ = network
     X, y = digits(shape, 2 * BATCH)
     clf = ContinualClassifier(recipe(module), cache_bytes=2**34, random_state=0)
     clf.fit(X, y, task_id=np.arange(len(X)) % 2)
@@ -217,6 +239,8 @@ def prediction(network, rounds):
         lambda: clf.predict_proba(many, task_id=1),
     ]
     yield "100 tasks mixed / one task", *in_turn(sides, rounds)
+    clf.set_params(cache_bytes=ContinualClassifier().cache_bytes)
+    yield "the same, cache_bytes as by default", *in_turn(sides, rounds)
 
 
 TABLES = {"step": training_step, "task": whole_task, "ranks": rank_choice, "predict": prediction}
@@ -242,6 +266,9 @@ def main():
                 results.append({"network": name, "what": what, "seconds": middle, "ratios": ratios})
     if options.json:
         command = f"python -m benchmarks.speed --threads {options.threads}"
+        if options.json.exists():
+            before = json.loads(options.json.read_text())["results"]
+            results = [r for r in before if r["network"] not in options.networks] + results
         found = {"command": command, "torch": torch.__version__, "results": results}
         options.json.write_text(json.dumps(found, indent=1) + "\n")
 

@@ -6,6 +6,8 @@ import torch
 from skorch import NeuralNet
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, Subset
 
+from sklearn_halrp._sample_weight import WithWeights, with_weights
+
 _KNOWN = {"batch_size", "shuffle", "drop_last"}
 
 
@@ -56,28 +58,35 @@ def _sliced(dataset, **settings):
 class _Rows:
     """Rows of arrays, copied, since a module may change its input in place."""
 
-    def __init__(self, X, y, places):
-        self.X, self.y, self.places = X, y, places
+    def __init__(self, X, y, places, weights):
+        self.X, self.y, self.places, self.weights = X, y, places, weights
+
+    def __len__(self):
+        return len(self.X if self.places is None else self.places)
 
     def __getitem__(self, rows):
         if self.places is not None:
             rows = self.places[rows]
         X = self.X[rows]
         y = np.zeros((len(X), 1), dtype=np.float32) if self.y is None else self.y[rows]
-        return (X.copy(), y.copy()) if isinstance(rows, slice) else (X, y)
+        if isinstance(rows, slice):
+            X, y = X.copy(), y.copy()
+        return (X if self.weights is None else with_weights(X, self.weights[rows])), y
 
 
 def _arrays(dataset):
-    """Return the arrays behind a dataset and the places of its rows, or None."""
-    places = None
+    """Return the arrays behind a dataset, the places of its rows, and weights; or None."""
+    places = weights = None
     while type(dataset) is Subset:
-        inner = np.asarray(dataset.indices)
+        inner = np.asarray(dataset.indices, dtype=np.int64)
         places = inner if places is None else inner[places]
         dataset = dataset.dataset
+    if type(dataset) is WithWeights:
+        weights, dataset = dataset.weights, dataset.dataset
     if type(dataset) is not skorch.dataset.Dataset or type(dataset.X) is not np.ndarray:
         return None
     if dataset.y is not None and type(dataset.y) is not np.ndarray:
         return None
     if len(dataset.X) != len(dataset):
         return None
-    return dataset.X, dataset.y, places
+    return dataset.X, dataset.y, places, weights

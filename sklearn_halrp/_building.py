@@ -1,16 +1,19 @@
 """From the user's skorch net to a network without tasks."""
 
-import numpy as np
 import torch
 from sklearn.base import clone
-from skorch import NeuralNetClassifier
-from torch.nn.parameter import UninitializedParameter
+from torch.nn.parameter import is_lazy
 
 from sklearn_halrp._head import find_head, with_head
 from sklearn_halrp._network import Network
 from sklearn_halrp._partition import partition
+from sklearn_halrp._probing import (
+    check_probabilities,
+    check_reading_changes_nothing,
+    forward_on,
+    with_weights_it_can_use,
+)
 from sklearn_halrp._random import seeded
-from sklearn_halrp._training import around, recipe_of
 from sklearn_halrp.exceptions import InvalidNetworkError
 
 
@@ -35,6 +38,9 @@ def build_module(recipe, seed):
     return module
 
 
+_QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
+
+
 def _check_kind(module):
     """Refuse modules whose weights cannot be replaced by others."""
     for name, part in module.named_modules():
@@ -42,17 +48,18 @@ def _check_kind(module):
             what = "is TorchScript, whose weights are fixed in its code. Give the Python module"
         elif "_orig_mod" in part._modules:
             what = "was compiled already. Give the module as it was, and compile=True to the net"
-        elif "quantized" in type(part).__module__:
+        elif type(part).__module__.startswith(_QUANTISED):
             what = "is quantised, so that it cannot be trained. Give the module in floating point"
         else:
             continue
         raise InvalidNetworkError(f"{name or 'The module'} {what}.")
-    for name, parameter in module.named_parameters():
-        if isinstance(parameter, UninitializedParameter):
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if is_lazy(tensor):
             raise InvalidNetworkError(
                 f"{name} has no shape before data passes through the module. Give the layer its "
                 "sizes, or pass one batch through the module and give the instance to the net."
             )
+    for name, parameter in module.named_parameters():
         if type(parameter) is not torch.nn.Parameter:
             raise InvalidNetworkError(
                 f"{name} is a {type(parameter).__name__}, not a plain parameter (quantised or "
@@ -103,52 +110,13 @@ def build_network(recipe, X, n_classes, head, form, seed, frozen=False):
                 f"The network cannot be applied to rows of shape {X.shape[1:]} and type "
                 f"{X.dtype}: {error}"
             ) from error
-        _check_probabilities(recipe, outputs)
-        _check_reading_changes_nothing(module, forward)
+        check_probabilities(recipe, outputs)
+        check_reading_changes_nothing(module, forward, seed)
         name = find_head(module, forward, head)
         module = with_outputs(module, name, n_classes, seed)
-    roles = partition(module, name)
+        network = Network(module, partition(module, name), form, frozen=frozen)
+        network = with_weights_it_can_use(network, recipe, X, seed)
     if frozen:
         module.requires_grad_(False)
-    return Network(module, roles, form, frozen=frozen)
-
-
-def _check_reading_changes_nothing(module, forward):
-    """Refuse a module that rewrites its own weights whenever it is applied."""
-    before = {name: p.detach().clone() for name, p in module.named_parameters()}
-    forward(module)
-    for name, parameter in module.named_parameters():
-        if not torch.equal(parameter, before[name]):
-            raise InvalidNetworkError(
-                f"The module changes {name} whenever it is applied, also in evaluation mode, so "
-                "no task could keep its predictions. Compute with a changed copy of the weight."
-            )
-
-
-def _check_probabilities(recipe, outputs):
-    """Refuse logits where skorch's NLLLoss takes the logarithm of probabilities."""
-    criterion = recipe.criterion
-    kind = criterion if isinstance(criterion, type) else type(criterion)
-    if kind is not torch.nn.NLLLoss or type(recipe).get_loss is not NeuralNetClassifier.get_loss:
-        return
-    sums = outputs.sum(dim=-1)
-    if (outputs < 0).any() or not torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
-        raise InvalidNetworkError(
-            "The net's criterion is NLLLoss, skorch's default, for which the module must return "
-            "probabilities; this one does not. If it returns logits, pass "
-            "criterion=torch.nn.CrossEntropyLoss to the net; otherwise end it in a softmax."
-        )
-
-
-def forward_on(recipe, X):
-    """Return a function that applies a module to a few rows, in evaluation mode."""
-    net = recipe_of(recipe)
-    dataset = net.get_dataset(X, np.zeros(len(X), dtype=np.int64))
-    (batch, _), *_ = net.get_iterator(dataset, training=False)
-
-    def forward(module):
-        with torch.no_grad():
-            output = around(net, module.eval(), callbacks="disable", compile=False).infer(batch)
-        return output[0] if isinstance(output, tuple) else output
-
-    return forward
+    module.eval()
+    return network

@@ -4,7 +4,9 @@ from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
+from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight
 from skorch import NeuralNetClassifier
 from skorch.callbacks import LoadInitState
 
@@ -64,7 +66,10 @@ def check_task_id(value):
         return int(value)
     if isinstance(value, Real) and not isinstance(value, bool) and float(value).is_integer():
         return int(value)  # an id that travelled in a float array
-    raise TypeError(f"A task id is an int or a string; got {value!r} ({type(value).__name__}).")
+    hint = " Was the column of ids scaled with the features?" if isinstance(value, Real) else ""
+    raise TypeError(
+        f"A task id is an int or a string; got {value!r} ({type(value).__name__}).{hint}"
+    )
 
 
 def group_rows(task_id, n_samples):
@@ -129,8 +134,9 @@ def default_task_id(task_id, known, method):
         f"{len(known)} tasks are known, so {method} must be told which one is meant: "
         f"pass task_id={next(reversed(known))!r}, or one id per row. Known: {listed(known)}. "
         "If you did pass it to a pipeline or a search, let scikit-learn pass it on with "
-        "sklearn.set_config(enable_metadata_routing=True) and the default scorer; where it "
-        "passes no ids to predict, use task_column."
+        "sklearn.set_config(enable_metadata_routing=True), and score with the default scorer or "
+        "sklearn_halrp.model_selection.task_scorer; where it passes no ids to predict, use "
+        "task_column."
     )
 
 
@@ -178,6 +184,25 @@ def labels_of_task(task_id, y):
         raise ValueError(f"The labels of task {task_id!r} contain NaN or infinity.")
     check_classification_targets(y)
     return y
+
+
+def check_weights(sample_weight, X):
+    """Return the weights of rows as numbers that are not negative."""
+    rows = np.empty((len(X), 1))
+    return _check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
+
+
+def rows_of(array, rows):
+    """Return some entries of an array that may be None."""
+    return None if array is None else array[rows]
+
+
+def balanced(task_id, weights):
+    """Return the weights of a task with the mean 1, so that the step size stays as it is."""
+    total = weights.sum()
+    if not total > 0:
+        raise ValueError(f"All sample weights of task {task_id!r} are zero.")
+    return (weights * (len(weights) / total)).astype(np.float32)
 
 
 def task_classes(task_id, y, declared, known):
@@ -262,15 +287,22 @@ def split_task_column(X, column):
     """
     if hasattr(X, "columns"):
         names = list(X.columns)
-        if column not in names and not isinstance(column, Integral):
+        position = isinstance(column, Integral) and -len(names) <= column < len(names)
+        if column not in names and not position:
             raise ValueError(f"task_column={column!r} is no column of X; it has {listed(names)}.")
         name = column if column in names else names[column]
         rest = X.drop(columns=[name]) if hasattr(X, "iloc") else X.drop(name)
         return rest, X[name]
-    X = np.asarray(X)
-    if not isinstance(column, Integral) or X.ndim != 2 or not -X.shape[1] <= column < X.shape[1]:
+    X = check_array(X, dtype=None, ensure_all_finite=False)
+    if isinstance(column, str):
         raise ValueError(
-            f"task_column={column!r} must be the position of a column of X, a 2-D array "
-            f"(here of shape {X.shape}), or the name of one in a DataFrame."
+            f"task_column={column!r} is a name, and X came as an array, without names: some of "
+            "scikit-learn's tools, such as BaggingClassifier, make one of every table. Give the "
+            "column's position instead."
+        )
+    if not -X.shape[1] <= column < X.shape[1]:
+        raise ValueError(
+            f"task_column={column!r} must be the position of a column of X, an array of shape "
+            f"{X.shape}."
         )
     return np.delete(X, column, axis=1), X[:, column]

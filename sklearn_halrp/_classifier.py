@@ -15,26 +15,33 @@ from sklearn.utils.validation import (
     column_or_1d,
     validate_data,
 )
+from torch.utils.data import Dataset
 
 from sklearn_halrp import _report
 from sklearn_halrp._building import build_network
 from sklearn_halrp._checks import (
+    balanced,
     check_known,
     check_net,
     check_task_id,
+    check_weights,
     default_task_id,
     group_rows,
     keep_types,
     labels_of_task,
     positions_in,
+    rows_of,
     split_task_column,
     task_classes,
     union_of_classes,
 )
+from sklearn_halrp._datasets import DatasetRows, given, labels_in
 from sklearn_halrp._default_net import default_net
 from sklearn_halrp._importance import ESTIMATORS
 from sklearn_halrp._learning import Lesson, Settings, learn_all
 from sklearn_halrp._low_rank import FORMS
+from sklearn_halrp._notebook import tasks_table
+from sklearn_halrp._probing import ROWS
 from sklearn_halrp._processes import agreed
 from sklearn_halrp._saved import network_from_state, network_to_state
 from sklearn_halrp._serving import Predictors
@@ -196,11 +203,11 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
     }
 
     # task_id is routed through pipelines and searches without any set_*_request call.
-    __metadata_request__fit = {"task_id": True}
-    __metadata_request__partial_fit = {"task_id": True}
+    __metadata_request__fit = {"task_id": True, "sample_weight": True}
+    __metadata_request__partial_fit = {"task_id": True, "sample_weight": True}
     __metadata_request__predict = {"task_id": True}
     __metadata_request__predict_proba = {"task_id": True}
-    __metadata_request__score = {"task_id": True}
+    __metadata_request__score = {"task_id": True, "sample_weight": True}
 
     def __init__(
         self,
@@ -245,17 +252,22 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
 
     # --- learning ----------------------------------------------------------------------
 
-    def fit(self, X, y, task_id=None):
+    def fit(self, X, y=None, task_id=None, sample_weight=None):
         """Forget everything and learn the tasks in the order they first appear.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, *sample_shape)
-            Finite numbers.
+            Finite numbers. Or a ``torch.utils.data.Dataset`` of pairs of a row and a label,
+            which is read batch by batch, when it is needed.
         y : array-like of shape (n_samples,)
-            Labels, ints or strings.
+            Labels, ints or strings. None with a Dataset: its attribute ``targets`` or ``y``
+            is used, or all rows are read once for them.
         task_id : int, str or array-like of shape (n_samples,), default=None
             One id for all rows, or one per row. None is a single task, 0.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each row counts among those of its task: in the loss of every phase
+            and in the importance of layers. Not negative.
 
         Returns
         -------
@@ -272,9 +284,9 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         with self._all_or_nothing():
             for name in _LEARNED:
                 vars(self).pop(name, None)
-            return self._learn(X, y, task_id, None)
+            return self._learn(X, y, task_id, None, sample_weight)
 
-    def partial_fit(self, X, y, task_id=None, *, classes=None):
+    def partial_fit(self, X, y=None, task_id=None, *, classes=None, sample_weight=None):
         """Learn a new task, or go on learning a known one.
 
         A new id learns a task. A known id goes on learning that task and changes no
@@ -286,14 +298,16 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, *sample_shape)
-            Rows of the same shape as those of the first task.
+            Rows of the same shape as those of the first task, or a Dataset, as for `fit`.
         y : array-like of shape (n_samples,)
-            Labels, ints or strings.
+            Labels, ints or strings; None with a Dataset.
         task_id : int, str or array-like of shape (n_samples,), default=None
             One id for all rows, or one per row; several new tasks are learned in order
             of first appearance. It may be left out while at most one task is known.
         classes : array-like of shape (n_classes,), default=None
             All labels the tasks of this call will ever have, when `y` lacks some.
+        sample_weight : array-like of shape (n_samples,), default=None
+            As for `fit`.
 
         Returns
         -------
@@ -309,6 +323,12 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         sklearn_halrp.exceptions.TrainingDivergedError
             If a loss or a weight becomes NaN or infinite.
 
+        Notes
+        -----
+        A `sklearn.pipeline.Pipeline` has no ``partial_fit``. To go on at the end of one, leave
+        its other steps as they were fitted:
+        ``model[-1].partial_fit(model[:-1].transform(X), y, task_id)``.
+
         Examples
         --------
         >>> import numpy as np
@@ -321,16 +341,20 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         ['no', 7]
         """
         with self._all_or_nothing():
-            return self._learn(X, y, task_id, classes)
+            return self._learn(X, y, task_id, classes, sample_weight)
 
-    def _learn(self, X, y, task_id, classes):
+    def _learn(self, X, y, task_id, classes, sample_weight):
         first = not self.__sklearn_is_fitted__()
         X, task_id = self._take_task_column(X, task_id)
-        X, y = validate_data(self, X, keep_types(y), reset=first, **self._array_checks())
+        X, y = self._labelled_rows(X, y, first)
+        if sample_weight is not None:
+            sample_weight = check_weights(sample_weight, X)
         known = {} if first else self._network.tasks
         groups = group_rows(default_task_id(task_id, known, "partial_fit"), len(y))
         lessons = [
-            self._lesson(name, X[rows], y[rows], classes, known.get(name))
+            self._lesson(
+                name, X[rows], y[rows], classes, known.get(name), rows_of(sample_weight, rows)
+            )
             for name, rows in groups.items()
         ]
         if self.net is not None:
@@ -358,6 +382,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
             settings,
             self._seed,
             self.n_jobs,
+            builder=self.net_,
         )
         self._warn_if_over_budget(groups)
         self.classes_ = union_of_classes([t.classes for t in self._network.tasks.values()])
@@ -374,7 +399,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         self._predictors = Predictors()
         self._network = build_network(
             self.net_,
-            X,
+            np.asarray(X[:ROWS]),
             len(lesson.classes),
             self.head,
             self.convolution,
@@ -382,10 +407,11 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
             frozen=self.base == "pretrained",
         )
 
-    def _lesson(self, task_id, X, y, declared, known):
+    def _lesson(self, task_id, X, y, declared, known, weights):
         y = labels_of_task(task_id, y)
         classes = task_classes(task_id, y, declared, None if known is None else known.classes)
-        return Lesson(task_id, X, positions_in(classes, y).astype(np.int64), classes)
+        weights = None if weights is None else balanced(task_id, weights)
+        return Lesson(task_id, X, positions_in(classes, y).astype(np.int64), classes, weights)
 
     def forget_task(self, task_id):
         """Remove a task for good, as if it had never been learned.
@@ -532,7 +558,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
             result[rows] = classes[values.argmax(axis=1)]
         return result
 
-    def score(self, X, y, sample_weight=None, task_id=None):
+    def score(self, X, y=None, sample_weight=None, task_id=None):
         """Return the accuracy of the predictions.
 
         Parameters
@@ -549,6 +575,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
             Mean accuracy over the rows, in [0, 1].
         """
         predicted = self._predict(X, task_id, "score")
+        y = labels_in(X) if isinstance(X, Dataset) and y is None else y
         y = column_or_1d(np.asarray(keep_types(y), dtype=object))
         check_consistent_length(y, predicted)
         # Entry by entry, since scikit-learn's metrics mix no ints and strings.
@@ -559,13 +586,13 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         """Return the number of rows, and per task its classes, rows and probabilities."""
         check_is_fitted(self)
         X, task_id = self._take_task_column(X, task_id)
-        X = validate_data(self, X, reset=False, **self._array_checks())
+        X = self._rows(X)
         self._check_shape(X)
         tasks = self._network.tasks
         groups = group_rows(default_task_id(task_id, tasks, method), len(X))
         check_known(groups, tasks)
         return len(X), (
-            (tasks[name].classes, rows, self._net_for(name).predict_proba(X[rows]))
+            (tasks[name].classes, rows, self._net_for(name).predict_proba(given(X[rows])))
             for name, rows in groups.items()
         )
 
@@ -618,9 +645,28 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         dtype = "float32" if self.net is None else self.dtype
         return {"dtype": dtype, "allow_nd": True, "force_writeable": True}
 
+    def _rows(self, X):
+        """Return rows that can be predicted."""
+        if isinstance(X, Dataset):
+            return DatasetRows(X)
+        return validate_data(self, X, reset=False, **self._array_checks())
+
+    def _labelled_rows(self, X, y, reset):
+        """Return rows that can be learned, and their labels."""
+        if not isinstance(X, Dataset):
+            return validate_data(self, X, keep_types(y), reset=reset, **self._array_checks())
+        if y is not None:
+            raise ValueError("X is a Dataset, which has its labels itself: leave y out.")
+        rows = DatasetRows(X)
+        if reset:
+            self.n_features_in_ = rows.shape[1]
+        return rows, labels_in(X)
+
     def _take_task_column(self, X, task_id):
         if self.task_column is None:
             return X, task_id
+        if isinstance(X, Dataset):
+            raise ValueError("A Dataset has no columns: pass task_id, and leave task_column out.")
         if task_id is not None:
             raise ValueError(
                 f"task_id was passed, and task_column={self.task_column!r} says that the ids "
@@ -720,6 +766,20 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
             data.
         """
         return _report.table(self._learned, level)
+
+    # --- notebooks ---------------------------------------------------------------------
+
+    def _repr_html_inner(self):
+        """Return the diagram of scikit-learn, and the tasks below it."""
+        tasks = tasks_table(self._network) if self.__sklearn_is_fitted__() else ""
+        return super()._repr_html_inner() + tasks
+
+    def _repr_mimebundle_(self, **kwargs):
+        """Return what a notebook shows."""
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if "text/html" in bundle:
+            bundle["text/html"] = self._repr_html_inner()
+        return bundle
 
     # --- persistence -------------------------------------------------------------------
 

@@ -39,6 +39,8 @@ def _pays(x, weight, stride, padding, dilation, groups):
         torch.is_grad_enabled()
         and weight.form == "channel"
         and weight.device.type == x.device.type == "cpu"  # elsewhere it has not been timed
+        and x.numel() > 0
+        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
         and x.requires_grad  # else the gradient of the input would be computed for this alone
         and x.dim() == weight.dim()
         and x.dtype is weight.dtype
@@ -69,10 +71,11 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, g):
-        x, _, r, s, u, v = ctx.saved_tensors
+        saved = ctx.saved_tensors  # which checkpointing lets us read but once
+        x, _, r, s, u, v = saved
         dense, (_, padding) = ctx.dense, ctx.settings
         if torch.is_grad_enabled() or ctx.output._version != ctx.version:
-            return _through_the_weight(ctx, g)
+            return _through_the_weight(saved, ctx.settings, g)
         ones, zeros = [1] * len(padding), [0] * len(padding)
         gx, _, _ = torch.ops.aten.convolution_backward(
             g, x, dense, None, ones, padding, ones, False, zeros, 1, [True, False, False]
@@ -102,13 +105,15 @@ def _windows(x, kernel, padding):
     return x
 
 
-def _through_the_weight(ctx, g):
+def _through_the_weight(saved, settings, g):
     """Return the gradients by computing anew, differentiable themselves if asked to be."""
-    x, weight, r, s, u, v = ctx.saved_tensors
-    function, padding = ctx.settings
+    x, weight, r, s, u, v = saved
+    function, padding = settings
     create = torch.is_grad_enabled()
     with torch.enable_grad():
         dense = effective_weight(weight, Factors(r, s, u, v), "channel")
         y = function(x, dense, None, 1, padding)
-        gx, *rest = torch.autograd.grad(y, (x, r, s, u, v), g, create_graph=create)
+        gx, *rest = torch.autograd.grad(
+            y, (x, r, s, u, v), g, create_graph=create, allow_unused=u.shape[1] == 0
+        )
     return gx, None, *rest, None, None

@@ -11,18 +11,26 @@ from joblib.parallel import get_active_backend
 from torch import nn
 from tqdm.auto import tqdm
 
+try:
+    from joblib.externals import cloudpickle
+except ImportError:  # since joblib 1.6 it is a package of its own
+    import cloudpickle
+
 from sklearn_halrp._callbacks import FactorPenalty, ShowProgress, StopIfDiverged, diverged
-from sklearn_halrp._choosing import choose_factors, loss_increases
+from sklearn_halrp._choosing import FEWEST_ROWS, choose_factors, loss_increases
+from sklearn_halrp._datasets import DatasetRows, given
 from sklearn_halrp._head import grow_head, head_tensors, with_head
 from sklearn_halrp._low_rank import Factors
-from sklearn_halrp._modules import get_tensor, locate, named_tensors
+from sklearn_halrp._modules import get_tensor, named_tensors
+from sklearn_halrp._perturbed import perturbed_module
+from sklearn_halrp._probing import ROWS
 from sklearn_halrp._processes import is_shared
 from sklearn_halrp._random import seed_for, seeded
+from sklearn_halrp._sample_weight import give_weights
 from sklearn_halrp._saved import check_complete, network_from_state, network_to_state
 from sklearn_halrp._storing import store
 from sklearn_halrp._task import Task
-from sklearn_halrp._training import around, epochs_of, recipe_of, train, writes_files
-from sklearn_halrp._weight import PerturbedWeight
+from sklearn_halrp._training import around, epochs_of, recipe_of, spread, train, writes_files
 from sklearn_halrp.exceptions import InvalidNetworkError
 
 
@@ -43,12 +51,16 @@ class Settings:
 
 @dataclass(frozen=True)
 class Lesson:
-    """The data of one task in one call, with labels as places in its classes."""
+    """The data of one task in one call, with labels as places in its classes.
+
+    Weights, if there are any, have the mean 1.
+    """
 
     task_id: int | str
-    X: np.ndarray
+    X: np.ndarray | DatasetRows
     y: np.ndarray
     classes: np.ndarray
+    weights: np.ndarray | None = None
 
 
 def learn_base(recipe, network, lesson, settings, root_seed):
@@ -70,7 +82,7 @@ def learn_base(recipe, network, lesson, settings, root_seed):
     """
     with _visit(recipe, network, lesson, settings, root_seed) as visit:
         network = visit.train_base()
-    check_complete(recipe, network, lesson.X, root_seed)
+    check_complete(recipe, network, np.asarray(lesson.X[:ROWS]), root_seed)
     return network
 
 
@@ -90,7 +102,7 @@ def learn_task(recipe, network, lesson, settings, root_seed):
         return visit.learn_perturbation()
 
 
-def learn_all(recipe, network, lessons, settings, root_seed, n_jobs=None):
+def learn_all(recipe, network, lessons, settings, root_seed, n_jobs=None, builder=None):
     """Return a network in which all lessons are learned; the given one is kept.
 
     The base is trained first, if the first lesson is to train it. Given the base, tasks
@@ -103,6 +115,8 @@ def learn_all(recipe, network, lessons, settings, root_seed, n_jobs=None):
     lessons : list of Lesson
     n_jobs : int, optional
         Processes, as joblib understands it.
+    builder : skorch.NeuralNetClassifier, optional
+        The net that built the base, if that is another than `recipe`.
     recipe, network, settings, root_seed
         As for `learn_base`.
 
@@ -118,11 +132,12 @@ def learn_all(recipe, network, lessons, settings, root_seed, n_jobs=None):
     if _one_by_one(recipe) or effective_n_jobs(n_jobs) == 1:
         tasks = [learn_task(recipe, network, x, settings, root_seed) for x in lessons]
     else:
-        base = _Parcel(network_to_state(network.without_tasks()), network.n_bytes)
+        base = _Parcel(_packed(network.without_tasks()), network.n_bytes)
         tasks = Parallel(n_jobs=n_jobs, mmap_mode="c")(
             delayed(_learn_elsewhere)(
                 torch.get_num_threads(),
                 recipe,
+                builder or recipe,
                 base,
                 _Parcel((lesson, network.tasks.get(lesson.task_id)), lesson.X.nbytes),
                 settings,
@@ -158,11 +173,22 @@ class _Parcel:
         return self.n_bytes
 
 
-def _learn_elsewhere(n_threads, recipe, base, task, settings, root_seed):
-    """Learn a task in another process, which gets arrays: not every module can be pickled."""
+def _packed(network):
+    """Return a network for other processes: pickled, or where it cannot be, as plain arrays."""
+    try:
+        return np.frombuffer(cloudpickle.dumps(network), dtype=np.uint8)
+    except Exception:  # such as those of parametrised modules
+        return network_to_state(network)
+
+
+def _learn_elsewhere(n_threads, recipe, builder, base, task, settings, root_seed):
+    """Learn a task in another process."""
     if torch.get_num_threads() != n_threads:
         torch.set_num_threads(n_threads)
-    network = network_from_state(recipe, base.contents, root_seed)
+    if isinstance(base.contents, dict):
+        network = network_from_state(builder, base.contents, root_seed)
+    else:
+        network = cloudpickle.loads(base.contents.tobytes())
     lesson, known = task.contents
     if known:
         network = network.with_task(lesson.task_id, known)
@@ -184,7 +210,12 @@ def _visit(recipe, network, lesson, settings, root_seed):
 def _split(recipe, lesson):
     """Return the training set and the held-out set, or None for the latter."""
     try:
-        return recipe_of(recipe).get_split_datasets(lesson.X, lesson.y)
+        net = recipe_of(recipe)
+        if lesson.weights is not None:
+            give_weights(net, lesson.weights)
+        if isinstance(lesson.X, DatasetRows):
+            return net.get_split_datasets(lesson.X.labelled(lesson.y), lesson.y)
+        return net.get_split_datasets(lesson.X, lesson.y)
     except ValueError as error:
         raise ValueError(
             f"The net's train_split cannot split the {len(lesson.y)} rows of task "
@@ -252,7 +283,9 @@ class _Visit:
         net = self._train(module, "warm-up", epochs)
         self._check_fixed(module)
         train_set, valid_set = self.sets
-        held_out = train_set if valid_set is None else valid_set
+        held_out = valid_set
+        if held_out is None:
+            held_out = spread(train_set, max(FEWEST_ROWS, len(train_set) // 5))
         with self._timed("ranks"):
             factors, layers, found = choose_factors(self.network, net, held_out, self.settings)
         if not np.isfinite([row["importance"] for row in found.values()]).all():
@@ -267,15 +300,7 @@ class _Visit:
             name: Factors(*(nn.Parameter(t.clone(), requires_grad=t.numel() > 0) for t in tensors))
             for name, tensors in factors.items()
         }
-        weights = {}
-        for name, tensors in factors.items():
-            base = get_tensor(self.network.base, name)
-            weights[name] = PerturbedWeight(base, tensors, self.network.form)
-        module = self.network.module_with({**self.network.fixed(), **own, **weights})
-        for name, tensors in factors.items():
-            owner, leaf = locate(module, name)
-            for part, parameter in tensors._asdict().items():
-                owner.register_parameter(f"{leaf}_{part}", parameter)
+        module = perturbed_module(self.network, own, factors)
         penalty = FactorPenalty(
             factors.values(), self.settings.l1_penalty, self.settings.l2_penalty
         )
@@ -286,10 +311,11 @@ class _Visit:
     def _train(self, module, phase, epochs, callbacks=(), **settings):
         first = [*callbacks, StopIfDiverged(self.lesson.task_id, phase)]
         last = [] if self.bar is None else [ShowProgress(self.bar, phase)]
+        settings["weighted"] = self.lesson.weights is not None
         net = around(self.recipe, module, first, last, self.sets, **settings)
         self._check_class_weights(net)
         with self._timed(phase):
-            train(net, self.lesson.X, self.lesson.y, epochs)
+            train(net, given(self.lesson.X), self.lesson.y, epochs)
         if any(row.get("train_batch_count") == 0 for row in net.history):
             raise ValueError(
                 f"Task {self.lesson.task_id!r} gave no batch to train on: its {len(self.lesson.y)} "

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sklearn_halrp._low_rank import Factors, effective_weight
-from sklearn_halrp._modules import copy_with, get_tensor, named_tensors
+from sklearn_halrp._modules import copy_with, get_tensor, locate, named_tensors
 from sklearn_halrp._partition import Partition
 
 
@@ -38,6 +38,8 @@ class Network:
     frozen : bool
         Whether the base is final. It is not while it has one task alone, the one that
         it was trained on.
+    dense : bool
+        Whether perturbed weights must be formed for training.
     """
 
     base: nn.Module
@@ -45,6 +47,7 @@ class Network:
     form: str
     tasks: dict = field(default_factory=dict)
     frozen: bool = False
+    dense: bool = False
 
     def with_task(self, task_id, task):
         """Return a network in which this task is learned and all else is as here.
@@ -54,9 +57,18 @@ class Network:
         return replace(self, tasks={**self.tasks, task_id: task}, frozen=True)
 
     def without_task(self, task_id):
-        """Return a network in which this task was never learned, on the same base."""
+        """Return a network in which this task was never learned, on the same base.
+
+        The base's own head is cleared, unless another task uses it.
+        """
         tasks = {name: task for name, task in self.tasks.items() if name != task_id}
-        return replace(self, tasks=tasks, frozen=True)
+        head = self.base.get_submodule(self.roles.head)
+        names = {name for name in self.roles.own if locate(self.base, name)[0] is head}
+        base = self.base
+        if all(names <= set(task.own) for task in tasks.values()):
+            cleared = {name: torch.zeros_like(get_tensor(base, name)) for name in names}
+            base = self.module_with(cleared, trainable=False).eval()
+        return replace(self, base=base, tasks=tasks, frozen=True)
 
     def without_tasks(self):
         """Return a network that knows no task, on the same frozen base."""

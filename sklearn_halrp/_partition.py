@@ -46,6 +46,12 @@ class Partition:
     frozen: tuple
     aliases: dict
 
+    @classmethod
+    def of(cls, head, aliases, **roles):
+        """Return a partition from any sequences of names."""
+        aliases = {name: tuple(others) for name, others in aliases.items()}
+        return cls(head, aliases=aliases, **{role: tuple(names) for role, names in roles.items()})
+
     @property
     def head_weight(self):
         """Name of the head's weight."""
@@ -108,11 +114,7 @@ def partition(module, head):
             f"({head!r}) it needs at least one trainable linear or convolution weight. "
             "Add a hidden layer, or unfreeze one (requires_grad=True)."
         )
-    return Partition(
-        head,
-        **{role: tuple(names) for role, names in roles.items()},
-        aliases={name: tuple(others) for name, others in aliases.items()},
-    )
+    return Partition.of(head, aliases, **roles)
 
 
 def _role(module, name, parameter):
@@ -126,7 +128,7 @@ def _role(module, name, parameter):
                 "it is read, so no task could keep its predictions. Use it without max_norm."
             )
         return "shared"
-    if parameter.dim() < 2 or isinstance(owner, _NORMS):
+    if parameter.dim() < 2 or parameter.is_complex() or isinstance(owner, _NORMS):
         return "own"
     if isinstance(owner, _PERTURBED):
         return "perturbed"

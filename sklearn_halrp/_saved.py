@@ -4,10 +4,11 @@ from dataclasses import asdict, replace
 
 import torch
 
-from sklearn_halrp._building import build_module, forward_on, with_outputs
+from sklearn_halrp._building import build_module, with_outputs
 from sklearn_halrp._modules import get_tensor, named_tensors
 from sklearn_halrp._network import Network, to_array
 from sklearn_halrp._partition import Partition
+from sklearn_halrp._probing import forward_on
 from sklearn_halrp._random import seeded
 from sklearn_halrp._task import Task
 from sklearn_halrp.exceptions import InvalidNetworkError
@@ -23,6 +24,7 @@ def network_to_state(network):
         "roles": asdict(network.roles),
         "form": network.form,
         "frozen": network.frozen,
+        "dense": network.dense,
         "tasks": {name: task.to_state() for name, task in network.tasks.items()},
     }
 
@@ -40,11 +42,11 @@ def network_from_state(recipe, state, seed):
             f"This file has format {state['format']}; this version of sklearn_halrp reads up "
             f"to {FORMAT}. Install a newer version."
         )
-    roles = Partition(**state["roles"])
+    roles = Partition.of(**state["roles"])
     n_classes = len(state["base"][roles.head_weight])
     module = with_outputs(build_module(recipe, seed), roles.head, n_classes, seed)
     tasks = {name: Task(**task) for name, task in state["tasks"].items()}
-    network = Network(module, roles, state["form"], tasks, state["frozen"])
+    network = Network(module, roles, state["form"], tasks, state["frozen"], state["dense"])
     tensors = {}
     for name, array in state["base"].items():
         like = get_tensor(module, name)
@@ -67,7 +69,7 @@ def check_complete(recipe, network, X, seed):
         If the network, saved and loaded, would compute something else for the first rows.
     """
     with seeded(seed, recipe.device):
-        forward = forward_on(recipe, X[:8])
+        forward = forward_on(recipe, X)
         outputs, again = forward(network.base), forward(network.base)
         if not torch.equal(outputs, again):
             return  # random by intention, or counting its calls

@@ -6,6 +6,9 @@ from threading import Lock
 from sklearn_halrp._modules import named_tensors
 from sklearn_halrp._training import around
 
+# Bytes that a net and its module hold besides their tensors, about.
+BESIDES = 2**15
+
 
 class Predictors:
     """Merged networks, each inside a skorch net, kept while they fit in memory."""
@@ -34,7 +37,7 @@ class Predictors:
                 return net
         module = network.module_for(task)
         shared = {id(tensor) for tensor in named_tensors(network.base).values()}
-        size = sum(
+        size = BESIDES + sum(
             tensor.numel() * tensor.element_size()
             for tensor in named_tensors(module).values()
             if id(tensor) not in shared

@@ -134,6 +134,23 @@ class Task:
         """What was measured while learning it."""
         return self._notes()["report"]
 
+    def check(self):
+        """Refuse a task whose notes do not fit its numbers.
+
+        Raises
+        ------
+        ValueError, KeyError, TypeError, zlib.error
+        """
+        counted = sum(array.size for array in self.own.values())
+        counted += sum(stored.n_numbers for stored in self.factors.values())
+        for stored in self.factors.values():
+            stored.u.dense() @ stored.v.dense()
+        if (counted, sum(a.nbytes for a in self._arrays().values())) != (
+            self.n_numbers,
+            self.n_bytes,
+        ):
+            raise ValueError("a task does not hold the numbers that it names")
+
     def to_state(self):
         """Return the task as plain arrays and settings."""
         return asdict(self)

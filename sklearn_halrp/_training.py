@@ -8,9 +8,11 @@ from sklearn.base import clone
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Checkpoint, EarlyStopping
 from skorch.dataset import unpack_data
+from torch.utils.data import Subset
 
 from sklearn_halrp._batches import speed_up
 from sklearn_halrp._processes import alone, is_shared, together
+from sklearn_halrp._sample_weight import heed_weights
 
 
 def recipe_of(net):
@@ -31,7 +33,7 @@ def recipe_of(net):
     return recipe
 
 
-def around(recipe, module, first=(), last=(), sets=None, draws=True, **settings):
+def around(recipe, module, first=(), last=(), sets=None, draws=True, weighted=False, **settings):
     """Return an initialised copy of a skorch net that computes with this module.
 
     Parameters
@@ -47,6 +49,8 @@ def around(recipe, module, first=(), last=(), sets=None, draws=True, **settings)
         Training and held-out data that the caller has split; the latter may be None.
     draws : bool
         Whether reading data may draw random numbers, as torch's own loading does.
+    weighted : bool
+        Whether the rows of the sets bring weights along.
     **settings
         Parameters of the recipe to override.
     """
@@ -58,6 +62,8 @@ def around(recipe, module, first=(), last=(), sets=None, draws=True, **settings)
     speed_up(net, draws)
     # Not the net's own initialize, which may go on to change the module it has made.
     NeuralNetClassifier.initialize(net)
+    if weighted:
+        heed_weights(net)
     net.callbacks_ = [*_named(first), *net.callbacks_, *_named(last)]
     return net
 
@@ -110,6 +116,13 @@ def _stopped_early(net):
     return any(stop.misses_ == stop.patience for stop in stops)
 
 
+def spread(dataset, n_rows):
+    """Return at most this many rows, evenly spread: they may be sorted by class."""
+    if n_rows >= len(dataset):
+        return dataset
+    return Subset(dataset, np.linspace(0, len(dataset) - 1, n_rows).round().astype(int))
+
+
 def losses(net, dataset, n_rows=None):
     """Yield the mean loss of each batch and its number of rows, in evaluation mode.
 
@@ -119,18 +132,15 @@ def losses(net, dataset, n_rows=None):
         Initialised.
     dataset : Dataset
     n_rows : int, optional
-        Stop after the batch in which this many rows are reached.
+        Take at most this many of the rows.
     """
     net.module_.eval()
-    seen = 0
+    dataset = dataset if n_rows is None else spread(dataset, n_rows)
     # cuDNN refuses the gradient of a recurrent layer in evaluation mode.
     with torch.backends.cudnn.flags(enabled=False):
         for batch in net.get_iterator(dataset, training=False):
             x, y = unpack_data(batch)
             yield net.get_loss(net.infer(x), y, X=x, training=False), len(y)
-            seen += len(y)
-            if n_rows is not None and seen >= n_rows:
-                return
 
 
 def mean_loss(net, dataset, n_rows=None):
@@ -143,14 +153,12 @@ def mean_loss(net, dataset, n_rows=None):
 def epochs_of(net, phase):
     """Return the net's history as plain dictionaries, one per epoch."""
     return [
-        {"phase": phase} | {k: _plain(v) for k, v in row.items() if k != "batches" and _single(v)}
+        {"phase": phase}
+        | {k: v for k, v in map(_plain, row.items()) if isinstance(v, int | float | str)}
         for row in net.history
     ]
 
 
-def _single(value):
-    return isinstance(value, int | float | str | np.generic)
-
-
-def _plain(value):
-    return value.item() if isinstance(value, np.generic) else value
+def _plain(entry):
+    key, value = entry
+    return key, value.item() if isinstance(value, np.generic) else value

@@ -100,7 +100,8 @@ def _linear_arguments(input, weight, bias=None):
 
 def _linear(x, weight, bias):
     r, s, u, v = weight.factors
-    y = F.linear(x * s, weight.weight) * r
+    y = F.linear(x * s, weight.weight)
+    y = y * r.to(y.dtype)  # under autocast a linear layer gives a type of its own
     if u.shape[1]:
         y = y + F.linear(F.linear(x, v), u)
-    return y if bias is None else y + bias
+    return y if bias is None else y + bias.to(y.dtype)

@@ -10,7 +10,7 @@ import numpy as np
 
 from sklearn_halrp.metrics import _accuracy_matrix
 
-__all__ = ["AccuracyMatrixDisplay", "GrowthDisplay"]
+__all__ = ["AccuracyMatrixDisplay", "GrowthDisplay", "SpectrumDisplay"]
 
 # Up to these numbers of rows or columns, cells have their value written in, and each has
 # its label and a gap around it.
@@ -261,6 +261,126 @@ class GrowthDisplay:
         ax.spines[["top", "right", "left"]].set_visible(False)
         ax.set_title(f"growth over the base: {total:.1%} in all", loc="left")
         ax.legend(loc="upper left", frameon=False)
+
+
+class SpectrumDisplay:
+    """Singular values of each layer's change, and where its rank cuts them.
+
+    The change is what the warm-up made of a weight, less what scales alone explain. Terms
+    up to the dot are kept; the pale ones are left out. A layer that matters more to the
+    loss is cut at smaller values.
+
+    Parameters
+    ----------
+    layers : dict of str to dict
+        For each weight its ``spectrum``, in descending order, and its ``rank``, as in
+        ``ContinualClassifier.report_[task_id]["layers"]``.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+    lines_ : dict of str to matplotlib Line2D
+        The values of each layer that are kept.
+    cuts_ : dict of str to matplotlib Line2D
+        The dot at each layer's rank.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from sklearn_halrp.inspection import SpectrumDisplay
+    >>> layers = {"conv.weight": {"spectrum": [3.0, 1.0, 0.2], "rank": 2}}
+    >>> display = SpectrumDisplay(layers).plot()
+    >>> [int(x) for x in display.cuts_["conv.weight"].get_xdata()]
+    [2]
+    >>> plt.close(display.figure_)
+    """
+
+    def __init__(self, layers):
+        self.layers = layers
+
+    @classmethod
+    def from_estimator(cls, estimator, task_id, **kwargs):
+        """Draw the spectra that a classifier found in a task.
+
+        Parameters
+        ----------
+        estimator : ContinualClassifier
+            Fitted.
+        task_id : int or str
+            A task that is a perturbation: not the one that trained the base.
+        **kwargs
+            Passed to `plot`.
+
+        Returns
+        -------
+        SpectrumDisplay
+
+        Raises
+        ------
+        ValueError
+            If the task was never learned, or has no spectra.
+        """
+        reports = estimator.report_
+        if "layers" not in reports.get(task_id, {}):
+            having = [name for name, report in reports.items() if "layers" in report]
+            raise ValueError(
+                f"Task {task_id!r} has no spectra; these have: {having}. The task that trained "
+                "the base is no perturbation."
+            )
+        return cls(reports[task_id]["layers"]).plot(**kwargs)
+
+    def plot(self, ax=None, *, cmap="viridis"):
+        """Draw the spectra.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a figure.
+        cmap : str or matplotlib Colormap, default="viridis"
+            From the first layer to the last.
+
+        Returns
+        -------
+        self : SpectrumDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If there are no layers.
+        """
+        plt = _pyplot()
+        if not self.layers:
+            raise ValueError("There are no layers to draw.")
+        if ax is None:
+            _, ax = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
+        colours = plt.get_cmap(cmap)(np.linspace(0, 0.85, len(self.layers)))
+        self.lines_, self.cuts_ = {}, {}
+        for (name, found), colour in zip(self.layers.items(), colours, strict=True):
+            values, rank = np.asarray(found["spectrum"], dtype=float), found["rank"]
+            there = int(np.count_nonzero(values > 0))  # a logarithmic axis shows no zero
+            places = np.arange(1, there + 1)
+            ax.plot(places, values[:there], color=colour, alpha=0.3, linewidth=1)
+            kept = min(rank, there)
+            (self.lines_[name],) = ax.plot(
+                places[:kept],
+                values[:kept],
+                color=colour,
+                linewidth=2,
+                label=f"{name.removesuffix('.weight')}: rank {rank}",
+            )
+            if kept:
+                (self.cuts_[name],) = ax.plot(kept, values[kept - 1], "o", color=colour)
+        ax.set(xscale="log", yscale="log", xlabel="term", ylabel="singular value")
+        ax.grid(color="0.9")
+        ax.set_axisbelow(True)
+        ax.spines[["top", "right"]].set_visible(False)
+        if len(self.layers) <= MOST_WRITTEN:
+            ax.legend(frameon=False, fontsize="small")
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
 
 
 def _pyplot():

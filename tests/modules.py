@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 
 class Animal(NamedTuple):
@@ -250,6 +251,83 @@ class Shared(nn.Module):
         return self.last(x)
 
 
+class Sign(torch.autograd.Function):
+    """The sign, with the gradient of the identity."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.sign()
+
+    @staticmethod
+    def backward(ctx, g):
+        return g
+
+
+class Binary(nn.Module):
+    """A layer of signs: its weight goes through an autograd function of the user's own."""
+
+    def __init__(self, n_classes=10):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(24, 64) / 8)
+        self.mix = nn.Linear(24, 24)
+        self.last = nn.Linear(24, n_classes)
+
+    def forward(self, x):
+        x = torch.relu(nn.functional.linear(x, Sign.apply(self.weight)) / 8)
+        return self.last(torch.relu(self.mix(x)))
+
+
+class Checkpointed(nn.Module):
+    """Computes its blocks again in the backward pass, and changes activations in place."""
+
+    def __init__(self, n_classes=10):
+        super().__init__()
+        self.first = nn.Conv2d(1, 6, 3, padding=1)
+        self.second = nn.Conv2d(6, 8, 3, padding=1, bias=False)
+        self.third = nn.Conv2d(8, 8, 3, bias=False)
+        self.last = nn.Linear(8, n_classes)
+
+    def block(self, x):
+        x = nn.functional.relu(self.second(x), inplace=True)
+        return nn.functional.relu(self.third(x), inplace=True)
+
+    def forward(self, x):
+        x = checkpoint(self.block, torch.relu(self.first(x)), use_reentrant=False)
+        return self.last(x.mean((2, 3)))
+
+
+class Experts(nn.Module):
+    """Sends each row to one of two convolutions, so that one may get none."""
+
+    def __init__(self, n_classes=10):
+        super().__init__()
+        self.stem = nn.Conv2d(1, 4, 3, padding=1)
+        self.experts = nn.ModuleList(nn.Conv2d(4, 6, 3, padding=1) for _ in range(2))
+        self.last = nn.Linear(6, n_classes)
+
+    def forward(self, x):
+        mine = x.flatten(1).mean(1) > 9  # no row, ever
+        x = torch.relu(self.stem(x))
+        y = x.new_zeros(len(x), 6, 8, 8)
+        for rows, expert in zip((mine, ~mine), self.experts, strict=True):
+            y = y.index_put((rows,), expert(x[rows]))
+        return self.last(torch.relu(y).mean((2, 3)))
+
+
+class Waves(nn.Module):
+    """Complex weights, which a task keeps in full."""
+
+    def __init__(self, n_classes=10):
+        super().__init__()
+        self.waves = nn.Parameter(torch.randn(5, 5, dtype=torch.cfloat) / 5)
+        self.mix = nn.Linear(64, 16)
+        self.last = nn.Linear(16, n_classes)
+
+    def forward(self, x):
+        spectrum = torch.einsum("nrf,fg->nrg", torch.fft.rfft(x), self.waves)
+        return self.last(torch.relu(self.mix(torch.fft.irfft(spectrum).flatten(1))))
+
+
 ZOO = {
     "mlp": Animal(MLP, (64,)),
     "conv1d": Animal(Conv1d, (1, 64)),
@@ -267,4 +345,8 @@ ZOO = {
     "attention": Animal(Attention, (8, 8)),
     "stateful": Animal(Stateful, (64,)),
     "shared": Animal(Shared, (64,)),
+    "binary": Animal(Binary, (64,)),
+    "checkpointed": Animal(Checkpointed, (1, 8, 8)),
+    "experts": Animal(Experts, (1, 8, 8)),
+    "waves": Animal(Waves, (8, 8)),
 }

@@ -151,6 +151,34 @@ class Marked(MLP):
         self.last.weight = nn.Parameter(torch.randn(10, 24).as_subclass(Label))
 
 
+class ByHand(MLP):
+    """Looks its weights up in the list of parameters."""
+
+    def forward(self, x):
+        return super().forward(x) + 0 * dict(self.body.named_parameters())["0.weight"].sum()
+
+
+class Observing(MLP):
+    """Changes a buffer that counts, also when it only predicts."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x):
+        self.seen += 1
+        return super().forward(x) * self.seen
+
+
+class LazyNorm(MLP):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LazyBatchNorm1d(affine=False)
+
+    def forward(self, x):
+        return super().forward(self.norm(x))
+
+
 NETS = {
     "a module": (MLP(), TypeError, r"NeuralNetClassifier\(Module"),
     "a regressor": (NeuralNetRegressor(MLP), TypeError, "NeuralNetClassifier"),
@@ -188,6 +216,9 @@ NETS = {
     "weights that change": (make_net(Restless), InvalidNetworkError, "changes weight whenever"),
     "hidden state": (make_net(Averaging), InvalidNetworkError, "register_buffer"),
     "tensor subclass": (make_net(Marked), InvalidNetworkError, "last.weight is a Label"),
+    "weights by hand": (make_net(ByHand), InvalidNetworkError, "weights that a task has perturb"),
+    "other outputs each time": (make_net(Observing), InvalidNetworkError, "something else each"),
+    "lazy buffers": (make_net(LazyNorm), InvalidNetworkError, "norm.running_mean has no shape"),
     "wrong arguments": (make_net(module__n_layers=3), InvalidNetworkError, "n_layers"),
 }
 

@@ -103,3 +103,17 @@ def test_in_single_precision_the_gradients_are_as_good_as_the_dense_ones(case):
     ):
         for a, b in zip(gradients(rows, w, None, low, torch.sin), exact, strict=True):
             torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-4 * float(b.abs().max()))
+
+
+def test_an_empty_batch_and_transforms_of_functions(case):
+    x, weight, factors, _ = case
+    lazy = PerturbedWeight(weight, factors, "channel")
+    dense = effective_weight(weight, factors, "channel")
+    none = x[:0].detach().requires_grad_()
+    assert F.conv2d(none, lazy, padding=1).shape == (0, 4, 8, 8)
+    F.conv2d(none, lazy, padding=1).sum().backward()
+    found = [
+        torch.func.grad(lambda x, w=w: F.conv2d(x, w).sin().sum())(x.detach())
+        for w in (lazy, dense)
+    ]
+    torch.testing.assert_close(*found)

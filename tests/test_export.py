@@ -9,6 +9,8 @@ from tests.modules import ZOO
 
 # torch warns of its own plans while it compiles and exports.
 pytestmark = pytest.mark.filterwarnings("ignore")
+# Which rows an expert gets depends on the data, and no exporter follows that.
+EXPORTABLE = set(ZOO) - {"experts"}
 QUICK = ("residual", "attention", "recurrent")
 
 
@@ -27,7 +29,7 @@ def several():
     return ({0: torch.export.Dim("n", min=2)},)
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", sorted(EXPORTABLE))
 def test_torch_export(name, digits):
     module, rows, others = exportable(name, digits)
     program = torch.export.export(module, (rows,), dynamic_shapes=several())
@@ -43,7 +45,8 @@ def test_torch_compile(name, digits):
 
 
 @pytest.mark.parametrize(
-    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in ZOO]
+    "name",
+    [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in sorted(EXPORTABLE)],
 )
 def test_onnx(name, digits, tmp_path):
     pytest.importorskip("onnxscript")

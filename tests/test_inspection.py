@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from sklearn_halrp.inspection import AccuracyMatrixDisplay, GrowthDisplay
+from sklearn_halrp.inspection import AccuracyMatrixDisplay, GrowthDisplay, SpectrumDisplay
 
 SIZES = [1, 3, 20, 200]
 
@@ -102,3 +102,31 @@ def test_what_does_not_fit_is_refused():
         AccuracyMatrixDisplay(np.ones((2, 3))).plot()
     with pytest.raises(ValueError, match="same tasks"):
         GrowthDisplay({"a": {}}, {"b": 0.0}).plot()
+
+
+@pytest.mark.parametrize("n_layers", [1, 5, 40])
+def test_spectra_show_what_is_kept(n_layers):
+    rng = np.random.RandomState(0)
+    layers = {
+        f"layer {i}.weight": {"spectrum": np.sort(rng.rand(30))[::-1].tolist(), "rank": i % 7}
+        for i in range(n_layers)
+    }
+    display = SpectrumDisplay(layers).plot()
+    for name, found in layers.items():
+        rank = found["rank"]
+        assert display.lines_[name].get_ydata().tolist() == found["spectrum"][:rank]
+        if rank:
+            assert display.cuts_[name].get_xdata() == [rank]
+            assert display.cuts_[name].get_ydata() == [found["spectrum"][rank - 1]]
+        else:
+            assert name not in display.cuts_
+    assert (display.ax_.get_legend() is None) == (n_layers > 12)
+
+
+def test_spectra_of_a_classifier(learned):
+    display = SpectrumDisplay.from_estimator(learned, 2)
+    assert list(display.lines_) == list(learned.ranks_[2])
+    with pytest.raises(ValueError, match=r"'first' has no spectra; these have: \[2, 'third'\]"):
+        SpectrumDisplay.from_estimator(learned, "first")
+    with pytest.raises(ValueError, match="no layers"):
+        SpectrumDisplay({}).plot()

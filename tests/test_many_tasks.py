@@ -46,6 +46,13 @@ def test_the_base_stays_frozen_when_its_task_is_gone(learned, digits):
         clf.forget_task("third")
 
 
+def test_nothing_of_a_forgotten_head_is_left(learned):
+    clf = pickle.loads(pickle.dumps(learned))
+    head = clf._network.base.last.weight.numpy().tobytes()
+    assert head in pickle.dumps(clf)
+    assert head not in pickle.dumps(clf.forget_task("first"))
+
+
 def test_forgetting_an_unknown_task_is_refused(learned):
     with pytest.raises(UnknownTaskError, match="'nobody'"):
         learned.forget_task("nobody")

@@ -313,3 +313,15 @@ def test_loading_draws_no_random_number(learned):
     torch.manual_seed(0)
     pickle.loads(data)
     assert torch.equal(torch.rand(1), expected)
+
+
+def test_odd_entries_of_a_history_are_left_out(digits):
+    class Odd(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            net.history.record("when", np.datetime64("2020-01-01"))
+            net.history.record("count", np.int64(3))
+
+    X, y = digits
+    clf = make_classifier(net={"callbacks": [Odd()]}).fit(X[:60], y[:60], task_id=0)
+    assert clf.history_[0][0]["count"] == 3
+    assert "when" not in clf.history_[0][0]

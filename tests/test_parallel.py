@@ -152,3 +152,24 @@ def test_a_dask_worker_with_two_threads_learns_what_one_does(stream, digits):
         joblib.parallel_config(backend="dask"),
     ):
         assert_same(alone, make_classifier().fit(X, y, task_id=ids), digits[0])
+
+
+def test_what_a_net_has_become_since_the_base_is_the_same_elsewhere(stream, digits):
+    class Dropping(MLP):
+        def __init__(self, p=0.0):
+            super().__init__()
+            self.drop, self.calls = torch.nn.Dropout(p), 0
+
+        def forward(self, x):
+            self.calls += self.training
+            ramp = min(self.calls, 10) if self.training else 1
+            return super().forward(self.drop(x)) * ramp
+
+    X, y, ids = stream
+    found = []
+    for n_jobs in (None, 2):
+        clf = make_classifier(Dropping, n_jobs=n_jobs)
+        clf.partial_fit(X[ids == "a"], y[ids == "a"], task_id="a")
+        clf.set_params(net__module__p=0.5)
+        found.append(clf.partial_fit(X[ids != "a"], y[ids != "a"], task_id=ids[ids != "a"]))
+    assert_same(*found, digits[0])

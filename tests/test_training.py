@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from skorch.callbacks import Callback
+from skorch.dataset import Dataset
 from torch import nn
 
-from sklearn_halrp._training import around, mean_loss
+from sklearn_halrp._training import around, mean_loss, spread
 from tests.conftest import make_classifier, make_net, permuted
 from tests.modules import Conv2d
 
@@ -45,3 +46,14 @@ def test_compiled_nets_learn_the_same(digits):
     for task_id in (0, 1):
         plain, ours = (clf.predict_proba(permuted(X, task_id), task_id) for clf in classifiers)
         np.testing.assert_allclose(ours, plain, rtol=1e-4, atol=1e-6)
+
+
+def test_few_rows_are_spread_over_all(digits):
+    X, y = digits
+    order = np.argsort(y[:500], kind="stable")
+    dataset = Dataset(X[:500][order], y[:500][order].astype(np.int64))
+    some = spread(dataset, 50)
+    assert len(some) == 50
+    assert np.bincount([label for _, label in some]).min() >= 3
+    assert len({row.tobytes() for row, _ in some}) == 50
+    assert spread(dataset, 500) is dataset

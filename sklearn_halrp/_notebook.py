@@ -1,0 +1,51 @@
+"""The tasks of a classifier as an HTML table, for notebooks."""
+
+from html import escape
+
+MOST_ROWS = 20
+MOST_LABELS = 6
+
+
+def tasks_table(network):
+    """Return HTML that lists tasks with their classes, accuracy, ranks and size.
+
+    Of many tasks the first and last ten are listed.
+    """
+    tasks = list(network.tasks.items())
+    skipped = max(len(tasks) - MOST_ROWS, 0)
+    half = MOST_ROWS // 2
+    rows = [_row(network, *entry) for entry in (tasks if not skipped else tasks[:half])]
+    if skipped:
+        rows.append(f'<tr><td colspan="6">… {skipped} more …</td></tr>')
+        rows += [_row(network, *entry) for entry in tasks[-half:]]
+    total = sum(task.n_bytes for _, task in tasks)
+    heads = ("task", "classes", "held-out accuracy", "ranks", "growth", "bytes")
+    return (
+        f"<details open><summary>{len(tasks)} task{'s' * (len(tasks) != 1)}: base "
+        f"{network.n_bytes:,} bytes, tasks {total:,} bytes</summary><table><thead><tr>"
+        + "".join(f"<th>{head}</th>" for head in heads)
+        + f"</tr></thead><tbody>{''.join(rows)}</tbody></table></details>"
+    )
+
+
+def _row(network, task_id, task):
+    labels = [str(label) for label in task.classes[:MOST_LABELS].tolist()]
+    if len(task.classes) > MOST_LABELS:
+        labels.append(f"… ({len(task.classes)} in all)")
+    accuracies = [row["valid_acc"] for row in task.history if "valid_acc" in row]
+    ranks = [task.ranks.get(name, 0) for name in network.roles.perturbed]
+    cells = (
+        str(task_id),
+        ", ".join(labels),
+        f"{accuracies[-1]:.1%}" if accuracies else "",
+        _ranks(ranks) if task.ranks else "base",
+        f"{task.n_numbers / network.n_numbers:.1%}",
+        f"{task.n_bytes:,}",
+    )
+    return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+
+
+def _ranks(ranks):
+    if len(ranks) <= MOST_LABELS:
+        return "/".join(map(str, ranks))
+    return f"{len(ranks)} layers, highest {max(ranks)}"

@@ -1,0 +1,506 @@
+"""Scores, folds and a report that know which task a row belongs to.
+
+They work with ids that are passed as ``task_id``, under
+``sklearn.set_config(enable_metadata_routing=True)``, and with ids that travel in a column
+of X, the `task_column` of the classifier.
+"""
+
+from inspect import signature
+
+import numpy as np
+from sklearn.metrics import accuracy_score, get_scorer, precision_recall_fscore_support
+from sklearn.model_selection import BaseCrossValidator
+from sklearn.pipeline import Pipeline
+from sklearn.utils import check_random_state
+from sklearn.utils.metadata_routing import MetadataRequest
+from sklearn.utils.validation import check_consistent_length, column_or_1d
+
+from sklearn_halrp._checks import (
+    default_task_id,
+    group_rows,
+    keep_types,
+    labels_of_task,
+    positions_in,
+    split_task_column,
+)
+
+__all__ = ["TaskStratifiedKFold", "task_report", "task_scorer"]
+
+
+def task_scorer(
+    score_func,
+    *,
+    response_method="predict",
+    average="rows",
+    greater_is_better=True,
+    **kwargs,
+):
+    """Make a scorer that tells the estimator which task every row belongs to.
+
+    It goes wherever scikit-learn takes ``scoring``. With metadata routing enabled,
+    searches and cross-validation hand it the ``task_id`` they are given; no
+    ``set_score_request`` is needed. An estimator with a `task_column` needs neither.
+
+    Parameters
+    ----------
+    score_func : callable or str
+        A metric, ``score_func(y, response, **kwargs)``, or the name of one of
+        scikit-learn's scorers, such as ``"accuracy"`` or ``"roc_auc_ovr"``, which then
+        decides on `response_method` and `greater_is_better`.
+    response_method : {"predict", "predict_proba", "decision_function"} or list of these, \
+            default="predict"
+        What the metric is computed from; of a list, the first that the estimator has.
+    average : {"rows", "tasks"}, default="rows"
+        One score of all rows together, or the mean of the scores of the tasks, each
+        computed from the task's own rows, and from the columns of its own classes. Of
+        two classes a metric gets the probability of the second, or of `pos_label`.
+    greater_is_better : bool, default=True
+        Whether the metric is a score; the sign of a loss is turned.
+    **kwargs
+        Passed to the metric.
+
+    Returns
+    -------
+    scorer : callable
+        ``scorer(estimator, X, y, task_id=None, sample_weight=None)`` gives a float. Its
+        ``set_score_request(sample_weight=True)`` asks for weights too.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not one of those above. When the scorer is called: if an
+        average over tasks is asked for and the tasks cannot be found.
+
+    Notes
+    -----
+    A metric of responses that has a parameter ``labels``, such as
+    ``sklearn.metrics.log_loss``, is told the classes: not every fold has rows of all.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.metrics import log_loss
+    >>> from sklearn_halrp import ContinualClassifier
+    >>> from sklearn_halrp.model_selection import task_scorer
+    >>> X, y = np.repeat(np.eye(2), 20, axis=0), np.repeat([0, 1], 20)
+    >>> ids = np.tile(["a", "b"], 20)
+    >>> clf = ContinualClassifier(random_state=0).fit(X, y, task_id=ids)
+    >>> task_scorer("accuracy")(clf, X, y, task_id=ids)
+    1.0
+    >>> loss = task_scorer(
+    ...     log_loss, response_method="predict_proba", average="tasks", greater_is_better=False
+    ... )
+    >>> loss(clf, X, y, task_id=ids) > -0.2
+    True
+    """
+    sign = 1 if greater_is_better else -1
+    if isinstance(score_func, str):
+        known = get_scorer(score_func)
+        sign, response_method = known._sign, known._response_method
+        score_func, kwargs = known._score_func, known._kwargs | kwargs
+    methods = (response_method,) if isinstance(response_method, str) else tuple(response_method)
+    if not methods or set(methods) - {"predict", "predict_proba", "decision_function"}:
+        raise ValueError(
+            "response_method must be 'predict', 'predict_proba', 'decision_function' or a list "
+            f"of these; got {response_method!r}."
+        )
+    if average not in ("rows", "tasks"):
+        raise ValueError(f"average must be 'rows' or 'tasks'; got {average!r}.")
+    return _TaskScorer(score_func, sign, methods, average, kwargs)
+
+
+class _TaskScorer:
+    """The scorer that `task_scorer` makes."""
+
+    def __init__(self, score_func, sign, methods, average, kwargs):
+        self._score_func = score_func
+        self._sign = sign
+        self._methods = methods
+        self._average = average
+        self._kwargs = kwargs
+        self._requests = {"task_id": True, "sample_weight": None}
+
+    def __call__(self, estimator, X, y, task_id=None, sample_weight=None):
+        estimator = getattr(estimator, "best_estimator_", estimator)  # a search takes no ids
+        method = self._method_of(estimator)
+        ids = {} if task_id is None else {"task_id": task_id}
+        response = getattr(estimator, method)(X, **ids)
+        y = _labels(y)
+        check_consistent_length(y, response, sample_weight)
+        if self._average == "rows":
+            classes = None if method == "predict" else estimator.classes_
+            return self._score(y, response, sample_weight, classes)
+        scores = []
+        for name, rows in _rows_of_tasks(estimator, X, task_id, len(y)).items():
+            part, classes = response[rows], None
+            if method != "predict":
+                clf, _ = _classifier(estimator)
+                classes = clf.task_classes_[name]
+                part = part[:, positions_in(clf.classes_, classes)] if part.ndim == 2 else part
+            weight = None if sample_weight is None else np.asarray(sample_weight)[rows]
+            scores.append(self._score(y[rows], part, weight, classes))
+        return float(np.mean(scores))
+
+    def _method_of(self, estimator):
+        for method in self._methods:
+            if hasattr(estimator, method):
+                return method
+        raise AttributeError(
+            f"{type(estimator).__name__} has no {' or '.join(self._methods)}, which {self} needs."
+        )
+
+    def _score(self, y, response, sample_weight, classes):
+        y, kwargs = _plain(y), dict(self._kwargs)
+        if classes is None:
+            response = _plain(response)
+        else:
+            known = signature(self._score_func).parameters
+            classes = _plain(classes).tolist()
+            if response.ndim == 2 and len(classes) == 2:
+                positive = kwargs.get("pos_label", classes[-1])
+                if positive not in classes:
+                    raise ValueError(f"pos_label={positive!r} is none of the classes {classes}.")
+                response = response[:, classes.index(positive)]
+                if "pos_label" in known:
+                    kwargs["pos_label"] = positive
+            if "labels" in known:
+                kwargs.setdefault("labels", classes)
+        if sample_weight is not None:
+            kwargs["sample_weight"] = sample_weight
+        return self._sign * self._score_func(y, response, **kwargs)
+
+    def set_score_request(self, **requests):
+        """Ask for `sample_weight`, or give `task_id` another name, under metadata routing.
+
+        Parameters
+        ----------
+        task_id, sample_weight : bool, None or str
+            Whether the scorer gets it; a string is the name under which it is passed.
+
+        Returns
+        -------
+        self
+        """
+        if unknown := set(requests) - set(self._requests):
+            raise TypeError(f"A task scorer takes {list(self._requests)}; got {sorted(unknown)}.")
+        self._requests = self._requests | requests
+        return self
+
+    def get_metadata_routing(self):
+        """Return what scikit-learn shall pass on to the scorer.
+
+        Returns
+        -------
+        sklearn.utils.metadata_routing.MetadataRequest
+        """
+        request = MetadataRequest(owner="task_scorer")
+        for param, alias in self._requests.items():
+            request.score.add_request(param=param, alias=alias)
+        return request
+
+    def _accept_sample_weight(self):
+        # What scikit-learn asks scorers while metadata routing is off.
+        return "sample_weight" in signature(self._score_func).parameters
+
+    def __repr__(self):
+        name = getattr(self._score_func, "__name__", repr(self._score_func))
+        return f"task_scorer({name}, average={self._average!r})"
+
+
+class TaskStratifiedKFold(BaseCrossValidator):
+    """Folds that all hold every task, with its classes in the same shares.
+
+    Of each task, and of each class of a task, the numbers of rows in any two folds differ
+    by one at most. So each fold has rows of every class that has as many rows as there
+    are folds.
+
+    The tasks come as `task_id`, which scikit-learn passes on when metadata routing is
+    enabled, as `groups`, or in a column of X.
+
+    Parameters
+    ----------
+    n_splits : int, default=5
+        Number of folds, at least 2.
+    shuffle : bool, default=True
+        Whether to draw the rows of a fold, rather than to deal them out in their order.
+    random_state : int, RandomState instance or None, default=None
+        An int draws the same folds every time.
+    task_column : int or str, default=None
+        Column of X, by position or name, that holds the task ids.
+
+    See Also
+    --------
+    sklearn.model_selection.StratifiedKFold : The same for one task.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_halrp.model_selection import TaskStratifiedKFold
+    >>> X, y = np.zeros((8, 1)), [0, 0, 1, 1, 5, 5, 6, 6]
+    >>> ids = np.repeat(["a", "b"], 4)
+    >>> cv = TaskStratifiedKFold(2, random_state=0)
+    >>> for train, test in cv.split(X, y, task_id=ids):
+    ...     print(ids[test], np.take(y, test))
+    ['a' 'a' 'b' 'b'] [0 1 5 6]
+    ['a' 'a' 'b' 'b'] [0 1 5 6]
+    """
+
+    __metadata_request__split = {"task_id": True, "groups": True}
+
+    def __init__(self, n_splits=5, *, shuffle=True, random_state=None, task_column=None):
+        self.n_splits = n_splits
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.task_column = task_column
+
+    def get_n_splits(self, X=None, y=None, groups=None, **params):
+        """Return the number of folds.
+
+        Parameters
+        ----------
+        X, y, groups : object
+            Not used.
+        **params
+            Not used.
+
+        Returns
+        -------
+        int
+        """
+        return self.n_splits
+
+    def split(self, X, y, groups=None, task_id=None):
+        """Give the rows to train with and those to test with, fold by fold.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Used for its `task_column`, if that is set.
+        y : array-like of shape (n_samples,)
+            Labels, ints or strings.
+        groups : array-like of shape (n_samples,), default=None
+            Another name for `task_id`, which scikit-learn passes on without metadata
+            routing.
+        task_id : array-like of shape (n_samples,), default=None
+            The task of every row.
+
+        Returns
+        -------
+        iterator of pairs of arrays
+            Row numbers, sorted.
+
+        Raises
+        ------
+        ValueError
+            If the tasks are not given, or given twice, or if one has fewer rows than
+            there are folds.
+        """
+        if self.n_splits != int(self.n_splits) or self.n_splits < 2:
+            raise ValueError(f"n_splits must be an int of at least 2; got {self.n_splits!r}.")
+        y = _labels(y)
+        folds = self._folds(y, group_rows(self._ids(X, groups, task_id), len(y)))
+        rows = np.arange(len(y))
+        return ((rows[folds != fold], rows[folds == fold]) for fold in range(self.n_splits))
+
+    def _ids(self, X, groups, task_id):
+        given = [ids for ids in (groups, task_id) if ids is not None]
+        if len(given) + (self.task_column is not None) != 1:
+            raise ValueError(
+                "TaskStratifiedKFold needs the task of every row, once: as task_id (scikit-learn "
+                "passes it on with sklearn.set_config(enable_metadata_routing=True)), as groups, "
+                f"or in X. task_column is {self.task_column!r}, task_id was "
+                f"{'not ' if task_id is None else ''}passed, groups were "
+                f"{'not ' if groups is None else ''}passed."
+            )
+        return given[0] if given else split_task_column(X, self.task_column)[1]
+
+    def _folds(self, y, groups):
+        """Return the fold of every row.
+
+        With the rows sorted by task and class and dealt out like cards, whatever lies side
+        by side is spread evenly.
+        """
+        n_samples = len(y)
+        place = np.arange(n_samples)
+        if self.shuffle:
+            place = check_random_state(self.random_state).permutation(n_samples)
+        order = []
+        for name, rows in groups.items():
+            rows = np.arange(n_samples)[rows]
+            if len(rows) < self.n_splits:
+                raise ValueError(
+                    f"Task {name!r} has {len(rows)} rows, fewer than the {self.n_splits} folds, "
+                    "so that some fold would lack it. Use fewer folds, or leave the task out."
+                )
+            _, codes = np.unique(labels_of_task(name, y[rows]), return_inverse=True)
+            order.append(rows[np.lexsort((place[rows], codes))])
+        folds = np.empty(n_samples, dtype=np.intp)
+        folds[np.concatenate(order)] = np.arange(n_samples) % self.n_splits
+        return folds
+
+
+def task_report(estimator, X, y, task_id=None, *, output="text", digits=2):
+    """Report how well each task is predicted, and what it costs.
+
+    Parameters
+    ----------
+    estimator : ContinualClassifier
+        Fitted; or a Pipeline that ends in one, or a search over either.
+    X : array-like of shape (n_samples, n_features) or (n_samples, *sample_shape)
+        Rows to predict.
+    y : array-like of shape (n_samples,)
+        Their labels.
+    task_id : int, str or array-like of shape (n_samples,), default=None
+        Their tasks, as for `predict`.
+    output : {"text", "dict", "frame"}, default="text"
+        A table to print, nested dictionaries, or a pandas.DataFrame.
+    digits : int, default=2
+        Decimals in the text.
+
+    Returns
+    -------
+    str, dict or pandas.DataFrame
+        For each task with rows in X: precision, recall and F1 (means over its classes),
+        accuracy, support (number of rows), growth, and the mean rank of the weights. The
+        dictionary has the ranks of all weights as ``"ranks"`` and the numbers of each
+        class as ``"classes"``.
+
+    Raises
+    ------
+    ValueError
+        If `output` is none of these, or as `ContinualClassifier.predict`.
+    ImportError
+        If pandas is not installed and a DataFrame is asked for.
+
+    See Also
+    --------
+    sklearn.metrics.classification_report : The same for the classes of one task.
+
+    Notes
+    -----
+    As in `sklearn.metrics.classification_report`, means are over the classes that are in
+    `y` or are predicted. A ratio whose denominator is 0 is 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_halrp import ContinualClassifier
+    >>> from sklearn_halrp.model_selection import task_report
+    >>> X, y = np.repeat(np.eye(2), 20, axis=0), np.repeat(["no", "yes"], 20)
+    >>> ids = np.tile(["mail", "post"], 20)
+    >>> clf = ContinualClassifier(random_state=0).fit(X, y, task_id=ids)
+    >>> report = task_report(clf, X, y, task_id=ids, output="dict")
+    >>> report["post"]["accuracy"], report["post"]["support"]
+    (1.0, 20)
+    >>> report["mail"]["growth"], report["mail"]["mean rank"]  # the base was trained on it
+    (0.0, 0.0)
+    """
+    if output not in ("text", "dict", "frame"):
+        raise ValueError(f"output must be 'text', 'dict' or 'frame'; got {output!r}.")
+    estimator = getattr(estimator, "best_estimator_", estimator)
+    clf, _ = _classifier(estimator)
+    y = _labels(y)
+    predicted = estimator.predict(X, **({} if task_id is None else {"task_id": task_id}))
+    check_consistent_length(y, predicted)
+    report = {
+        name: _measures(_plain(y[rows]), _plain(predicted[rows]))
+        | {
+            "growth": clf.growth_[name],
+            "mean rank": float(np.mean(list(clf.ranks_[name].values()))),
+            "ranks": clf.ranks_[name],
+        }
+        for name, rows in _rows_of_tasks(estimator, X, task_id, len(y)).items()
+    }
+    if output == "dict":
+        return report
+    if output == "text":
+        return _text(report, digits)
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise ImportError("output='frame' needs pandas; output='dict' holds the same.") from error
+    frame = pd.DataFrame([[row[name] for name in _COLUMNS] for row in report.values()])
+    return frame.set_axis(list(_COLUMNS), axis=1).set_axis(pd.Index(report, name="task"))
+
+
+_RATIOS = ("precision", "recall", "f1-score")
+_COLUMNS = (*_RATIOS, "accuracy", "support", "growth", "mean rank")
+
+
+def _measures(y, predicted):
+    """Return what classification_report has, for one task."""
+    classes = np.unique(np.concatenate([y, predicted]))
+    *ratios, support = precision_recall_fscore_support(
+        y, predicted, labels=classes, zero_division=0.0
+    )
+    columns = [*(part.tolist() for part in ratios), support.tolist()]
+    names = (*_RATIOS, "support")
+    return {
+        **{name: float(part.mean()) for name, part in zip(_RATIOS, ratios, strict=True)},
+        "accuracy": float(accuracy_score(y, predicted)),
+        "support": len(y),
+        "classes": {
+            label: dict(zip(names, row, strict=True))
+            for label, row in zip(classes.tolist(), zip(*columns, strict=True), strict=True)
+        },
+    }
+
+
+def _text(report, digits):
+    """Return the report as a table."""
+    names = [str(name) for name in report]
+    width = max(map(len, [*names, "task"]))
+    lines = [f"{'task':>{width}}" + "".join(f"{name:>11}" for name in _COLUMNS)]
+    for name, row in zip(names, report.values(), strict=True):
+        cells = [f"{row[c]:>11}" if c == "support" else f"{row[c]:>11.{digits}f}" for c in _COLUMNS]
+        lines.append(f"{name:>{width}}" + "".join(cells))
+    return "\n".join(lines)
+
+
+def _labels(y):
+    """Return labels as a 1-D array whose entries are as they were given."""
+    if y is None:
+        raise ValueError("requires y to be passed, but the target y is None")
+    return column_or_1d(np.asarray(keep_types(y)))
+
+
+def _plain(labels):
+    """Return labels as an array that scikit-learn's metrics take."""
+    if labels.dtype != object:
+        return labels
+    if len({isinstance(label, str) for label in labels.tolist()}) > 1:
+        raise ValueError(
+            "The labels mix numbers and strings, which scikit-learn's metrics cannot compare. "
+            "Use average='tasks' if each task has labels of one kind, or strings throughout."
+        )
+    return np.array(labels.tolist())
+
+
+def _rows_of_tasks(estimator, X, task_id, n_samples):
+    """Return the rows of each task; the ids are given, in X, or those of the only task."""
+    if task_id is None:
+        clf, X = _classifier(estimator, X)
+        if clf.task_column is None:
+            task_id = default_task_id(None, clf.tasks_, "the score")
+        else:
+            task_id = split_task_column(X, clf.task_column)[1]
+    return group_rows(task_id, n_samples)
+
+
+def _classifier(estimator, X=None):
+    """Return the classifier inside searches and pipelines, and X as it arrives there."""
+    if hasattr(estimator, "best_estimator_"):
+        return _classifier(estimator.best_estimator_, X)
+    if isinstance(estimator, Pipeline):
+        before = estimator[:-1]
+        return _classifier(
+            estimator[-1], X if X is None or not len(before) else before.transform(X)
+        )
+    if not hasattr(estimator, "task_column"):
+        raise ValueError(
+            "To look at tasks one by one, their ids and classes must be known: give a "
+            "ContinualClassifier, alone, at the end of a Pipeline or inside a search; got a "
+            f"{type(estimator).__name__}. A task_id can be passed to average='tasks' of "
+            "predictions by any estimator whose predict takes it."
+        )
+    return estimator, X

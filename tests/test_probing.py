@@ -1,0 +1,53 @@
+"""Which networks need their weights formed, found on a few rows."""
+
+import numpy as np
+import torch
+
+from tests.conftest import make_classifier, permuted
+from tests.modules import MLP, ZOO, Binary
+
+
+def test_only_plain_tensors_go_through_functions_of_the_users_own(digits):
+    X, y = digits
+    for name, animal in ZOO.items():
+        clf = make_classifier(animal.module, net={"max_epochs": 1})
+        clf.fit(X[:60].reshape(-1, *animal.shape), y[:60])
+        assert clf._network.dense == (name == "binary"), name
+
+
+def test_a_weight_behind_such_a_function_is_learned(digits):
+    X, y = digits
+    clf = make_classifier(Binary, growth_budget=2.0, net={"max_epochs": 6})
+    clf.partial_fit(X[:400], y[:400], task_id="a").partial_fit(
+        permuted(X[:400], 1), y[:400], task_id="b"
+    )
+    clf.set_params(net__max_epochs=1)
+    before = clf._network.tasks["b"].factors["weight"]
+    clf.partial_fit(permuted(X[:400], 1), y[:400], task_id="b")
+    after = clf._network.tasks["b"].factors["weight"]
+    assert not np.array_equal(before.r, after.r)
+    assert not np.array_equal(before.u.dense(), after.u.dense())
+    assert clf.score(permuted(X[:400], 1), y[:400], task_id="b") > 0.6
+
+
+def product(x, weight):
+    """Refuses anything but a plain tensor or parameter, as compiled code does."""
+    if type(weight) not in (torch.Tensor, torch.nn.Parameter):
+        raise RuntimeError("compiled code takes plain tensors")
+    return x @ weight.T
+
+
+def test_compiled_helpers_get_plain_tensors(digits):
+    class Helped(MLP):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.randn(24, 64) / 8)
+
+        def forward(self, x):
+            return self.last(torch.relu(product(x, self.weight)) + self.body(x))
+
+    X, y = digits
+    clf = make_classifier(Helped, net={"max_epochs": 2})
+    clf.fit(X[:100], y[:100], np.repeat([0, 1], 50))
+    assert clf._network.dense
+    assert clf.tasks_ == [0, 1]

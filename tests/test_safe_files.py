@@ -1,0 +1,138 @@
+"""Files without code: what comes back, and what is refused."""
+
+import json
+import pickle
+import struct
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sklearn_halrp import ContinualClassifier
+from sklearn_halrp.persistence import load, save
+from tests.conftest import make_classifier, make_net, permuted
+from tests.modules import ZOO
+from tests.test_promises import assert_untouched, snapshot
+
+pytest.importorskip("safetensors")
+
+
+def test_every_network_comes_back(animal, digits, tmp_path, monkeypatch):
+    X, y = digits
+    X = X.reshape(-1, *animal.shape)
+    clf = make_classifier(animal.module, growth_budget=2.0, random_state=np.random.RandomState(0))
+    clf.partial_fit(X[:100], y[:100], task_id="first")
+    clf.partial_fit(permuted(X[:100], 1), [f"c{label % 3}" for label in y[:100]], task_id=1)
+    save(clf, tmp_path / "model.safetensors")
+    loaded = load(tmp_path / "model.safetensors", net=make_net(animal.module))
+    assert loaded.tasks_ == ["first", 1]
+    assert loaded.classes_.tolist() == clf.classes_.tolist()
+    assert_untouched(snapshot(clf), snapshot(loaded))
+    for each in (clf, loaded):
+        each.partial_fit(permuted(X[:100], 2), y[:100], task_id="more")
+    for task_id in clf.tasks_:
+        assert np.array_equal(loaded.predict_proba(X, task_id), clf.predict_proba(X, task_id))
+    assert loaded.history_["first"] == clf.history_["first"]
+    assert loaded.report_[1] == clf.report_[1]
+
+
+def test_the_default_network_needs_no_net(digits, tmp_path):
+    X, y = digits
+    frame = pd.DataFrame(X, columns=[f"pixel {i}" for i in range(64)])
+    clf = ContinualClassifier(random_state=3, max_rank=7, dtype=np.float32)
+    clf.fit(frame[:200], y[:200], np.repeat(["a", "b"], 100))
+    file = tmp_path / "model"
+    save(clf, str(file))
+    loaded = load(str(file))
+    assert loaded.max_rank == 7
+    assert loaded.feature_names_in_.tolist() == clf.feature_names_in_.tolist()
+    assert np.array_equal(loaded.predict_proba(frame, "b"), clf.predict_proba(frame, "b"))
+    assert file.stat().st_size < clf.n_bytes_ + 10_000  # mostly the history of 100 epochs
+    assert [f.name for f in tmp_path.iterdir()] == ["model"]
+
+
+def test_loading_runs_no_pickle(learned, tmp_path, monkeypatch):
+    save(learned, tmp_path / "model")
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("a pickle was read")
+
+    for name in ("load", "loads", "Unpickler"):
+        monkeypatch.setattr(pickle, name, refuse)
+    assert load(tmp_path / "model", net=make_net()).tasks_ == learned.tasks_
+
+
+def test_a_file_needs_the_net_it_was_saved_with(learned, tmp_path):
+    save(learned, tmp_path / "model")
+    with pytest.raises(ValueError, match=r"pass a net with the same module"):
+        load(tmp_path / "model")
+    with pytest.raises(TypeError, match="NeuralNetClassifier"):
+        load(tmp_path / "model", net=ZOO["mlp"].module)
+    with pytest.raises(ValueError, match="saved with shape"):
+        load(tmp_path / "model", net=make_net(module__hidden=7))
+
+
+def rewrite(file, change):
+    """Change the settings of a file, leaving its numbers."""
+    data = file.read_bytes()
+    (size,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + size])
+    about = json.loads(header["__metadata__"]["sklearn_halrp"])
+    change(about)
+    header["__metadata__"]["sklearn_halrp"] = json.dumps(about)
+    text = json.dumps(header).encode()
+    file.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
+
+
+DAMAGE = {
+    "no tasks": (lambda about: about.pop("tasks"), "damaged"),
+    "other parameters": (lambda about: about["parameters"].update(evil=1), "damaged.*evil"),
+    "other count": (lambda about: about["tasks"][1].update(n_numbers=3), "damaged"),
+    "unknown type": (lambda about: about["classes"].update(type="zz"), "damaged"),
+    "later format": (lambda about: about.update(format=99), "newer version"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_file_is_refused(learned, tmp_path, name):
+    change, message = DAMAGE[name]
+    file = tmp_path / "model"
+    save(learned, file)
+    rewrite(file, change)
+    with pytest.raises(ValueError, match=message):
+        load(file, net=make_net())
+
+
+def test_other_files_are_refused(learned, tmp_path):
+    file = tmp_path / "model"
+    file.write_bytes(pickle.dumps(learned))
+    with pytest.raises(ValueError, match="is no file of"):
+        load(file, net=make_net())
+    save(learned, file)
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="is no file of"):
+        load(file, net=make_net())
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "nowhere", net=make_net())
+
+
+def test_a_failure_leaves_the_old_file(learned, tmp_path, monkeypatch):
+    file = tmp_path / "model"
+    save(learned, file)
+    before = file.read_bytes()
+    monkeypatch.setattr("os.replace", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        save(learned, file)
+    assert file.read_bytes() == before
+    assert [f.name for f in tmp_path.iterdir()] == ["model"]
+
+
+def test_skops_keeps_a_classifier_too(learned, digits, tmp_path):
+    skops = pytest.importorskip("skops.io")
+    X, _ = digits
+    skops.dump(learned, tmp_path / "model.skops")
+    trusted = skops.get_untrusted_types(file=tmp_path / "model.skops")
+    assert not [name for name in trusted if name.startswith("sklearn_halrp._task")]
+    loaded = skops.load(tmp_path / "model.skops", trusted=trusted)
+    for task_id in learned.tasks_:
+        assert np.array_equal(loaded.predict_proba(X, task_id), learned.predict_proba(X, task_id))

@@ -1,0 +1,99 @@
+"""A row of weight 3 counts as much as three rows."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.model_selection import cross_validate
+from skorch.dataset import Dataset
+
+from sklearn_halrp import ContinualClassifier
+from tests.conftest import make_classifier, permuted
+from tests.modules import Conv2d
+
+# Whole tasks as one batch: then weighting and repeating rows are the same sum.
+WHOLE = {"batch_size": -1, "train_split": None, "max_epochs": 6, "lr": 0.01}
+
+
+class Slow(Dataset):
+    """A dataset of the user's own, which no batch is cut from."""
+
+
+def weights_for(y, seed):
+    return np.random.RandomState(seed).randint(0, 4, len(y)) + (np.arange(len(y)) < 20)
+
+
+@pytest.mark.parametrize("dataset", [Dataset, Slow])
+def test_weights_are_repetitions(digits, dataset):
+    X, y = digits[0][:120], digits[1][:120]
+    weighted, repeated = (
+        make_classifier(net={**WHOLE, "dataset": dataset}, growth_budget=2.0) for _ in range(2)
+    )
+    for task in range(3):
+        task_id = min(task, 1)  # learn a base, a task, and go on with it
+        rows, weights = permuted(X, task_id), weights_for(y, task)
+        weighted.partial_fit(rows, y, task_id, sample_weight=2.5 * weights)
+        repeated.partial_fit(rows.repeat(weights, axis=0), y.repeat(weights), task_id)
+        np.testing.assert_allclose(
+            weighted.predict_proba(rows, task_id), repeated.predict_proba(rows, task_id), atol=2e-3
+        )
+        losses = [clf.history_[task_id][-1]["train_loss"] for clf in (weighted, repeated)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert weighted.ranks_ == repeated.ranks_
+    plain = make_classifier(net=WHOLE, growth_budget=2.0).fit(X, y)
+    assert np.abs(plain.predict_proba(X, 0) - weighted.predict_proba(X, 0)).max() > 0.01
+
+
+def test_equal_weights_change_nothing(digits):
+    X, y = digits[0][:200].reshape(-1, 1, 8, 8), digits[1][:200]
+    ids = np.repeat([0, 1], 100)
+    plain = make_classifier(Conv2d).fit(X, y, ids)
+    weighted = make_classifier(Conv2d).fit(X, y, ids, sample_weight=np.full(200, 7))
+    for task_id in (0, 1):
+        np.testing.assert_allclose(
+            plain.predict_proba(X, task_id), weighted.predict_proba(X, task_id), atol=1e-3
+        )
+
+
+def test_rows_without_weight_teach_nothing(digits):
+    X, y = digits[0][:300], digits[1][:300].copy()
+    wrong = np.arange(300) % 2 == 0
+    y[wrong] = (y[wrong] + 1) % 10
+    ids = np.repeat([0, 1], 150)
+    plain = ContinualClassifier(random_state=0).fit(X, y, ids)
+    weighted = ContinualClassifier(random_state=0).fit(X, y, ids, sample_weight=~wrong)
+    right = np.where(wrong, (y - 1) % 10, y)
+    for rows in (slice(0, 150), slice(150, 300)):
+        scores = [clf.score(X[rows], right[rows], task_id=ids[rows]) for clf in (plain, weighted)]
+        assert scores[1] > scores[0] + 0.2
+
+
+def test_weights_reach_a_search(digits):
+    X, y = digits[0][:120], digits[1][:120]
+    X = np.insert(X, 0, np.arange(120) % 2, axis=1)
+    found = cross_validate(
+        make_classifier(task_column=0), X, y, params={"sample_weight": np.ones(120)}, cv=2
+    )
+    assert np.isfinite(found["test_score"]).all()
+
+
+class NoReduction(torch.nn.Module):
+    def forward(self, outputs, targets):
+        return torch.nn.functional.cross_entropy(outputs, targets)
+
+
+@pytest.mark.parametrize(
+    ("weights", "net", "message"),
+    [
+        (-np.ones(60), {}, "[Nn]egative"),
+        (np.ones(59), {}, r"\(59,\)"),
+        (np.arange(60) < 30, {}, "All sample weights of task 1 are zero"),
+        (np.full(60, np.nan), {}, "NaN"),
+        (np.ones(60), {"criterion": NoReduction}, "no attribute reduction"),
+    ],
+)
+def test_weights_that_cannot_be_used_are_refused(digits, weights, net, message):
+    X, y = digits
+    clf = make_classifier(net=net)
+    with pytest.raises(ValueError, match=message):
+        clf.fit(X[:60], y[:60], np.repeat([0, 1], 30), sample_weight=weights)
+    assert not hasattr(clf, "classes_")
