@@ -1,7 +1,9 @@
 """Tasks learned in parallel are the same as tasks learned one by one."""
 
+import gc
 import os
 import warnings
+import weakref
 
 import joblib
 import numpy as np
@@ -152,3 +154,23 @@ def test_a_dask_worker_with_two_threads_learns_what_one_does(stream, digits):
         joblib.parallel_config(backend="dask"),
     ):
         assert_same(alone, make_classifier().fit(X, y, task_id=ids), digits[0])
+
+
+class Watches(Callback):
+    data = []
+
+    def on_train_end(self, net, X=None, **kwargs):
+        self.data.append(weakref.ref(X))
+
+
+def test_data_are_let_go_at_once(stream):
+    # joblib waits a second for files that processes still have open.
+    X, y, ids = stream
+    Watches.data.clear()
+    gc.disable()
+    try:
+        make_classifier(net={"callbacks": [Watches()]}).fit(X, y, task_id=ids)
+        assert len(Watches.data) == 7
+        assert not any(watched() is not None for watched in Watches.data)
+    finally:
+        gc.enable()
