@@ -24,8 +24,6 @@ from benchmarks.networks import LeNet
 from benchmarks.speed import digits, recipe, seconds
 from sklearn_halrp import ContinualClassifier
 
-SHAPE = (3, 32, 32)
-
 
 def in_processes(n_jobs, function, times=8):
     """Call a function several times in the processes that tasks are learned in."""
@@ -42,11 +40,12 @@ def multiply(times=400):
         matrix = matrix @ matrix
 
 
-def several_tasks(n_tasks, n_rows):
-    """Return rows of several tasks, labels and ids."""
-    parts = [digits(SHAPE, n_rows, seed=task + 1) for task in range(n_tasks)]
-    X, y = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return X, y, np.repeat(np.arange(n_tasks), n_rows)
+def several_tasks(X, y, n_tasks):
+    """Return rows of several tasks, each with the pixels in an order of its own."""
+    flat = X.reshape(*X.shape[:2], -1)
+    orders = [np.random.RandomState(task).permutation(flat.shape[2]) for task in range(n_tasks)]
+    rows = np.concatenate([flat[:, :, order] for order in orders]).reshape(-1, *X.shape[1:])
+    return rows, np.tile(y, n_tasks), np.repeat(np.arange(n_tasks), len(y))
 
 
 class Sides:
@@ -54,9 +53,9 @@ class Sides:
 
     def __init__(self, n_tasks, n_rows, epochs):
         clf = ContinualClassifier(recipe(LeNet, epochs), random_state=0)
-        clf.partial_fit(*digits(SHAPE, n_rows), task_id="base")
-        self.base = pickle.dumps(clf)
-        self.data = several_tasks(n_tasks, n_rows)
+        X, y = digits((3, 32, 32), n_rows)
+        self.base = pickle.dumps(clf.partial_fit(X, y, task_id="base"))
+        self.data = several_tasks(X, y, n_tasks)
 
     def learn(self, n_jobs):
         """Return the seconds."""

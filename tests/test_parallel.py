@@ -11,6 +11,7 @@ import pytest
 import torch
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from skorch.callbacks import Callback, Checkpoint
+from torch import nn
 
 from sklearn_halrp.exceptions import GrowthBudgetWarning
 from tests.conftest import make_classifier, permuted
@@ -174,3 +175,21 @@ def test_data_are_let_go_at_once(stream):
         assert not any(watched() is not None for watched in Watches.data)
     finally:
         gc.enable()
+
+
+class Coloured(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(576, 10))
+
+
+def test_the_layout_in_memory_changes_nothing(stream):
+    # Another process gets plain arrays; libraries for images and tables give others too.
+    X, y, ids = stream
+    images = np.stack([X, X**2, 1 - X], axis=-1).reshape(-1, 8, 8, 3).transpose(0, 3, 1, 2)
+    plain = np.ascontiguousarray(images)
+    layouts = [images, plain]
+    one, other = (
+        make_classifier(Coloured, growth_budget=2.0).fit(rows, y, task_id=ids) for rows in layouts
+    )
+    assert_same(one, other, plain)
+    assert np.array_equal(one.predict_proba(images, "b"), one.predict_proba(plain, "b"))
