@@ -2,6 +2,7 @@
 
 import gc
 import os
+import pickle
 import warnings
 import weakref
 
@@ -193,3 +194,19 @@ def test_the_layout_in_memory_changes_nothing(stream):
     )
     assert_same(one, other, plain)
     assert np.array_equal(one.predict_proba(images, "b"), one.predict_proba(plain, "b"))
+
+
+class ChannelsLast(Coloured):
+    def __init__(self):
+        super().__init__()
+        self.to(memory_format=torch.channels_last)
+
+
+def test_weights_keep_their_layout_in_another_process(stream):
+    X, y, _ = stream
+    images = np.stack([X, X**2, 1 - X], axis=1).reshape(-1, 3, 8, 8)
+    here = make_classifier(ChannelsLast, growth_budget=2.0).fit(images, y, task_id="a")
+    there = pickle.loads(pickle.dumps(here))
+    for clf in (here, there):
+        clf.partial_fit(images[:200], y[:200], task_id="b")
+    assert_same(here, there, images)
