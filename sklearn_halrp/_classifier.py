@@ -643,7 +643,8 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
     def _array_checks(self):
         # torch warns of arrays that it could write to and must not, as pandas gives them.
         dtype = "float32" if self.net is None else self.dtype
-        return {"dtype": dtype, "allow_nd": True, "force_writeable": True}
+        # One layout: sums over another one round differently, and processes do not keep it.
+        return {"dtype": dtype, "order": "C", "allow_nd": True, "force_writeable": True}
 
     def _rows(self, X):
         """Return rows that can be predicted."""
