@@ -3,8 +3,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+DOCS_READY := .venv/.docs-ready
+CHECK_READY := .venv/.docs-check-ready
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-slow lint format benchmark clean
+.PHONY: help demo test test-slow lint format docs docs-check benchmark clean
 
 help:
 	@echo "make demo       the main job: six tasks, one network, two pictures in demo/"
@@ -12,14 +15,24 @@ help:
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make lint       style and spelling"
 	@echo "make format     mend the style"
+	@echo "make docs       the documentation, with every example run, in build/docs"
+	@echo "make docs-check links, pictures, code and a browser's view of what make docs built"
 	@echo "make benchmark  the published settings on permuted MNIST (DATA=folder)"
 	@echo "make clean      remove the virtual environment and what was built"
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(INSTALL) "$$(grep '^torch==' constraints.txt)"
+	$(INSTALL) -c constraints.txt -e ".[dev]"
 	touch $(READY)
+
+$(DOCS_READY): $(READY)
+	$(INSTALL) -c constraints.txt -e ".[docs]"
+	touch $(DOCS_READY)
+
+$(CHECK_READY): $(DOCS_READY)
+	$(INSTALL) -c constraints.txt -e ".[docs-check]"
+	touch $(CHECK_READY)
 
 demo: $(READY)
 	$(BIN)/python docs/examples/demo.py --out demo
@@ -39,8 +52,19 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# One thread: the numbers on the pages must not depend on the number of cores.
+docs: $(DOCS_READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going docs build/docs
+	@echo "open build/docs/index.html"
+
+# The pages are shown in a Chromium of the system, or one of playwright's, where there is one.
+docs-check: $(CHECK_READY) docs
+	OMP_NUM_THREADS=1 $(BIN)/python docs/check_code.py docs/start.md docs/guide/*.md
+	$(BIN)/python docs/check_site.py build/docs --out build/screenshots
+
 benchmark: $(READY)
 	$(BIN)/python -m benchmarks.permuted_mnist --data-dir "$(DATA)"
 
 clean:
 	rm -rf .venv demo build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf docs/auto_examples docs/api/generated docs/api/backreferences
