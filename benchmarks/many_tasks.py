@@ -73,9 +73,9 @@ def run(n_tasks):
     times, scores, early = [], [], None
     for number in range(n_tasks):
         X, y, X_test, y_test = tasks(number)
-        begin = time.perf_counter()
+        begin = time.process_time()  # others may use the machine meanwhile
         clf.partial_fit(X, y, task_id=number)
-        times.append(time.perf_counter() - begin)
+        times.append(time.process_time() - begin)
         scores.append(clf.score(X_test, y_test, task_id=number))
         if number == 4:
             early = clf.predict_proba(tasks(0)[2], task_id=0), seconds_to_predict(clf, tasks, 0)
@@ -108,7 +108,7 @@ def run(n_tasks):
             float(np.quantile(scores, 0.1)),
         ],
         "task 0 predicts what it did after 5 tasks": bool(np.array_equal(again, probabilities)),
-        "seconds per task, median": statistics.median(times),
+        "processor seconds per task, median": statistics.median(times),
         "last fifty / first fifty tasks": statistics.median(times[-50:])
         / statistics.median(times[:50]),
         "learn one more, beside all / beside one": in_turn_ratio,

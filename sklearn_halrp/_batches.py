@@ -9,6 +9,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sequential
 from sklearn_halrp._sample_weight import WithWeights, with_weights
 
 _KNOWN = {"batch_size", "shuffle", "drop_last"}
+_WAY = ("forward_iter", "evaluation_step", "get_dataset", "get_iterator")
 
 
 def speed_up(net, draws=True):
@@ -53,6 +54,20 @@ def _sliced(dataset, **settings):
         tuple(map(torch.from_numpy, rows[slice(start, start + size)]))
         for start in range(0, len(dataset), size)
     )
+
+
+def batch_size_of(net):
+    """Return the size of the batches that an initialised net cuts from arrays, or None.
+
+    None stands for a net whose way from rows to outputs is its own.
+    """
+    own = any(getattr(type(net), name) is not getattr(NeuralNet, name) for name in _WAY)
+    if own or net.iterator_valid is not _sliced or net.dataset is not skorch.dataset.Dataset:
+        return None
+    settings = net.get_params_for("iterator_valid")
+    if set(settings) - {"batch_size"} or net.get_params_for("dataset"):
+        return None
+    return settings.get("batch_size", net.batch_size)
 
 
 class _Rows:

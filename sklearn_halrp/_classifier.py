@@ -44,7 +44,7 @@ from sklearn_halrp._notebook import tasks_table
 from sklearn_halrp._probing import ROWS
 from sklearn_halrp._processes import agreed
 from sklearn_halrp._saved import network_from_state, network_to_state
-from sklearn_halrp._serving import Predictors
+from sklearn_halrp._serving import Predictors, probabilities
 from sklearn_halrp._training import recipe_of
 from sklearn_halrp.exceptions import GrowthBudgetWarning
 
@@ -592,7 +592,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         groups = group_rows(default_task_id(task_id, tasks, method), len(X))
         check_known(groups, tasks)
         return len(X), (
-            (tasks[name].classes, rows, self._net_for(name).predict_proba(given(X[rows])))
+            (tasks[name].classes, rows, probabilities(self._net_for(name), given(X[rows])))
             for name, rows in groups.items()
         )
 
@@ -643,7 +643,8 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
     def _array_checks(self):
         # torch warns of arrays that it could write to and must not, as pandas gives them.
         dtype = "float32" if self.net is None else self.dtype
-        return {"dtype": dtype, "allow_nd": True, "force_writeable": True}
+        # One layout: sums over another one round differently, and processes do not keep it.
+        return {"dtype": dtype, "order": "C", "allow_nd": True, "force_writeable": True}
 
     def _rows(self, X):
         """Return rows that can be predicted."""

@@ -55,9 +55,18 @@ def network_from_state(recipe, state, seed):
                 f"{name} was saved with shape {array.shape}, and the net's module now has "
                 f"{tuple(like.shape)}. Load it with the same module and arguments."
             )
-        tensors[name] = torch.from_numpy(array.copy()).to(like)
+        tensors[name] = _as(array, like)
     base = network.module_with(tensors, trainable=False)
     return replace(network, base=base.eval())
+
+
+def _as(array, like):
+    """Return an array as a tensor like another, also in its layout, such as channels_last.
+
+    Sums over another layout round differently.
+    """
+    tensor = torch.from_numpy(array.copy()).to(like)
+    return torch.empty_like(like).copy_(tensor) if like.shape == tensor.shape else tensor
 
 
 def check_complete(recipe, network, X, seed):

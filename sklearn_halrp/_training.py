@@ -100,15 +100,19 @@ def train(net, X, y, epochs):
         ends a training in this way, is understood.
     """
     with together(net):
-        if not epochs:
-            return  # a callback that restores the best epoch would find none, or an older one
-        net.notify("on_train_begin", X=X, y=y)
-        try:
-            net.fit_loop(X, y, epochs=epochs)
-        except KeyboardInterrupt:
-            if not _stopped_early(net):
-                raise
-        net.notify("on_train_end", X=X, y=y)
+        if epochs:  # else a callback that restores the best one would find none, or an older one
+            _fit(net, X, y, epochs)
+    del net.get_split_datasets  # a net refers to itself, and the data would outlive their use
+
+
+def _fit(net, X, y, epochs):
+    net.notify("on_train_begin", X=X, y=y)
+    try:
+        net.fit_loop(X, y, epochs=epochs)
+    except KeyboardInterrupt:
+        if not _stopped_early(net):
+            raise
+    net.notify("on_train_end", X=X, y=y)
 
 
 def _stopped_early(net):

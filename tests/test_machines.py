@@ -51,14 +51,17 @@ def started(*command):
         try:
             yield process
         finally:
-            if process.poll() is None:
+            process.terminate()  # it ends those that it started, as a kill would not
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
 def run(*command):
     """Run a command to its end and return what it prints."""
     with started(*command) as process:
-        printed, _ = process.communicate(timeout=110)
+        printed, _ = process.communicate(timeout=300)
     assert process.returncode == 0, printed
     return printed
 

@@ -1,7 +1,10 @@
 """Tasks learned in parallel are the same as tasks learned one by one."""
 
+import gc
 import os
+import pickle
 import warnings
+import weakref
 
 import joblib
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 import torch
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from skorch.callbacks import Callback, Checkpoint
+from torch import nn
 
 from sklearn_halrp.exceptions import GrowthBudgetWarning
 from tests.conftest import make_classifier, permuted
@@ -173,3 +177,57 @@ def test_what_a_net_has_become_since_the_base_is_the_same_elsewhere(stream, digi
         clf.set_params(net__module__p=0.5)
         found.append(clf.partial_fit(X[ids != "a"], y[ids != "a"], task_id=ids[ids != "a"]))
     assert_same(*found, digits[0])
+
+
+class Watches(Callback):
+    data = []
+
+    def on_train_end(self, net, X=None, **kwargs):
+        self.data.append(weakref.ref(X))
+
+
+def test_data_are_let_go_at_once(stream):
+    # joblib waits a second for files that processes still have open.
+    X, y, ids = stream
+    Watches.data.clear()
+    gc.disable()
+    try:
+        make_classifier(net={"callbacks": [Watches()]}).fit(X, y, task_id=ids)
+        assert len(Watches.data) == 7
+        assert not any(watched() is not None for watched in Watches.data)
+    finally:
+        gc.enable()
+
+
+class Coloured(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(576, 10))
+
+
+def test_the_layout_in_memory_changes_nothing(stream):
+    # Another process gets plain arrays; libraries for images and tables give others too.
+    X, y, ids = stream
+    images = np.stack([X, X**2, 1 - X], axis=-1).reshape(-1, 8, 8, 3).transpose(0, 3, 1, 2)
+    plain = np.ascontiguousarray(images)
+    layouts = [images, plain]
+    one, other = (
+        make_classifier(Coloured, growth_budget=2.0).fit(rows, y, task_id=ids) for rows in layouts
+    )
+    assert_same(one, other, plain)
+    assert np.array_equal(one.predict_proba(images, "b"), one.predict_proba(plain, "b"))
+
+
+class ChannelsLast(Coloured):
+    def __init__(self):
+        super().__init__()
+        self.to(memory_format=torch.channels_last)
+
+
+def test_weights_keep_their_layout_in_another_process(stream):
+    X, y, _ = stream
+    images = np.stack([X, X**2, 1 - X], axis=1).reshape(-1, 3, 8, 8)
+    here = make_classifier(ChannelsLast, growth_budget=2.0).fit(images, y, task_id="a")
+    there = pickle.loads(pickle.dumps(here))
+    for clf in (here, there):
+        clf.partial_fit(images[:200], y[:200], task_id="b")
+    assert_same(here, there, images)

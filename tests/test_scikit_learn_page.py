@@ -94,15 +94,19 @@ def test_bagging_passes_ids_to_both(clf, data):
     expected = np.zeros((len(y), 3))
     for member, drawn in zip(bagging.estimators_, bagging.estimators_samples_, strict=True):
         alone = clone(clf).set_params(random_state=member.random_state)
-        alone.fit(X[drawn], y[drawn], task_id=ids[drawn])
+        alone.fit(X, y, ids, np.bincount(drawn, minlength=len(y)))
         expected += alone.predict_proba(X, task_id=ids) / 2
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-def test_boosting_is_refused(clf, data):
-    X, y, _ = data
-    with pytest.raises(ValueError, match="sample_weight"):
-        AdaBoostClassifier(clf).fit(X, y)
+def test_boosting_takes_ids_from_a_column(clf, data):
+    X, y, ids = data
+    rows = np.insert(X, 0, np.unique(ids, return_inverse=True)[1], axis=1)
+    inside = clone(clf).set_params(task_column=0)
+    boosted = AdaBoostClassifier(inside, n_estimators=1, random_state=0).fit(rows, y)
+    alone = clone(inside).set_params(random_state=boosted.estimators_[0].random_state)
+    alone.fit(rows, y, sample_weight=np.full(len(y), 1 / len(y)))
+    np.testing.assert_array_equal(boosted.predict(rows), alone.predict(rows))
 
 
 @pytest.mark.parametrize("routed", [True, False])

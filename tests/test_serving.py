@@ -3,8 +3,14 @@ import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pytest
+import torch
+from skorch import NeuralNetClassifier
 
-from sklearn_halrp._serving import Predictors
+from sklearn_halrp._batches import batch_size_of
+from sklearn_halrp._serving import Predictors, probabilities
+from tests.conftest import make_classifier, make_net
+from tests.modules import MLP, Probabilities
 
 
 def test_the_memory_held_is_bounded_and_predictions_stay(learned, digits):
@@ -61,3 +67,48 @@ def test_many_threads_get_the_right_answers(learned, digits):
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(ask, range(200)))
+
+
+class Doubled(NeuralNetClassifier):
+    def evaluation_step(self, batch, training=False):
+        return 2 * super().evaluation_step(batch, training)
+
+
+class Mirrored(NeuralNetClassifier):
+    def infer(self, x, **parameters):
+        return super().infer(x.flip(1), **parameters)
+
+
+class Flat(NeuralNetClassifier):
+    def predict_proba(self, X):
+        return np.full_like(super().predict_proba(X), 0.1)
+
+
+WAYS = {
+    "plain": (NeuralNetClassifier, MLP, {}, True),
+    "all at once": (NeuralNetClassifier, MLP, {"batch_size": -1}, True),
+    "own size": (NeuralNetClassifier, MLP, {"iterator_valid__batch_size": 7}, True),
+    "no nonlinearity": (NeuralNetClassifier, MLP, {"predict_nonlinearity": None}, True),
+    "own infer": (Mirrored, MLP, {}, True),
+    "own step": (Doubled, MLP, {}, False),
+    "own probabilities": (Flat, MLP, {}, True),
+    "workers": (NeuralNetClassifier, MLP, {"iterator_valid__num_workers": 0}, False),
+    "probabilities": (
+        NeuralNetClassifier,
+        Probabilities,
+        {"criterion": torch.nn.NLLLoss},
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_the_short_way_gives_what_skorch_gives(digits, name):
+    kind, module, settings, short = WAYS[name]
+    X, y = digits
+    net = kind(**make_net(module, **settings).get_params(deep=False))
+    clf = make_classifier().set_params(net=net).fit(X[:60], y[:60])
+    ready = clf._net_for(0)
+    assert (batch_size_of(ready) is not None) == short
+    for rows in (X[:1], X[:100]):
+        assert np.array_equal(probabilities(ready, rows), ready.predict_proba(rows))
