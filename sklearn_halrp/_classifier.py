@@ -15,7 +15,7 @@ from sklearn.utils.validation import (
     column_or_1d,
     validate_data,
 )
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from sklearn_halrp import _report
 from sklearn_halrp._building import build_network
@@ -250,6 +250,30 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         self.cache_bytes = cache_bytes
         self.verbose = verbose
 
+    def set_params(self, **params):
+        """Set parameters, those of the net as ``net__lr`` and so on.
+
+        Parameters
+        ----------
+        **params
+
+        Returns
+        -------
+        self : ContinualClassifier
+
+        Raises
+        ------
+        ValueError
+            If a parameter is unknown, or one of a net is set where no net was given.
+        """
+        of_net = [name for name in params if name.startswith("net__")]
+        if of_net and params.get("net", self.net) is None:
+            raise ValueError(
+                f"{of_net[0]} is a parameter of a net, and net is None: the network is built from "
+                "the data. Give a net, ContinualClassifier(NeuralNetClassifier(Module, ...))."
+            )
+        return super().set_params(**params)
+
     # --- learning ----------------------------------------------------------------------
 
     def fit(self, X, y=None, task_id=None, sample_weight=None):
@@ -414,11 +438,11 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         return Lesson(task_id, X, positions_in(classes, y).astype(np.int64), classes, weights)
 
     def forget_task(self, task_id):
-        """Remove a task for good, as if it had never been learned.
+        """Remove a task for good.
 
         The other tasks stay as they are, to the last bit. If the base was trained on this
-        task it stays too, since the others rest on it; only what was the task's own is no
-        longer reachable.
+        task it stays too, since the others rest on it; what was the task's own is removed,
+        and its head in the base is cleared.
 
         Parameters
         ----------
@@ -574,6 +598,11 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         float
             Mean accuracy over the rows, in [0, 1].
         """
+        if isinstance(sample_weight, str):
+            raise TypeError(
+                f"sample_weight is {sample_weight!r}. If that is a task, name the argument: "
+                f"score(X, y, task_id={sample_weight!r})."
+            )
         predicted = self._predict(X, task_id, "score")
         y = labels_in(X) if isinstance(X, Dataset) and y is None else y
         y = column_or_1d(np.asarray(keep_types(y), dtype=object))
@@ -654,6 +683,10 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
 
     def _labelled_rows(self, X, y, reset):
         """Return rows that can be learned, and their labels."""
+        if isinstance(X, DataLoader):
+            raise TypeError(
+                "X is a DataLoader, and the net makes batches itself: pass the loader's dataset."
+            )
         if not isinstance(X, Dataset):
             return validate_data(self, X, keep_types(y), reset=reset, **self._array_checks())
         if y is not None:

@@ -44,12 +44,20 @@ def network_from_state(recipe, state, seed):
         )
     roles = Partition.of(**state["roles"])
     n_classes = len(state["base"][roles.head_weight])
-    module = with_outputs(build_module(recipe, seed), roles.head, n_classes, seed)
+    module = build_module(recipe, seed)
+    if roles.head in dict(module.named_modules()):
+        module = with_outputs(module, roles.head, n_classes, seed)
     tasks = {name: Task(**task) for name, task in state["tasks"].items()}
     network = Network(module, roles, state["form"], tasks, state["frozen"], state["dense"])
     tensors = {}
     for name, array in state["base"].items():
-        like = get_tensor(module, name)
+        try:
+            like = get_tensor(module, name)
+        except AttributeError:
+            raise ValueError(
+                f"{name} was saved, and the net's module has no such tensor. Load it with the same "
+                "module and arguments."
+            ) from None
         if like.shape != array.shape and isinstance(like, torch.nn.Parameter):
             raise ValueError(
                 f"{name} was saved with shape {array.shape}, and the net's module now has "

@@ -88,7 +88,8 @@ def save(estimator, path):
     path = Path(path)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        _safetensors().save_file(arrays, partial, metadata={_KEY: text})
+        # Written by Python, so that the file has the usual permissions.
+        partial.write_bytes(_safetensors().save(arrays, metadata={_KEY: text}))
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

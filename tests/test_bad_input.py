@@ -9,6 +9,7 @@ from skorch.callbacks import Checkpoint, LoadInitState
 from skorch.dataset import Dataset
 from skorch.helper import predefined_split
 from torch import nn
+from torch.utils.data import DataLoader
 
 from sklearn_halrp import ContinualClassifier
 from sklearn_halrp.exceptions import (
@@ -302,6 +303,16 @@ def test_what_is_learned_cannot_be_changed_from_outside(clf, digits):
     assert np.array_equal(clf.predict(digits[0], "b"), before)
     assert clf.report_["b"]["seconds"]
     assert clf.report_["b"]["layers"]
+
+
+def test_small_slips_are_answered(clf, digits):
+    with pytest.raises(ValueError, match="net__lr is a parameter of a net, and net is None"):
+        ContinualClassifier().set_params(net__lr=0.1)
+    assert ContinualClassifier().set_params(net=make_net(), net__lr=0.1).net.lr == 0.1
+    with pytest.raises(TypeError, match=r"score\(X, y, task_id='a'\)"):
+        clf.score(X, Y, "a")
+    with pytest.raises(TypeError, match="loader's dataset"):
+        clf.partial_fit(DataLoader(Dataset(X, Y)), task_id="a")
 
 
 def test_all_errors_have_one_root():

@@ -64,10 +64,14 @@ def test_loading_runs_no_pickle(learned, tmp_path, monkeypatch):
 
 def test_a_file_needs_the_net_it_was_saved_with(learned, tmp_path):
     save(learned, tmp_path / "model")
+    (tmp_path / "other").touch()
     with pytest.raises(ValueError, match=r"pass a net with the same module"):
         load(tmp_path / "model")
     with pytest.raises(TypeError, match="NeuralNetClassifier"):
         load(tmp_path / "model", net=ZOO["mlp"].module)
+    with pytest.raises(ValueError, match=r"body\.0\.\w+ was saved, and the net's module has no"):
+        load(tmp_path / "model", net=make_net(ZOO["einsum"].module))
+    assert (tmp_path / "model").stat().st_mode == (tmp_path / "other").stat().st_mode
     with pytest.raises(ValueError, match="saved with shape"):
         load(tmp_path / "model", net=make_net(module__hidden=7))
 
