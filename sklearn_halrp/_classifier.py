@@ -621,7 +621,13 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         groups = group_rows(default_task_id(task_id, tasks, method), len(X))
         check_known(groups, tasks)
         return len(X), (
-            (tasks[name].classes, rows, probabilities(self._net_for(name), given(X[rows])))
+            (
+                tasks[name].classes,
+                rows,
+                probabilities(
+                    self._net_for(name), given(X[rows]), private=not isinstance(rows, slice)
+                ),
+            )
             for name, rows in groups.items()
         )
 

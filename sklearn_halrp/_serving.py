@@ -13,7 +13,7 @@ from sklearn_halrp._modules import named_tensors
 from sklearn_halrp._training import around
 
 
-def probabilities(net, X):
+def probabilities(net, X, private=False):
     """Return what a net's predict_proba gives, by a shorter way where the net's is skorch's.
 
     Parameters
@@ -21,6 +21,8 @@ def probabilities(net, X):
     net : skorch.NeuralNetClassifier
         Initialised, its module in evaluation mode.
     X : array or Dataset
+    private : bool
+        Whether nobody else uses the array: a module may change its input in place.
     """
     size = batch_size_of(net)
     skorchs = type(net).predict_proba is NeuralNetClassifier.predict_proba
@@ -30,8 +32,8 @@ def probabilities(net, X):
     size = len(X) if size == -1 else size
     with torch.no_grad():
         for start in range(0, len(X), size):
-            rows = torch.from_numpy(X[start : start + size].copy())
-            output = net.infer(rows)
+            rows = X[start : start + size]
+            output = net.infer(torch.from_numpy(rows if private else rows.copy()))
             output = output[0] if isinstance(output, tuple) else output
             parts.append(to_numpy(nonlinearity(to_device(output, "cpu"))))
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
