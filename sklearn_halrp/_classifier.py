@@ -811,15 +811,17 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
 
     def _repr_html_inner(self):
         """Return the diagram of scikit-learn, and the tasks below it."""
-        tasks = tasks_table(self._network) if self.__sklearn_is_fitted__() else ""
-        return super()._repr_html_inner() + tasks
+        return super()._repr_html_inner() + self._tasks_html()
 
     def _repr_mimebundle_(self, **kwargs):
         """Return what a notebook shows."""
         bundle = super()._repr_mimebundle_(**kwargs)
         if "text/html" in bundle:
-            bundle["text/html"] = self._repr_html_inner()
+            bundle["text/html"] += self._tasks_html()
         return bundle
+
+    def _tasks_html(self):
+        return tasks_table(self._network) if self.__sklearn_is_fitted__() else ""
 
     # --- persistence -------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 from html import escape
 
+from sklearn_halrp._report import ranks_of
+
 MOST_ROWS = 20
 MOST_LABELS = 6
 
@@ -33,7 +35,7 @@ def _row(network, task_id, task):
     if len(task.classes) > MOST_LABELS:
         labels.append(f"… ({len(task.classes)} in all)")
     accuracies = [row["valid_acc"] for row in task.history if "valid_acc" in row]
-    ranks = [task.ranks.get(name, 0) for name in network.roles.perturbed]
+    ranks = list(ranks_of(network, task).values())
     cells = (
         str(task_id),
         ", ".join(labels),

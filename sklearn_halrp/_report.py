@@ -3,10 +3,13 @@
 
 def ranks(network):
     """Return the ranks after pruning, by task and weight."""
-    return {
-        name: {weight: found.get(weight, 0) for weight in network.roles.perturbed}
-        for name, found in ((name, task.ranks) for name, task in network.tasks.items())
-    }
+    return {name: ranks_of(network, task) for name, task in network.tasks.items()}
+
+
+def ranks_of(network, task):
+    """Return the ranks of one task after pruning, by weight; 0 where there are no terms."""
+    found = task.ranks
+    return {weight: found.get(weight, 0) for weight in network.roles.perturbed}
 
 
 def growth(network):
@@ -27,7 +30,7 @@ def of_task(network, task_id):
         **task.report,
         "n_classes": len(task.classes),
         "visits": task.visits,
-        "ranks": {weight: task.ranks.get(weight, 0) for weight in network.roles.perturbed},
+        "ranks": ranks_of(network, task),
         "n_numbers": task.n_numbers,
         "n_bytes": task.n_bytes,
         "growth": task.n_numbers / network.n_numbers,
@@ -63,9 +66,9 @@ def _task_rows(network, name):
 
 
 def _layer_rows(network, name):
-    after = ranks(network)[name]
-    for layer, found in of_task(network, name).get("layers", {}).items():
-        yield {"task": name, "layer": layer, **found, "rank_after_pruning": after[layer]}
+    report = of_task(network, name)
+    for layer, found in report.get("layers", {}).items():
+        yield {"task": name, "layer": layer, **found, "rank_after_pruning": report["ranks"][layer]}
 
 
 def _epoch_rows(network, name):

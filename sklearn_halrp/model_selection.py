@@ -402,12 +402,13 @@ def task_report(estimator, X, y, task_id=None, *, output="text", digits=2):
     y = _labels(y)
     predicted = estimator.predict(X, **({} if task_id is None else {"task_id": task_id}))
     check_consistent_length(y, predicted)
+    growth, ranks = clf.growth_, clf.ranks_
     report = {
         name: _measures(_plain(y[rows]), _plain(predicted[rows]))
         | {
-            "growth": clf.growth_[name],
-            "mean rank": float(np.mean(list(clf.ranks_[name].values()))),
-            "ranks": clf.ranks_[name],
+            "growth": growth[name],
+            "mean rank": float(np.mean(list(ranks[name].values()))),
+            "ranks": ranks[name],
         }
         for name, rows in _rows_of_tasks(estimator, X, task_id, len(y)).items()
     }
