@@ -1,0 +1,84 @@
+"""From bytes to what a network takes: sizes, channels, scales and rows."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from benchmarks.tasks import some_rows
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How many rows a task has at most, and from which seed they are drawn.
+
+    Rows to learn and to validate come from the training half, each class in its share. None
+    takes what there is: all test rows, or all training rows with a fifth kept to validate.
+    """
+
+    train: int | None = None
+    valid: int | None = None
+    test: int | None = None
+    split_seed: int = 0
+    valid_share: float = 0.2
+
+    def choose(self, y, y_test, number=0):
+        """Return the numbers of the rows to learn, validate and test of a task.
+
+        Parameters
+        ----------
+        y, y_test : ndarray of int64
+            Labels of the two halves.
+        number : int
+            Which task it is; each draws rows of its own.
+        """
+        seed = 1000 * self.split_seed + number
+        total = len(y)
+        if self.train is not None:
+            valid = self.valid
+            if valid is None:
+                valid = round(self.train * self.valid_share / (1 - self.valid_share))
+            total = min(total, self.train + valid)
+            n_valid = round(total * valid / (self.train + valid))
+        else:
+            n_valid = self.valid if self.valid is not None else round(total * self.valid_share)
+        rows = some_rows(y, total, seed)
+        valid = some_rows(y[rows], n_valid, seed) if n_valid else np.zeros(0, dtype=int)
+        test = some_rows(y_test, len(y_test) if self.test is None else self.test, seed)
+        return np.delete(rows, valid), rows[valid], np.sort(test)
+
+
+def moments(images):
+    """Return the mean and standard deviation of each channel of bytes, in units of 255."""
+    levels = np.arange(256) / 255
+    found = []
+    for channel in range(images.shape[1]):
+        counts = np.bincount(images[:, channel].ravel(), minlength=256)
+        mean = counts @ levels / counts.sum()
+        found.append((mean, np.sqrt(counts @ (levels - mean) ** 2 / counts.sum())))
+    return np.array(found).T
+
+
+def prepare(images, size, channels, scale):
+    """Return bytes as standardised floats of one size and number of channels.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape (n, c, h, w)
+    size, channels : int
+    scale : pair of arrays
+        What `moments` gave for these channels.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, channels, size, size)
+    """
+    if images.shape[1] not in (1, channels):
+        raise ValueError(f"{images.shape[1]} channels cannot be made {channels}.")
+    X = torch.from_numpy((images / np.float32(255)).astype(np.float32))
+    if X.shape[2:] != (size, size):
+        X = F.interpolate(X, (size, size), mode="bilinear", align_corners=False, antialias=True)
+    mean, deviation = (torch.tensor(v, dtype=torch.float32).view(1, -1, 1, 1) for v in scale)
+    X = (X - mean) / deviation
+    return X.expand(-1, channels, -1, -1).contiguous().numpy()

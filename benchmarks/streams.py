@@ -1,0 +1,269 @@
+"""Streams of tasks that are ready to learn, by name.
+
+    load("permuted-mnist", data_dir, n_tasks=5, rows=Rows(500, 100, 500))
+
+Every stream is the same for the same arguments. Where rows are drawn, `Rows.split_seed` draws
+others. Images are standardised by the mean and deviation of their data set's training half.
+"""
+
+import inspect
+from functools import partial
+
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
+
+from benchmarks import builders, readers
+from benchmarks.networks import MLP, LeNet
+from benchmarks.preparing import Rows, moments, prepare
+from benchmarks.readers import Halves
+from benchmarks.tasks import Stream, Task
+
+__all__ = ["STREAMS", "Rows", "Stream", "Task", "load"]
+
+
+def halved(X, y, share=0.2, seed=0):
+    """Return rows without halves of their own as halves, the second with this share."""
+    X, X_test, y, y_test = train_test_split(X, y, test_size=share, stratify=y, random_state=seed)
+    return Halves((X, y), (X_test, y_test))
+
+
+def drawings(images, labels, n_test=4, seed=0):
+    """Return the drawings of Omniglot as halves: some of each character's for testing."""
+    share = n_test / np.bincount(labels).max()
+    return halved(images, labels, share, seed)
+
+
+def any_cifar10(data_dir, download=False):
+    """Return CIFAR-10 and "", or else the subset that went through JPEG and " (JPEG)"."""
+    try:
+        return readers.cifar10(data_dir, download), ""
+    except FileNotFoundError as missing:
+        try:
+            return readers.cifar10_jpeg(data_dir), " (JPEG)"
+        except FileNotFoundError:
+            raise missing from None
+
+
+def digits(data_dir=None, download=False, n_tasks=5, rows=Rows(600, 150, 300)):
+    """Permutations of scikit-learn's digits, 1x8x8; needs no files."""
+    images, labels = load_digits(return_X_y=True)
+    images = np.rint(images.reshape(-1, 1, 8, 8) * 255 / 16).astype(np.uint8)
+    tasks = builders.permuted(halved(images, labels), n_tasks, rows, 8, 1)
+    return Stream("digits", tuple(tasks), partial(LeNet, channels=1, size=8))
+
+
+def permuted_mnist(
+    data_dir, download=False, n_tasks=10, rows=Rows(2000, 500, 2000), size=16, channels=1
+):
+    """MNIST with all values permuted, each task with rows of its own."""
+    halves = readers.mnist(data_dir, download)
+    tasks = builders.permuted(halves, n_tasks, rows, size, channels)
+    return Stream("permuted-mnist", tuple(tasks), partial(LeNet, channels=channels, size=size))
+
+
+def rotated_fashion(
+    data_dir, download=False, n_tasks=10, rows=Rows(2000, 500, 2000), size=16, channels=1
+):
+    """Fashion-MNIST turned by equal shares of a full turn."""
+    halves = readers.fashion_mnist(data_dir, download)
+    tasks = builders.rotated(halves, n_tasks, rows, size, channels)
+    return Stream("rotated-fashion", tuple(tasks), partial(LeNet, channels=channels, size=size))
+
+
+def split_cifar10(
+    data_dir, download=False, classes_per_task=2, rows=Rows(1600, 400, 1000), size=32
+):
+    """CIFAR-10 by classes; the stream's name says so where the images went through JPEG."""
+    halves, kind = any_cifar10(data_dir, download)
+    change = partial(prepare, size=size, channels=3, scale=moments(halves.train[0]))
+    tasks = builders.split(halves, builders.in_groups(10, classes_per_task), rows, change)
+    return Stream(f"split-cifar10{kind}", tuple(tasks), partial(LeNet, channels=3, size=size))
+
+
+def split_cifar100(data_dir, download=False, classes_per_task=10, rows=Rows(), size=32):
+    """CIFAR-100 by classes as they come."""
+    halves = readers.cifar100(data_dir, download)
+    change = partial(prepare, size=size, channels=3, scale=moments(halves.train[0]))
+    tasks = builders.split(halves, builders.in_groups(100, classes_per_task), rows, change)
+    return Stream("split-cifar100", tuple(tasks), partial(LeNet, channels=3, size=size))
+
+
+def superclass_cifar100(data_dir, download=False, rows=Rows(), size=32):
+    """CIFAR-100 by its 20 superclasses of 5 classes."""
+    both = readers.cifar100(data_dir, download, labels="both")
+    groups = builders.superclasses(*both.train[1].T)
+    halves = Halves(*((images, labels[:, 0]) for images, labels in both))
+    change = partial(prepare, size=size, channels=3, scale=moments(halves.train[0]))
+    tasks = builders.split(halves, groups, rows, change)
+    return Stream("superclass-cifar100", tuple(tasks), partial(LeNet, channels=3, size=size))
+
+
+def _first_characters(data_dir, download, n_classes=20, size=28):
+    images, labels = readers.omniglot(data_dir, download, size)
+    inside = labels < n_classes
+    return drawings(images[inside], labels[inside])
+
+
+def _optdigits(data_dir, download):
+    X, y = readers.table("optdigits", data_dir, download)
+    return halved(np.rint(X.reshape(-1, 1, 8, 8) * 255 / 16).astype(np.uint8), y)
+
+
+IMAGES = {
+    "mnist": readers.mnist,
+    "fashion": readers.fashion_mnist,
+    "kmnist": readers.kmnist,
+    "usps": readers.usps,
+    "svhn": readers.svhn,
+    "notmnist": readers.notmnist,
+    "omniglot": _first_characters,
+    "optdigits": _optdigits,
+}
+
+
+def five_datasets(
+    data_dir,
+    download=False,
+    sets=("cifar10", "mnist", "usps", "fashion", "omniglot"),
+    rows=Rows(2000, 500, 2000),
+    size=16,
+):
+    """One task per data set, all in three channels and one size.
+
+    The paper has svhn and notmnist in the places of usps and omniglot (20 characters).
+    """
+    found, kinds = {}, ""
+    for name in sets:
+        if name == "cifar10":
+            halves, kinds = any_cifar10(data_dir, download)
+            found[name + kinds] = halves
+        elif name in IMAGES:
+            found[name] = IMAGES[name](data_dir, download)
+        else:
+            raise ValueError(f"There is no data set {name!r}; choose from cifar10, {list(IMAGES)}.")
+    tasks = builders.several(found, rows, size, 3)
+    return Stream(f"five-datasets{kinds}", tuple(tasks), partial(LeNet, channels=3, size=size))
+
+
+def omniglot_rotation(
+    data_dir, download=False, n_tasks=None, classes_per_task=12, n_test=4, rows=Rows(), size=16
+):
+    """Characters of Omniglot, each turned by 0, 90, 180 and 270 degrees: four classes.
+
+    Of the 20 drawings of a class, `n_test` are for testing. A last task with fewer classes than
+    the others is left out.
+    """
+    images, labels = readers.omniglot(data_dir, download, size)
+    halves = drawings(images, labels, n_test, rows.split_seed)
+    scale = moments(halves.train[0])
+    halves = Halves(*(builders.with_rotations(*half) for half in halves))
+    n_classes = 4 * (labels.max() + 1)
+    groups = builders.in_groups(n_classes - n_classes % classes_per_task, classes_per_task)
+    if n_tasks is not None:
+        groups = dict(list(groups.items())[:n_tasks])
+    change = partial(prepare, size=size, channels=1, scale=scale)
+    tasks = builders.split(halves, groups, rows, change)
+    return Stream("omniglot-rotation", tuple(tasks), partial(LeNet, channels=1, size=size))
+
+
+def split_tiny_imagenet(data_dir, download=False, classes_per_task=10, rows=Rows(), size=64):
+    """TinyImageNet by classes, in order of their WordNet ids."""
+    halves = readers.tiny_imagenet(data_dir, download)
+    change = partial(prepare, size=size, channels=3, scale=moments(halves.train[0]))
+    n_classes = halves.train[1].max() + 1
+    tasks = builders.split(halves, builders.in_groups(n_classes, classes_per_task), rows, change)
+    return Stream("split-tiny-imagenet", tuple(tasks), partial(LeNet, channels=3, size=size))
+
+
+def letters(data_dir=None, download=False, classes_per_task=2, rows=Rows()):
+    """The letters of the UCI data set of that name, 16 measures of their shape."""
+    X, y = readers.table("letter", data_dir, download)
+    halves = halved(X, y, seed=rows.split_seed)
+    change = StandardScaler().fit(halves.train[0]).transform
+    tasks = builders.split(halves, builders.in_groups(26, classes_per_task), rows, change)
+    return Stream("letters", tuple(tasks), partial(MLP, n_features=16, hidden=256))
+
+
+def tabular(
+    data_dir=None,
+    download=False,
+    sets=("letter", "penbased", "satimage", "optdigits", "texture", "segment"),
+    rows=Rows(2000, 500, 1000),
+    n_features=16,
+):
+    """Tables of different meaning, brought to one number of columns.
+
+    letter and penbased have 16 columns and keep them. Of the others the columns that vary are
+    standardised and the 16 main components are taken, by the training half alone; a table with
+    fewer columns would get columns of zeros.
+    """
+    tasks = []
+    for number, name in enumerate(sets):
+        X, y = readers.table(name, data_dir, download)
+        halves = halved(X, y, seed=rows.split_seed)
+        change = same_columns(halves.train[0], n_features)
+        tasks.append(builders.make_task(name, *halves, rows, number, change))
+    return Stream("tabular", tuple(tasks), partial(MLP, n_features=n_features, hidden=256))
+
+
+def same_columns(X, n_columns):
+    """Return a function that brings rows like X to a number of columns of variance one."""
+    first = StandardScaler().fit(X)
+    n_components = min(n_columns, X.shape[1])
+    steps = [first.transform]
+    if X.shape[1] > n_columns:
+        main = PCA(n_components, svd_solver="full").fit(first.transform(X))
+        second = StandardScaler().fit(main.transform(first.transform(X)))
+        steps += [main.transform, second.transform]
+
+    def change(rows):
+        for step in steps:
+            rows = step(rows)
+        padding = ((0, 0), (0, n_columns - n_components))
+        return np.pad(rows, padding).astype(np.float32)
+
+    return change
+
+
+STREAMS = {
+    "digits": digits,
+    "permuted-mnist": permuted_mnist,
+    "rotated-fashion": rotated_fashion,
+    "split-cifar10": split_cifar10,
+    "split-cifar100": split_cifar100,
+    "superclass-cifar100": superclass_cifar100,
+    "five-datasets": five_datasets,
+    "omniglot-rotation": omniglot_rotation,
+    "split-tiny-imagenet": split_tiny_imagenet,
+    "letters": letters,
+    "tabular": tabular,
+}
+
+
+def load(name, data_dir=None, download=False, **changes):
+    """Return a stream by its name.
+
+    Parameters
+    ----------
+    name : str
+        One of `STREAMS`.
+    data_dir : str, optional
+        Folder of the files (benchmarks/README.md); digits, letters and tabular need none.
+    download : bool
+        Whether files that are missing are fetched.
+    **changes
+        Other values for the arguments of the stream, such as ``n_tasks``, ``size``, ``rows``.
+
+    Returns
+    -------
+    Stream
+    """
+    if name not in STREAMS:
+        raise ValueError(f"There is no stream {name!r}; choose from {', '.join(STREAMS)}.")
+    known = list(inspect.signature(STREAMS[name]).parameters)[2:]
+    if unknown := [key for key in changes if key not in known]:
+        raise ValueError(f"{name} has no {', '.join(unknown)}; it takes {', '.join(known)}.")
+    return STREAMS[name](data_dir, download, **changes)
