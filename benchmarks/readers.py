@@ -379,7 +379,9 @@ def table(name, data_dir=None, download=False):
         from sklearn.datasets import fetch_openml
 
         name = {"penbased": "pendigits", "texture": "texture"}.get(name, name)
-        X, names = fetch_openml(name, version=1, data_home=data_dir, return_X_y=True, as_frame=False)
+        X, names = fetch_openml(
+            name, version=1, data_home=data_dir, return_X_y=True, as_frame=False
+        )
     else:
         raise FileNotFoundError(
             f"Found no {name}.dat in {data_dir}. Put it there, install it with "
