@@ -23,9 +23,9 @@ OURS = {"HALRP, defaults": "#0b6e4f", "HALRP, published": "#8fb339"}
 MARKERS = "osv^<>DPXdhH*8p"
 
 
-def stored(kind):
+def stored(kind, results):
     """Return stream -> file content of all results of a kind."""
-    files = sorted(RESULTS.glob(f"{kind}-*.json"))
+    files = sorted(results.glob(f"{kind}-*.json"))
     return {path.stem.removeprefix(f"{kind}-"): json.loads(path.read_text()) for path in files}
 
 
@@ -273,11 +273,11 @@ SECTIONS = {
 }
 
 
-def section(plt, kind, pictures):
+def section(plt, kind, results, pictures):
     """Return the tables of a kind of results, one for each stream, and draw their pictures."""
     tabulate, draw = SECTIONS[kind]
     parts = []
-    for stream, content in stored(kind).items():
+    for stream, content in stored(kind, results).items():
         text, found = tabulate(content["runs"])
         name = f"{kind}-{stream}.svg"
         if pictures:
@@ -291,8 +291,8 @@ def section(plt, kind, pictures):
     return "\n".join(parts)
 
 
-def build(pictures=None):
-    """Return the text of the page; draw its pictures if a folder is given."""
+def build(results=RESULTS, pictures=None):
+    """Return the text of the page; draw its pictures if a folder for them is given."""
     plt = None
     if pictures:
         matplotlib.use("agg")
@@ -302,13 +302,13 @@ def build(pictures=None):
         pictures.mkdir(parents=True, exist_ok=True)
     text = (HERE / "findings.md").read_text()
     for kind in SECTIONS:
-        text = text.replace(f"<!-- {kind} -->", section(plt, kind, pictures))
+        text = text.replace(f"<!-- {kind} -->", section(plt, kind, results, pictures))
     return text
 
 
 def main():
     """Write the page."""
-    (DOCS / "evidence.md").write_text(build(DOCS / "_static" / "evidence"))
+    (DOCS / "evidence.md").write_text(build(pictures=DOCS / "_static" / "evidence"))
 
 
 if __name__ == "__main__":
