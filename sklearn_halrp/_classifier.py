@@ -830,7 +830,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         state = dict(super().__getstate__())
         state.pop("_predictors", None)
         if "_network" in state:
-            state["_network"] = network_to_state(state["_network"])
+            state["_network"] = network_to_state(self._network, self.net_, self._seed)
         return state
 
     def __setstate__(self, state):
