@@ -9,7 +9,7 @@ import torch
 from scipy import sparse
 from torch.utils.data import Dataset
 
-from tests.conftest import make_classifier, permuted
+from tests.conftest import make_classifier, permuted, polars_with_names
 from tests.modules import Conv2d
 
 N = 120
@@ -43,8 +43,8 @@ HOLDERS = {
     "pandas": lambda X: pd.DataFrame(X, columns=NAMES),
     "pandas float64": lambda X: pd.DataFrame(X.astype(float), columns=NAMES),
     "pandas Int16": lambda X: pd.DataFrame(X, columns=NAMES).astype("Int16"),
-    "polars": lambda X: polars().DataFrame(X, schema=NAMES),
-    "polars UInt8": lambda X: polars().DataFrame(X.astype(np.uint8), schema=NAMES),
+    "polars": lambda X: polars_with_names().DataFrame(X, schema=NAMES),
+    "polars UInt8": lambda X: polars_with_names().DataFrame(X.astype(np.uint8), schema=NAMES),
     **{name: lambda X, name=name: X.astype(name) for name in TYPES.split()},
     **{
         f"tensor {name}": lambda X, name=name: torch.from_numpy(X).to(getattr(torch, name))
