@@ -65,7 +65,7 @@ def test_loading_runs_no_pickle(learned, tmp_path, monkeypatch):
 def test_a_file_needs_the_net_it_was_saved_with(learned, tmp_path):
     save(learned, tmp_path / "model")
     (tmp_path / "other").touch()
-    with pytest.raises(ValueError, match=r"pass a net with the same module"):
+    with pytest.raises(ValueError, match=r"pass a net with tests\.modules\.MLP and the same arg"):
         load(tmp_path / "model")
     with pytest.raises(TypeError, match="NeuralNetClassifier"):
         load(tmp_path / "model", net=ZOO["mlp"].module)
