@@ -298,12 +298,11 @@ def omniglot(data_dir, download=False, size=None):
     drawings, taken = {}, set()
     for archive in archives:
         here = set()
-        for name, content in entries(
-            archive, lambda name: _is_image(name) and name.split("/")[-3] not in taken
-        ):
+        for name, content in entries(archive, _is_image):
             alphabet, character, file = name.split("/")[-3:]
-            here.add(alphabet)
-            drawings[alphabet, character, file] = 255 - read_image(content, "L", size)
+            if alphabet not in taken:
+                here.add(alphabet)
+                drawings[alphabet, character, file] = 255 - read_image(content, "L", size)
         taken |= here
     order = sorted(drawings)
     characters = [f"{alphabet}/{character}" for alphabet, character, _ in order]
@@ -378,8 +377,10 @@ def table(name, data_dir=None, download=False):
     elif download:
         from sklearn.datasets import fetch_openml
 
-        name = {"penbased": "pendigits", "texture": "texture"}.get(name, name)
-        X, names = fetch_openml(name, version=1, data_home=data_dir, return_X_y=True, as_frame=False)
+        name = {"penbased": "pendigits"}.get(name, name)
+        X, names = fetch_openml(
+            name, version=1, data_home=data_dir, return_X_y=True, as_frame=False
+        )
     else:
         raise FileNotFoundError(
             f"Found no {name}.dat in {data_dir}. Put it there, install it with "
