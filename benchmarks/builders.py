@@ -42,7 +42,7 @@ def permuted(halves, n_tasks, rows, size, channels):
 
         def permute(images):
             X = prepare(images, size, channels, scale)
-            return X.reshape(len(X), -1)[:, order].reshape(X.shape)
+            return X.reshape(len(X), len(order))[:, order].reshape(X.shape)
 
         return permute
 

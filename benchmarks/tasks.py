@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 
 @dataclass(frozen=True)
@@ -89,23 +88,25 @@ class Stream:
 
 def _share(part, share, seed):
     X, y = part
-    rows = some_rows(y, round(share * len(y)), seed)
+    rows = some_rows(y, max(round(share * len(y)), len(np.unique(y))), seed)
     return X[rows], y[rows]
 
 
 def some_rows(y, n_rows, seed):
-    """Return the numbers of so many rows, shuffled, with the classes in their shares of y.
+    """Return the numbers of so many rows, shuffled, each class in its share of y.
 
     Parameters
     ----------
-    y : ndarray of int64, shape (n_rows,)
+    y : ndarray of int64
     n_rows : int
-        All rows are returned if it is no less than there are. At least one of each class is.
+        All rows are returned if there are not more.
     seed : int
     """
     rng = np.random.RandomState(seed)
-    classes = np.unique(y)
-    n_rows = max(n_rows, len(classes))
-    if len(y) - n_rows < len(classes):  # too few left over for scikit-learn to split off
-        return rng.permutation(len(y))[:n_rows] if n_rows < len(y) else rng.permutation(len(y))
-    return train_test_split(np.arange(len(y)), train_size=n_rows, stratify=y, random_state=rng)[0]
+    shuffled = rng.permutation(len(y))
+    place = np.empty(len(y))  # of a row among those of its class, from 0 to 1
+    for label in np.unique(y):
+        rows = shuffled[y[shuffled] == label]
+        place[rows] = (np.arange(len(rows)) + 0.5) / len(rows)
+    first = np.argsort(place[shuffled], kind="stable")[:n_rows]
+    return rng.permutation(shuffled[first])
