@@ -28,7 +28,7 @@ class Task:
 class Recipes(Sequence):
     """Tasks that are made when they are asked for, and kept by nobody here.
 
-    Ten permutations of all of MNIST in three channels of 32x32 take 9 GB, one takes 0.9 GB.
+    Ten permutations of all of MNIST in three channels of 32x32 would take 9 GB, one takes 0.9.
 
     Parameters
     ----------
