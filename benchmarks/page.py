@@ -273,6 +273,44 @@ SECTIONS = {
 }
 
 
+def scale(plt, results, pictures):
+    """Return the table of many tasks, and draw it."""
+    path = results / "many_tasks.json"
+    if not path.exists():
+        return ""
+    content = json.loads(path.read_text())
+    rows = [
+        [
+            str(one["tasks"]),
+            f"{100 * one['accuracy']:.1f}",
+            f"{one['bytes'] / 1e6:.2f}",
+            f"{1000 * one['processor seconds for one of the last']:.0f}",
+            f"{1e6 * one['seconds to predict a row']:.0f}",
+        ]
+        for one in content["curve"]
+    ]
+    header = ["tasks", "accuracy", "stored MB", "ms to learn one more", "µs to predict a row"]
+    if pictures:
+        figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), layout="constrained")
+        x = [one["tasks"] for one in content["curve"]]
+        drawn = (
+            ("bytes", 1e6, "stored megabytes"),
+            ("processor seconds for one of the last", 1e-3, "ms to learn one more"),
+            ("seconds to predict a row", 1e-6, "µs to predict a row"),
+        )
+        for ax, (key, unit, label) in zip(axes, drawn, strict=True):
+            ax.plot(x, [one[key] / unit for one in content["curve"]], "o-", color="#0b6e4f")
+            ax.set(xscale="log", xlabel="tasks", ylabel=label, ylim=(0, None))
+            ax.grid(alpha=0.3)
+        figure.savefig(pictures / "many_tasks.svg", metadata={"Date": None})
+        plt.close(figure)
+    return (
+        f"{markdown(header, rows)}\n\n![bytes, time to learn and time to predict against the "
+        f"number of tasks](_static/evidence/many_tasks.svg)\n\n`{content['command']}`, torch "
+        f"{content['torch']}.\n"
+    )
+
+
 def section(plt, kind, results, pictures):
     """Return the tables of a kind of results, one for each stream, and draw their pictures."""
     tabulate, draw = SECTIONS[kind]
@@ -303,7 +341,7 @@ def build(results=RESULTS, pictures=None):
     text = (HERE / "findings.md").read_text()
     for kind in SECTIONS:
         text = text.replace(f"<!-- {kind} -->", section(plt, kind, results, pictures))
-    return text
+    return text.replace("<!-- scale -->", scale(plt, results, pictures))
 
 
 def main():
