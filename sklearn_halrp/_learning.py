@@ -213,9 +213,9 @@ def _split(recipe, lesson):
         net = recipe_of(recipe)
         if lesson.weights is not None:
             give_weights(net, lesson.weights)
-        if isinstance(lesson.X, DatasetRows):
-            return net.get_split_datasets(lesson.X.labelled(lesson.y), lesson.y)
-        return net.get_split_datasets(lesson.X, lesson.y)
+        X = lesson.X.labelled(lesson.y) if isinstance(lesson.X, DatasetRows) else lesson.X
+        train_set, valid_set = net.get_split_datasets(X, lesson.y)
+        return train_set, valid_set
     except ValueError as error:
         raise ValueError(
             f"The net's train_split cannot split the {len(lesson.y)} rows of task "

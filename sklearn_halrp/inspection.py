@@ -87,6 +87,8 @@ class AccuracyMatrixDisplay:
             are not as many names as tasks.
         """
         plt = _pyplot()
+        from matplotlib.ticker import PercentFormatter
+
         a = _accuracy_matrix(self.matrix)
         names = _names(self.task_ids, len(a))
         if ax is None:
@@ -101,7 +103,8 @@ class AccuracyMatrixDisplay:
         _tidy(ax, a.shape)
         ax.set(xlabel="accuracy on task", ylabel="after learning task")
         if colorbar:
-            bar = ax.figure.colorbar(self.im_, ax=ax, shrink=0.8, format="{x:.0%}")
+            percent = PercentFormatter(1.0, decimals=0)
+            bar = ax.figure.colorbar(self.im_, ax=ax, shrink=0.8, format=percent)
             bar.outline.set_visible(False)
         self.ax_, self.figure_ = ax, ax.figure
         return self

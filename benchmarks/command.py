@@ -1,0 +1,34 @@
+"""What the commands of the comparison have in common."""
+
+import argparse
+
+from benchmarks.methods import Training
+from benchmarks.running import Results
+from benchmarks.streams import load
+
+
+def parser(doc, seeds=3, epochs=10, batch_size=128):
+    """Return a parser with the arguments that all of them take."""
+    one = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    one.add_argument("stream", help="a name in benchmarks.streams.STREAMS")
+    one.add_argument("--data-dir", help="folder of the original files")
+    one.add_argument("--seeds", type=int, default=seeds)
+    one.add_argument("--epochs", type=int, default=epochs)
+    one.add_argument("--batch-size", type=int, default=batch_size)
+    one.add_argument("--tasks", type=int, help="only the first so many")
+    one.add_argument("--methods", nargs="+", help="only these")
+    one.add_argument("--jobs", type=int, default=1, help="processes, each with one thread")
+    one.add_argument("--json", help="file of runs to write; those that it has are not run again")
+    return one
+
+
+def prepared(options):
+    """Return the stream, how to train, and the file of results."""
+    stream = load(options.stream, options.data_dir)
+    if options.tasks:
+        stream = stream.first(options.tasks)
+    training = Training(options.epochs, options.batch_size)
+    about = {"stream": options.stream, "tasks": len(stream.tasks), **vars(training)}
+    return stream, training, Results(options.json, about)

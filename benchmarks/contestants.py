@@ -1,0 +1,81 @@
+"""Who is compared: every method, what of it is fixed, and what is tuned."""
+
+from dataclasses import dataclass, field
+from functools import partial
+
+from benchmarks import methods
+from benchmarks.running import settings_of
+
+BOTH = ["own", "shared"]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A method with its settings.
+
+    Attributes
+    ----------
+    method : class
+    fixed : dict
+    grid : dict
+        Values to choose from on validation rows, at most six settings in all.
+    """
+
+    method: type
+    fixed: dict = field(default_factory=dict)
+    grid: dict = field(default_factory=dict)
+
+    def settings(self):
+        """Return the settings to choose from."""
+        return [{**self.fixed, **chosen} for chosen in settings_of(self.grid)]
+
+    def with_settings(self, training, seed, chosen):
+        """Return a function of a network that gives the method."""
+        return partial(self.method, training=training, seed=seed, **chosen)
+
+
+# What the paper sets for small networks; the growth bound is for all tasks together there.
+PUBLISHED = {
+    "warmup_epochs": 1,
+    "approximation_rate": 0.9,
+    "max_rank": 100,
+    "l1_penalty": 1e-6,
+    "l2_penalty": 1e-4,
+    "prune_threshold": 1e-5,
+    "growth_budget": 0.6,
+    "convolution": "channel",
+    "importance": "fisher",
+}
+
+CONTESTANTS = {
+    "HALRP, defaults": Contestant(methods.HALRP),
+    "HALRP, published": Contestant(methods.HALRP, PUBLISHED),
+    "separate networks": Contestant(methods.Separate),
+    "copies of the first": Contestant(methods.Copies),
+    "joint training": Contestant(methods.Joint),
+    "fine-tuning": Contestant(methods.FineTuning, grid={"norm": BOTH}),
+    "L2": Contestant(methods.L2, grid={"norm": BOTH, "strength": [0.01, 0.1, 1]}),
+    "EWC": Contestant(methods.EWC, grid={"norm": BOTH, "strength": [10, 100, 1000]}),
+    "LwF": Contestant(
+        methods.LearningWithoutForgetting, grid={"norm": BOTH, "strength": [0.3, 1, 3]}
+    ),
+    "replay, 50 rows": Contestant(methods.Replay, {"memory": 50}, {"norm": BOTH}),
+    "replay, 200 rows": Contestant(methods.Replay, {"memory": 200}, {"norm": BOTH}),
+    "PackNet": Contestant(methods.PackNet, grid={"retrain": [0.2, 0.4, 0.6]}),
+    "BatchEnsemble": Contestant(methods.BatchEnsemble),
+    "LoRA, rank 1": Contestant(methods.LoRA, {"rank": 1}),
+    "LoRA, rank 4": Contestant(methods.LoRA, {"rank": 4}),
+    "LoRA, rank 16": Contestant(methods.LoRA, {"rank": 16}),
+}
+
+
+def contestants(n_tasks, names=None):
+    """Return those that are named, or all, for a stream of so many tasks.
+
+    PackNet divides its weights evenly among the tasks, so it has to know how many will come.
+    """
+    chosen = {name: CONTESTANTS[name] for name in names or CONTESTANTS}
+    if "PackNet" in chosen:
+        packnet = chosen["PackNet"]
+        chosen["PackNet"] = Contestant(packnet.method, {"share": 1 / n_tasks}, packnet.grid)
+    return chosen

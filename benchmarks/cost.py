@@ -1,0 +1,92 @@
+"""Time and memory of learning one more task, for every method.
+
+    python -m benchmarks.cost STREAM --data-dir DIR [--rounds 3] [--json FILE]
+
+Methods take turns, each run in a process of its own with one thread. Times are processor time for
+a task after the first, over plain fine-tuning's in the same round; memory is the most that the
+process held while learning, less what it held before.
+"""
+
+import multiprocessing
+import resource
+from concurrent.futures import ProcessPoolExecutor
+
+import numpy as np
+import torch
+
+from benchmarks.command import parser, prepared
+from benchmarks.contestants import contestants
+from benchmarks.running import learn_stream, summary
+
+
+def measured(stream, method):
+    """Run in this process, which is a fresh one, and add the memory that it took."""
+    torch.set_num_threads(1)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    result = learn_stream(stream, method, False)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {**result, "memory": 1024 * (after - before)}
+
+
+def apart(stream, method):
+    """Run in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context) as pool:
+        return pool.submit(measured, stream, method).result()
+
+
+def measure(results, stream, training, rounds, names=None):
+    """Return the runs of all methods, in turn."""
+    jobs = [
+        (
+            {"method": name, "round": number},
+            apart,
+            (stream, one.with_settings(training, number, one.settings()[0])),
+        )
+        for number in range(rounds)
+        for name, one in contestants(len(stream.tasks), names).items()
+    ]
+    return results.complete(jobs, 1)
+
+
+def ratios(runs, reference="fine-tuning"):
+    """Return method -> median time over the reference's, memory and stored bytes."""
+    plain = {
+        run["key"]["round"]: summary(run)["seconds"]
+        for run in runs
+        if run["key"]["method"] == reference
+    }
+    found = {}
+    for name in dict.fromkeys(run["key"]["method"] for run in runs):
+        own = [run for run in runs if run["key"]["method"] == name]
+        found[name] = {
+            "time": np.median(
+                [summary(run)["seconds"] / plain[run["key"]["round"]] for run in own]
+            ),
+            "memory": np.median([run["memory"] for run in own]),
+            "bytes": np.median([run["bytes"][-1] for run in own]),
+        }
+    return found
+
+
+def table(runs):
+    """Return one line per method."""
+    lines = [f"{'':<22}{'time':>7}{'memory MB':>11}{'stored MB':>11}"]
+    for name, one in ratios(runs).items():
+        lines.append(
+            f"{name:<22}{one['time']:7.2f}{one['memory'] / 1e6:11.1f}{one['bytes'] / 1e6:11.2f}"
+        )
+    return "\n".join(lines)
+
+
+def main(arguments=None):
+    """Run the command."""
+    one = parser(__doc__)
+    one.add_argument("--rounds", type=int, default=3)
+    options = one.parse_args(arguments)
+    stream, training, results = prepared(options)
+    print(table(measure(results, stream, training, options.rounds, options.methods)))
+
+
+if __name__ == "__main__":
+    main()

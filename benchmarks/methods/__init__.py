@@ -1,0 +1,29 @@
+"""Ways to learn a stream of tasks, all with the same face."""
+
+from benchmarks.methods._method import Method, Training
+from benchmarks.methods.adapters import BatchEnsemble, LoRA
+from benchmarks.methods.distillation import LearningWithoutForgetting
+from benchmarks.methods.halrp import HALRP
+from benchmarks.methods.joint import Joint
+from benchmarks.methods.packnet import PackNet
+from benchmarks.methods.penalties import EWC, L2
+from benchmarks.methods.replay import Replay
+from benchmarks.methods.separate import Copies, Separate
+from benchmarks.methods.sharing import FineTuning
+
+__all__ = [
+    "EWC",
+    "HALRP",
+    "L2",
+    "BatchEnsemble",
+    "Copies",
+    "FineTuning",
+    "Joint",
+    "LearningWithoutForgetting",
+    "LoRA",
+    "Method",
+    "PackNet",
+    "Replay",
+    "Separate",
+    "Training",
+]

@@ -1,0 +1,63 @@
+"""The package's own estimator, through its public face."""
+
+import numpy as np
+import torch
+from skorch import NeuralNetClassifier
+
+from benchmarks.methods._method import Method
+from sklearn_halrp import ContinualClassifier
+
+
+class HoldOut:
+    """Hold out the last rows of a task, those of its validation part."""
+
+    n_rows = 0
+
+    def __call__(self, dataset, y=None, **kwargs):
+        """Split a data set as skorch asks."""
+        cut = len(dataset) - self.n_rows
+        rows = np.arange(len(dataset))
+        return (torch.utils.data.Subset(dataset, part) for part in (rows[:cut], rows[cut:]))
+
+
+class HALRP(Method):
+    """`ContinualClassifier`, with the given settings.
+
+    Rows of the validation part are held out from training as they are for every method;
+    the importance of layers is estimated on them.
+    """
+
+    def __init__(self, network, training, seed, **settings):
+        super().__init__(network, training, seed)
+        self.split = HoldOut()
+        net = NeuralNetClassifier(
+            network,
+            criterion=torch.nn.CrossEntropyLoss,
+            optimizer=torch.optim.Adam,
+            lr=training.lr,
+            batch_size=training.batch_size,
+            max_epochs=training.epochs,
+            iterator_train__shuffle=True,
+            train_split=self.split,
+            verbose=0,
+        )
+        self.classifier = ContinualClassifier(net, random_state=seed, **settings)
+
+    def learn(self, task):
+        """Learn the task."""
+        X, y = (np.concatenate(parts) for parts in zip(task.train, task.valid, strict=True))
+        self.split.n_rows = len(task.valid[1])
+        self.classifier.net.set_params(train_split=self.split)
+        self.classifier.partial_fit(X, y, task_id=task.name)
+
+    def predict(self, name, X):
+        """Return labels."""
+        return self.classifier.predict(X, task_id=name)
+
+    def n_numbers(self):
+        """Count what the estimator stores."""
+        return self.classifier.n_numbers_
+
+    def n_bytes(self):
+        """Count its bytes."""
+        return self.classifier.n_bytes_

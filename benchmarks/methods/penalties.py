@@ -1,0 +1,97 @@
+"""Weights are held near those that earlier tasks need: L2 and EWC."""
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from benchmarks.methods._method import logits, trained
+from benchmarks.methods.sharing import FineTuning
+
+
+class L2(FineTuning):
+    """Fine-tuning with ``strength / 2 * |w - w_old|^2`` on the shared weights.
+
+    Parameters
+    ----------
+    strength : float
+    norm : {"own", "shared"}
+    """
+
+    def __init__(self, network, training, seed, strength=1.0, norm="own"):
+        super().__init__(network, training, seed, norm)
+        self.strength = strength
+        # The sum over tasks of importance * (w - w_task)^2 is, but for a constant,
+        # total * (w - centre)^2: two numbers for each weight are enough for all tasks.
+        self.total, self.centre = {}, {}
+
+    def extra(self, task):
+        """Return the penalty, which does not depend on the batch."""
+        if not self.total:
+            return None
+
+        def penalty(rows):
+            return (self.strength / 2) * sum(
+                (total * (self.shared[name] - self.centre[name]).square()).sum()
+                for name, total in self.total.items()
+            )
+
+        return penalty
+
+    def end(self, task):
+        """Add the task's importance, and move the centre to where the penalties balance."""
+        for name, importance in self.importance(task).items():
+            weight = self.shared[name].detach()
+            before = self.total.get(name, torch.zeros_like(weight))
+            centre = self.centre.get(name, weight)
+            self.total[name] = before + importance
+            share = importance / self.total[name].clamp_min(1e-30)
+            self.centre[name] = centre + share * (weight - centre)
+
+    def importance(self, task):
+        """Return the importance of each shared parameter for a task."""
+        return {
+            name: torch.ones_like(tensor)
+            for name, tensor in self.shared.items()
+            if isinstance(tensor, torch.nn.Parameter)
+        }
+
+    def n_numbers(self):
+        """Count the centre as well."""
+        return super().n_numbers() + sum(tensor.numel() for tensor in self.centre.values())
+
+
+class EWC(L2):
+    """Elastic weight consolidation: the penalty is weighted with the Fisher information.
+
+    Its diagonal is the mean square of the gradients of single rows' log-likelihoods, with
+    labels drawn from the network's own predictions (Kirkpatrick et al., PNAS 2017).
+
+    Parameters
+    ----------
+    strength : float
+    norm : {"own", "shared"}
+    n_rows : int
+        Rows from which it is taken.
+    """
+
+    def __init__(self, network, training, seed, strength=100.0, norm="own", n_rows=200):
+        super().__init__(network, training, seed, strength, norm)
+        self.n_rows = n_rows
+
+    def importance(self, task):
+        """Return the Fisher information."""
+        X = torch.as_tensor(task.train[0])
+        X = X[torch.randperm(len(X))[: self.n_rows]]
+        tensors = self.tensors(task.name)
+        weights = {name: t for name, t in self.shared.items() if isinstance(t, torch.nn.Parameter)}
+        fisher = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+        for x in X.split(1):
+            out = logits(self.module, tensors, x, False)
+            label = torch.multinomial(out.softmax(1), 1)[0]
+            gradients = torch.autograd.grad(cross_entropy(out, label), trained(weights.values()))
+            for square, gradient in zip(fisher.values(), gradients, strict=True):
+                square += gradient.square() / len(X)
+        return fisher
+
+    def n_numbers(self):
+        """Count the importance too."""
+        return super().n_numbers() + sum(tensor.numel() for tensor in self.total.values())

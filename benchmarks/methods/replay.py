@@ -1,0 +1,61 @@
+"""Some rows of every task are kept and trained on again."""
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from benchmarks.methods._method import logits, trained
+from benchmarks.methods.sharing import FineTuning
+
+
+class Replay(FineTuning):
+    """Fine-tuning in which every batch comes with one of an earlier task's kept rows.
+
+    The earlier task is drawn for each batch, and its loss counts as often as there are
+    earlier tasks.
+
+    Parameters
+    ----------
+    memory : int
+        Rows kept of each task, drawn at random, as half-precision numbers.
+    norm : {"own", "shared"}
+    """
+
+    def __init__(self, network, training, seed, memory=50, norm="own"):
+        super().__init__(network, training, seed, norm)
+        self.memory = memory
+        self.kept = {}
+
+    def extra(self, task):
+        """Return the loss on kept rows."""
+        names = list(self.kept)
+        if not names:
+            return None
+
+        def rehearsal(rows):
+            name = names[int(torch.randint(len(names), ()))]
+            X, y = self.kept[name]
+            some = torch.randperm(len(y))[: max(len(rows), 2)]
+            out = logits(self.module, self.tensors(name), X[some].float(), True)
+            return len(names) * cross_entropy(out, y[some])
+
+        return rehearsal
+
+    def parameters(self, name):
+        """Return all: the norms and heads of earlier tasks are trained again too."""
+        own = (tensor for part in self.own.values() for tensor in part.values())
+        return trained([*self.shared.values(), *own])
+
+    def end(self, task):
+        """Keep some rows."""
+        X, y = map(torch.as_tensor, task.train)
+        some = torch.randperm(len(y))[: self.memory]
+        self.kept[task.name] = X[some].half(), y[some]
+
+    def n_numbers(self):
+        """Count the rows and their labels too."""
+        return super().n_numbers() + sum(X.numel() + y.numel() for X, y in self.kept.values())
+
+    def n_bytes(self):
+        """Two bytes for a number of a row, one for a label."""
+        rows = sum(2 * X.numel() + y.numel() for X, y in self.kept.values())
+        return 4 * super().n_numbers() + rows

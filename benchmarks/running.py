@@ -1,0 +1,166 @@
+"""Run a method on a stream, many of them in parallel, and write down what was seen."""
+
+import itertools
+import json
+import platform
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import sklearn
+import skorch
+import torch
+from joblib import Parallel, delayed
+
+import sklearn_halrp
+
+
+def learn_stream(stream, method, every=True, part="test"):
+    """Let a method learn a stream and return what was measured.
+
+    Parameters
+    ----------
+    stream : benchmarks.streams.Stream
+    method : callable
+        ``method(stream.network)`` gives a `benchmarks.methods.Method`.
+    every : bool
+        Whether all earlier tasks are predicted after each task, or only once at the end.
+    part : {"test", "valid"}
+
+    Returns
+    -------
+    dict
+        accuracy : the matrix, in rows after each task; None for tasks to come
+        seconds : processor time to learn each task
+        numbers, bytes : stored after each task, to predict all and to learn the next
+    """
+    learner = method(stream.network)
+    n_tasks = len(stream.tasks)
+    accuracy = np.full((n_tasks, n_tasks), np.nan)
+    seconds, numbers, n_bytes = [], [], []
+    for i, task in enumerate(stream.tasks):
+        begin = time.process_time()
+        learner.learn(task)
+        if i == n_tasks - 1:
+            learner.finish()
+        seconds.append(time.process_time() - begin)
+        numbers.append(int(learner.n_numbers()))
+        n_bytes.append(int(learner.n_bytes()))
+        for j, known in enumerate(stream.tasks[: i + 1]):
+            if i == n_tasks - 1 or (learner.incremental and (every or j == i)):
+                X, y = getattr(known, part)
+                accuracy[i, j] = np.mean(learner.predict(known.name, X) == y)
+    return {
+        "accuracy": [
+            [None if np.isnan(a) else round(float(a), 6) for a in row] for row in accuracy
+        ],
+        "seconds": [round(s, 3) for s in seconds],
+        "numbers": numbers,
+        "bytes": n_bytes,
+    }
+
+
+def summary(result):
+    """Return ACC, BWT, bytes and growth over the first task's numbers of a run."""
+    matrix = np.array(result["accuracy"], dtype=float)
+    return {
+        "ACC": float(matrix[-1].mean()),
+        "BWT": float((matrix[-1] - np.diag(matrix))[:-1].mean()) if len(matrix) > 1 else 0.0,
+        "bytes": result["bytes"][-1],
+        "growth": result["numbers"][-1] / result["numbers"][0] - 1,
+        "seconds": float(np.median(result["seconds"][1:] or result["seconds"])),
+    }
+
+
+def settings_of(grid):
+    """Return all combinations of a grid's values.
+
+    >>> settings_of({"a": [1, 2], "b": [3]})
+    [{'a': 1, 'b': 3}, {'a': 2, 'b': 3}]
+    """
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+
+class Results:
+    """A file of runs that grows: what is there already is not run again.
+
+    Parameters
+    ----------
+    path : str or Path or None
+        None keeps the runs in memory only.
+    about : dict
+        What holds for all runs, such as rows and epochs.
+    """
+
+    def __init__(self, path, about):
+        self.path = Path(path) if path else None
+        self.content = {
+            "command": shlex.join(["python", "-m", *_called()]),
+            "versions": versions(),
+            "about": about,
+            "runs": [],
+        }
+        if self.path and self.path.exists():
+            before = json.loads(self.path.read_text())
+            if before["about"] != about:
+                raise SystemExit(
+                    f"{self.path} holds runs with other settings: {before['about']} instead of "
+                    f"{about}. Write to another file, or delete it."
+                )
+            self.content["runs"] = before["runs"]
+
+    def find(self, key):
+        """Return the run of this key, or None."""
+        return next((run for run in self.content["runs"] if run["key"] == key), None)
+
+    def complete(self, jobs, n_jobs):
+        """Run what is missing and return the runs of all keys.
+
+        Parameters
+        ----------
+        jobs : list of (key, function, arguments)
+            Keys are dictionaries of plain values; functions return one too.
+        n_jobs : int
+            Processes, each with one thread.
+        """
+        missing = [job for job in jobs if self.find(job[0]) is None]
+        parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=1)
+        done = parallel(delayed(_with_one_thread)(*job) for job in missing)
+        for count, (key, result) in enumerate(done, 1):
+            self.content["runs"].append({"key": key, **result})
+            self.save()
+            print(f"{count}/{len(missing)} {json.dumps(key)}", file=sys.stderr, flush=True)
+        return [self.find(key) for key, *_ in jobs]
+
+    def save(self):
+        """Write the file."""
+        if self.path:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            runs = ",\n  ".join(json.dumps(run) for run in self.content["runs"])
+            head = {name: self.content[name] for name in ("command", "versions", "about")}
+            text = json.dumps(head, indent=1)[:-2]
+            self.path.write_text(f'{text},\n "runs": [\n  {runs}\n ]\n}}\n')
+
+
+def _with_one_thread(key, function, arguments):
+    torch.set_num_threads(1)
+    return key, function(*arguments)
+
+
+def _called():
+    """Return the module that was run and its arguments, without places on this machine."""
+    name = getattr(sys.modules["__main__"].__spec__, "name", None) or "benchmarks"
+    words, hide = [], False
+    for word in sys.argv[1:]:
+        words.append("DIR" if hide else word)
+        hide = word == "--data-dir"
+    return [name, *words]
+
+
+def versions():
+    """Return the versions of what computes."""
+    modules = (torch, sklearn, skorch, np, sklearn_halrp)
+    found = {module.__name__: module.__version__ for module in modules}
+    return {"python": platform.python_version(), **found}

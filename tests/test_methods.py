@@ -1,0 +1,260 @@
+"""Each method of the benchmarks has the property that defines it."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+from benchmarks import methods
+from benchmarks.contestants import CONTESTANTS
+from benchmarks.methods import Training
+from benchmarks.methods._method import logits, parts, tensors_of
+from benchmarks.streams import Task
+
+TRAINING = Training(epochs=6, batch_size=32, lr=1e-2)
+FORGETFUL = {"fine-tuning", "L2", "EWC", "LwF", "replay, 50 rows", "replay, 200 rows"}
+
+
+class Net(nn.Sequential):
+    """A convolution, a norm, a hidden layer."""
+
+    def __init__(self, n_classes=10):
+        super().__init__(
+            nn.Conv2d(1, 6, 3, padding=1),
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(96, 24),
+            nn.ReLU(),
+            nn.Linear(24, n_classes),
+        )
+
+
+def make_task(seed, n_classes=10):
+    X, y = load_digits(return_X_y=True)
+    order = np.random.RandomState(seed).permutation(64)
+    X = (X[:, order] / 16).astype(np.float32).reshape(-1, 1, 8, 8)
+    rows = np.flatnonzero(y < n_classes)
+    part = [(X[r], y[r].astype(np.int64)) for r in np.split(rows, [300, 360, 460])]
+    return Task(
+        name=f"shuffle {seed}", n_classes=n_classes, train=part[0], valid=part[1], test=part[2]
+    )
+
+
+TASKS = [make_task(0), make_task(1, 7), make_task(2)]
+
+
+def learned(method, n_tasks=2, **settings):
+    one = method(Net, TRAINING, 0, **settings)
+    for task in TASKS[:n_tasks]:
+        one.learn(task)
+    one.finish()
+    return one
+
+
+def accuracy(method, task):
+    X, y = task.test
+    return np.mean(method.predict(task.name, X) == y)
+
+
+def shared_weights(method):
+    return torch.cat([t.detach().flatten() for n, t in method.shared.items() if "weight" in n])
+
+
+@pytest.mark.parametrize("name", CONTESTANTS)
+def test_all_methods_learn_what_they_just_saw_and_draw_the_same_again(name):
+    one = CONTESTANTS[name]
+    settings = one.settings()[0]
+    twice = [learned(one.method, **settings) for _ in range(2)]
+    assert accuracy(twice[0], TASKS[1]) > 0.3  # of 7 classes
+    X = TASKS[0].test[0]
+    assert np.array_equal(*(m.predict("shuffle 0", X) for m in twice))
+    assert twice[0].n_bytes() >= 4 * sum(p.numel() for p in Net().parameters())
+
+
+@pytest.mark.parametrize("name", sorted(CONTESTANTS.keys() - FORGETFUL - {"joint training"}))
+def test_what_keeps_tasks_apart_forgets_nothing(name):
+    one = CONTESTANTS[name]
+    method = one.method(Net, TRAINING, 0, **one.settings()[0])
+    method.learn(TASKS[0])
+    before = method.predict("shuffle 0", TASKS[0].test[0])
+    for task in TASKS[1:]:
+        method.learn(task)
+    assert np.array_equal(before, method.predict("shuffle 0", TASKS[0].test[0]))
+
+
+def test_the_first_task_is_the_same_network_for_all_that_do_nothing_special_with_it():
+    networks = [
+        learned(method, 1)
+        for method in (methods.Separate, methods.Copies, methods.BatchEnsemble, methods.LoRA)
+    ]
+    predicted = [n.predict("shuffle 0", TASKS[0].test[0]) for n in networks]
+    assert all(np.array_equal(predicted[0], p) for p in predicted)
+
+
+def test_separate_networks_do_not_know_of_each_other():
+    both = learned(methods.Separate)
+    alone = methods.Separate(Net, TRAINING, 0)
+    alone.learn(TASKS[1])
+    X = TASKS[1].test[0]
+    assert np.array_equal(both.predict("shuffle 1", X), alone.predict("shuffle 1", X))
+    assert both.n_numbers() == sum(
+        t.numel() for task in TASKS[:2] for t in Net(task.n_classes).state_dict().values()
+    )
+
+
+def test_copies_begin_as_the_first():
+    untrained = methods.Copies(Net, Training(epochs=0), 0)
+    untrained.nets["first"] = tensors_of(Net())
+    untrained.learn(TASKS[1])
+    head = parts(Net())["head"]
+    for name, tensor in untrained.nets["first"].items():
+        assert torch.equal(tensor, untrained.nets["shuffle 1"][name]) == (name not in head)
+
+
+@pytest.mark.parametrize("method", [methods.L2, methods.EWC])
+def test_a_penalty_of_nothing_is_fine_tuning_and_one_without_end_fixes_the_weights(method):
+    # EWC draws labels for its Fisher information; fresh draws for every task keep them apart.
+    plain, free = learned(methods.FineTuning), learned(method, strength=0.0)
+    assert torch.equal(shared_weights(plain), shared_weights(free))
+    strict = (
+        partial(method, strength=1e9) if method is methods.L2 else partial(method, strength=1e6)
+    )
+    before, after = learned(strict, 1), learned(strict, 2)
+    moved = (shared_weights(after) - shared_weights(before)).abs()
+    change = (shared_weights(plain) - shared_weights(learned(methods.FineTuning, 1))).abs()
+    assert moved.mean() < 0.5 * change.mean()
+
+
+def test_the_penalty_is_the_sum_of_those_of_all_tasks():
+    method = learned(methods.EWC, 1)
+    anchors = [(dict(method.total), {n: t.detach().clone() for n, t in method.shared.items()})]
+    method.learn(TASKS[1])
+    total = {n: method.total[n] - anchors[0][0][n] for n in method.total}
+    anchors.append((total, {n: t.detach().clone() for n, t in method.shared.items()}))
+
+    def slow(weights):
+        return (
+            method.strength
+            / 2
+            * sum(
+                (importance[n] * (weights[n] - old[n]) ** 2).sum().item()
+                for importance, old in anchors
+                for n in importance
+            )
+        )
+
+    # Equal but for a constant: differences between two places agree.
+    places = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        places.append(
+            {n: t.detach() + 0.1 * torch.randn(t.shape) for n, t in method.shared.items()}
+        )
+    penalty = method.extra(TASKS[2])
+    values = []
+    for place in places:
+        method.shared = place
+        values.append(float(penalty(None)))
+    assert values[0] - values[1] == pytest.approx(slow(places[0]) - slow(places[1]), rel=1e-3)
+
+
+def test_fisher_information_of_a_logistic_regression_is_the_known_one():
+    class Two(nn.Sequential):
+        def __init__(self, n_classes=2):
+            super().__init__(nn.Linear(3, 2, bias=False), nn.Linear(2, n_classes, bias=False))
+
+    task = TASKS[0]
+    rows = np.random.RandomState(0).randn(400, 3).astype(np.float32)
+    method = methods.EWC(Two, Training(epochs=0), 0, n_rows=400)
+    method.draw("any")
+    method.begin(Task("any", 2, (rows, np.zeros(400, int)), task.valid, task.test))
+    torch.manual_seed(0)
+    found = method.importance(Task("any", 2, (rows, np.zeros(400, int)), None, None))["0.weight"]
+    W, H = method.shared["0.weight"].detach(), method.own["any"]["1.weight"].detach()
+    x = torch.from_numpy(rows)
+    p = (x @ W.T @ H.T).softmax(1)
+    # d log p(y) / d logit = onehot(y) - p, and its covariance over y is diag(p) - p p^T.
+    cov = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+    back = torch.einsum("ki,nkl,lj->nij", H, cov, H)
+    known = torch.einsum("nii,nj->ij", back, x.square()) / len(x)
+    assert torch.allclose(found, known, rtol=0.25)
+
+
+def test_replay_keeps_so_many_rows_of_each_task_and_only_from_it():
+    method = learned(methods.Replay, memory=20)
+    for task in TASKS[:2]:
+        X, y = method.kept[task.name]
+        assert len(X) == len(y) == 20
+        rows = torch.as_tensor(task.train[0]).half().flatten(1)
+        assert all((rows == x.flatten()).all(1).any() for x in X)
+
+
+def test_replay_forgets_less_than_fine_tuning():
+    plain, with_rows = learned(methods.FineTuning, 3), learned(methods.Replay, 3, memory=300)
+    assert accuracy(with_rows, TASKS[0]) > accuracy(plain, TASKS[0])
+
+
+def test_distillation_is_nothing_while_the_network_answers_as_before():
+    method = learned(methods.LearningWithoutForgetting, 1)
+    method.begin(TASKS[1])
+    gradient_at_start = method.extra(TASKS[1])(torch.arange(50))
+    assert gradient_at_start.item() == pytest.approx(0, abs=1e-6)
+    with torch.no_grad():
+        method.shared["5.weight"] += 0.1
+    assert method.extra(TASKS[1])(torch.arange(50)).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_distillation_is_the_divergence_of_softened_answers():
+    method = learned(methods.LearningWithoutForgetting, 1)
+    method.begin(TASKS[1])
+    distillation = method.extra(TASKS[1])
+    X = torch.as_tensor(TASKS[1].train[0][:50])
+    before = logits(method.module, method.tensors("shuffle 0"), X, False).detach()
+    with torch.no_grad():
+        method.shared["5.weight"] += 0.05
+    now = logits(method.module, method.tensors("shuffle 0"), X, False).detach()
+    p, q = ((z / 2).softmax(1) for z in (before, now))
+    expected = 4 * (p * (p / q).log()).sum(1).mean()
+    assert expected > 0
+    assert distillation(torch.arange(50)).item() == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_packnet_gives_every_weight_one_owner_and_never_moves_it_again():
+    method = methods.PackNet(Net, TRAINING, 0, share=0.25)
+    for number, task in enumerate(TASKS):
+        before = {n: w.detach().clone() for n, w in method.weights.items()}
+        owners = {n: owner.clone() for n, owner in method.owner.items()}
+        method.learn(task)
+        for name, owner in method.owner.items():
+            owned = owners[name] >= 0
+            assert torch.equal(method.weights[name][owned], before[name][owned])
+            assert torch.equal(owner[owned], owners[name][owned])
+            assert (owner == number).sum() == round(0.25 * owner.numel())
+            assert not method.weights[name][owner == -1].any()
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_lora_changes_the_base_by_matrices_of_the_rank_asked_for(rank):
+    method = learned(methods.LoRA, rank=rank)
+    tensors = method.tensors("shuffle 1")
+    for name, weight in method.base.items():
+        change = (tensors[name] - weight).detach().flatten(1)
+        assert torch.linalg.matrix_rank(change, rtol=1e-4) == rank
+
+
+def test_batch_ensemble_changes_the_base_by_scales_of_rows_and_columns():
+    method = learned(methods.BatchEnsemble)
+    tensors = method.tensors("shuffle 1")
+    ratio = (tensors["5.weight"] / method.base["5.weight"]).detach()
+    assert torch.linalg.matrix_rank(ratio, rtol=1e-4) == 1
+    assert not torch.allclose(ratio, torch.ones(()))
+
+
+def test_joint_training_sees_all_tasks():
+    method = learned(methods.Joint, 3)
+    assert min(accuracy(method, task) for task in TASKS) > 0.4
