@@ -47,12 +47,12 @@ def test_a_paper_table(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(PROTOCOLS, "small", replace(PROTOCOLS["permuted-mnist"], **small))
     write_mnist(tmp_path / "mnist", n=(80, 30))
     file = tmp_path / "found.json"
-    words = ["small", "--orders", "A", "B", "--seeds", "1", "--epochs", "2", "--rows", "40"]
+    words = ["small", "--orders", "A", "C", "--seeds", "1", "--epochs", "2", "--rows", "40"]
     words += ["--tasks", "2"]
     runs = paper.main([*words, "--data-dir", str(tmp_path), "--json", str(file)])
     shown = capsys.readouterr().out
     assert "permuted-mnist" in shown
-    assert "order B seed 0: ACC" in shown
+    assert "order C seed 0: ACC" in shown
     written = json.loads(file.read_text())
     assert written["runs"] == runs
     assert written["about"]["tasks"] == 2
@@ -63,6 +63,7 @@ def test_a_paper_table(tmp_path, capsys, monkeypatch):
         first, second = run["key"]["tasks"]
         assert run["growth"][first] == 0
         assert 0 < run["growth"][second] <= 0.6 / 9
+    assert runs[0]["key"]["tasks"] == runs[1]["key"]["tasks"][::-1] == [0, 1]
     difference = np.abs(np.subtract(*(run["accuracy"] for run in runs)))
     found = paper.disparity(runs)
     assert found["AOPD"] == pytest.approx(difference.mean())
