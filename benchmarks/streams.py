@@ -21,7 +21,7 @@ from benchmarks.preparing import Rows, moments, prepare
 from benchmarks.readers import Halves
 from benchmarks.tasks import Recipes, Stream, Task
 
-FEW = Rows(600, 150, 300)
+FEW = Rows(300, 80, 150)
 PAIRS = Rows(1600, 400, 1000)  # 800, 200 and 500 of each of two classes
 SOME = Rows(2000, 500, 2000)
 ALL = Rows()

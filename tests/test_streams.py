@@ -201,7 +201,7 @@ def test_digits_need_no_files_and_are_the_same_lazily():
     assert len(stream.tasks) == 5
     for task, other in zip(stream.tasks[:2], lazy.tasks, strict=True):
         assert isinstance(task, Task)
-        assert len(task.train[1]) == 600
+        assert len(task.train[1]) == 300
         assert np.array_equal(task.train[0], other.train[0])
     check_network(stream)
 
