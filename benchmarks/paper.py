@@ -7,24 +7,17 @@ how they differ from the published ones.
 """
 
 import argparse
-import json
-import platform
-import shlex
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
-import sklearn
-import skorch
-import torch
 
-import sklearn_halrp
 from benchmarks.protocols import PROTOCOLS, HoldOut
+from benchmarks.running import Results
 from sklearn_halrp.metrics import aopd, mopd
 
 
-def run(protocol, stream, order, seed, epochs=None):
+def learn(protocol, stream, order, seed, epochs=None, device="cpu"):
     """Learn a stream in an order and return what was measured.
 
     Returns
@@ -33,9 +26,8 @@ def run(protocol, stream, order, seed, epochs=None):
         In the natural order of the tasks: accuracy of each at the end of the stream, accuracy
         when it was learned, growth and seconds; and ACC and BWT of the stream.
     """
-    clf = protocol.classifier(seed, epochs)
-    n_tasks = len(order)
-    learned, final, seconds = np.zeros((3, n_tasks))
+    clf = protocol.classifier(seed, epochs, device)
+    learned, final, seconds = np.zeros((3, len(order)))
     names = {}
     for number in order:
         task = stream.tasks[number]
@@ -52,7 +44,7 @@ def run(protocol, stream, order, seed, epochs=None):
     return {
         "accuracy": final.tolist(),
         "accuracy when learned": learned.tolist(),
-        "growth": [clf.growth_[names[number]] for number in range(n_tasks)],
+        "growth": [clf.growth_[names[number]] for number in sorted(order)],
         "seconds": seconds.round(2).tolist(),
         "ACC": float(final.mean()),
         "BWT": float(np.mean(final[earlier] - learned[earlier])) if earlier else 0.0,
@@ -61,9 +53,9 @@ def run(protocol, stream, order, seed, epochs=None):
 
 def disparity(runs):
     """Return AOPD and MOPD over the orders, of accuracies averaged over seeds."""
-    orders = dict.fromkeys(one["order"] for one in runs)
+    orders = dict.fromkeys(run["key"]["order"] for run in runs)
     accuracy = [
-        np.mean([one["accuracy"] for one in runs if one["order"] == order], axis=0)
+        np.mean([run["accuracy"] for run in runs if run["key"]["order"] == order], axis=0)
         for order in orders
     ]
     return {"AOPD": aopd(accuracy), "MOPD": mopd(accuracy)} if len(orders) > 1 else {}
@@ -72,35 +64,16 @@ def disparity(runs):
 def report(stream, runs):
     """Return a table of what was measured, in per cent."""
     lines = [f"{stream.name}, accuracy in % in the natural order of tasks"]
-    for one in runs:
-        tasks = " ".join(f"{100 * value:.1f}" for value in one["accuracy"])
+    for run in runs:
+        tasks = " ".join(f"{100 * value:.1f}" for value in run["accuracy"])
         lines.append(
-            f"order {one['order']} seed {one['seed']}: ACC {100 * one['ACC']:.2f} "
-            f"BWT {100 * one['BWT']:.2f} growth {100 * sum(one['growth']):.1f} | {tasks}"
+            f"order {run['key']['order']} seed {run['key']['seed']}: ACC {100 * run['ACC']:.2f} "
+            f"BWT {100 * run['BWT']:.2f} growth {100 * sum(run['growth']):.1f} | {tasks}"
         )
-    values = 100 * np.array([one["ACC"] for one in runs])
+    values = 100 * np.array([run["ACC"] for run in runs])
     lines.append(f"ACC {values.mean():.2f} ±{values.std():.2f} over orders and seeds")
     lines += [f"{name} {100 * value:.2f}" for name, value in disparity(runs).items()]
     return "\n".join(lines)
-
-
-def command(arguments):
-    """Return the command as text, without the place of the data on this machine."""
-    words = ["python", "-m", "benchmarks.paper"]
-    hide = False
-    for word in arguments:
-        if hide:
-            words.append("DIR")
-        else:
-            words.append("--data-dir=DIR" if word.startswith("--data-dir=") else word)
-        hide = word == "--data-dir"
-    return shlex.join(words)
-
-
-def versions():
-    """Return the versions of what computes."""
-    modules = (torch, np, sklearn, skorch, sklearn_halrp)
-    return {"python": platform.python_version(), **{m.__name__: m.__version__ for m in modules}}
 
 
 def at_least_one(text):
@@ -113,21 +86,25 @@ def at_least_one(text):
 
 def main(arguments=None):
     """Run the command."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "protocol", choices=PROTOCOLS, metavar="PROTOCOL", help=", ".join(PROTOCOLS)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data-dir", required=True, help="folder of the original files")
-    parser.add_argument("--download", action="store_true", help="fetch files that are missing")
-    parser.add_argument("--orders", nargs="+", choices="ABCDE", default=list("ABCDE"))
-    parser.add_argument("--seeds", type=at_least_one, default=5)
-    parser.add_argument("--epochs", type=at_least_one, help="instead of the published ones")
-    parser.add_argument(
-        "--rows", type=at_least_one, help="most rows to learn a task, and to test it"
+    add = parser.add_argument
+    add("protocol", choices=PROTOCOLS, metavar="PROTOCOL", help=", ".join(PROTOCOLS))
+    add("--data-dir", required=True, help="folder of the original files")
+    add("--download", action="store_true", help="fetch files that are missing")
+    add("--orders", nargs="+", choices=[*"ABCDE"], default=[*"ABCDE"])
+    add("--seeds", type=at_least_one, default=5)
+    add("--epochs", type=at_least_one, help="instead of the published ones")
+    add(
+        "--rows",
+        type=at_least_one,
+        help="most rows to learn a task, validation included, and to test it",
     )
-    parser.add_argument("--tasks", type=at_least_one, help="only so many tasks")
-    parser.add_argument("--json", type=Path, help="file to write the results to")
+    add("--tasks", type=at_least_one, help="only so many tasks")
+    add("--device", default="cpu", help="for torch, such as cuda")
+    add("--jobs", type=at_least_one, default=1, help="processes, each with one thread")
+    add("--json", type=Path, help="file of runs to write; those that it has are not run again")
     options = parser.parse_args(arguments)
     protocol = PROTOCOLS[options.protocol]
     try:
@@ -140,22 +117,23 @@ def main(arguments=None):
             f"{options.protocol} has {protocol.n_tasks} tasks, but the files in --data-dir give "
             f"{len(stream.tasks)}. Add the missing files, or say --tasks {len(stream.tasks)}."
         )
-    runs = []
-    for name in options.orders:
-        order = [number for number in protocol.orders[name] if number < n_tasks]
-        for seed in range(options.seeds):
-            found = run(protocol, stream, order, seed, options.epochs)
-            runs.append({"order": name, "tasks": order, "seed": seed, **found})
-            print(f"order {name} seed {seed}: ACC {found['ACC']:.4f}", file=sys.stderr, flush=True)
-            if options.json:  # after every run: the whole takes long
-                result = {
-                    "command": command(arguments),
-                    "versions": versions(),
-                    "stream": stream.name,
-                    "disparity": disparity(runs),
-                    "runs": runs,
-                }
-                options.json.write_text(json.dumps(result, indent=1) + "\n")
+    about = {"protocol": options.protocol, "stream": stream.name, "tasks": n_tasks}
+    about |= {"epochs": options.epochs or protocol.epochs, "rows": options.rows}
+    results = Results(options.json, about)
+    orders = {
+        name: [number for number in protocol.orders[name] if number < n_tasks]
+        for name in options.orders
+    }
+    jobs = [
+        (
+            {"order": name, "seed": seed, "tasks": order},
+            learn,
+            (protocol, stream, order, seed, options.epochs, options.device),
+        )
+        for name, order in orders.items()
+        for seed in range(options.seeds)
+    ]
+    runs = results.complete(jobs, options.jobs)
     print(report(stream, runs))
     return runs
 

@@ -126,7 +126,7 @@ class Protocol:
         stream = load(self.stream, data_dir, download, lazily=True, rows=rows, **self.changes)
         return replace(stream, network=self.network)
 
-    def classifier(self, seed, epochs=None):
+    def classifier(self, seed, epochs=None, device="cpu"):
         """Return the unfitted classifier, whose net holds nothing out yet; see `HoldOut`.
 
         Parameters
@@ -134,6 +134,8 @@ class Protocol:
         seed : int
         epochs : int, optional
             Instead of the published ones.
+        device : str
+            For torch: ``"cuda"`` trains on a graphics card.
         """
         callbacks = []
         if self.decays:
@@ -151,6 +153,7 @@ class Protocol:
             iterator_train__shuffle=True,
             train_split=HoldOut(0),
             callbacks=callbacks,
+            device=device,
             verbose=0,
         )
         settings = PUBLISHED | {"growth_budget": self.growth / (self.n_tasks - 1)} | self.settings

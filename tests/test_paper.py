@@ -47,43 +47,61 @@ def test_a_paper_table(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(PROTOCOLS, "small", replace(PROTOCOLS["permuted-mnist"], **small))
     write_mnist(tmp_path / "mnist", n=(80, 30))
     file = tmp_path / "found.json"
-    words = ["small", "--orders", "A", "B", "--seeds", "1", "--epochs", "2", "--rows", "40"]
+    words = ["small", "--orders", "A", "C", "--seeds", "1", "--epochs", "2", "--rows", "40"]
     words += ["--tasks", "2"]
     runs = paper.main([*words, "--data-dir", str(tmp_path), "--json", str(file)])
     shown = capsys.readouterr().out
     assert "permuted-mnist" in shown
-    assert "order B seed 0: ACC" in shown
+    assert "order C seed 0: ACC" in shown
     written = json.loads(file.read_text())
     assert written["runs"] == runs
-    assert str(tmp_path) not in file.read_text().replace(str(file), "")
-    assert written["command"].startswith("python -m benchmarks.paper small")
-    assert set(written["versions"]) >= {"python", "torch", "numpy", "sklearn", "skorch"}
+    assert written["about"]["tasks"] == 2
     for run in runs:
         assert run["accuracy"] == run["accuracy when learned"]
         assert run["BWT"] == 0
         assert run["ACC"] == pytest.approx(np.mean(run["accuracy"]))
-        first = run["tasks"][0]
+        first, second = run["key"]["tasks"]
         assert run["growth"][first] == 0
-        assert 0 < run["growth"][1 - first] <= 0.6 / 9
+        assert 0 < run["growth"][second] <= 0.6 / 9
+    assert runs[0]["key"]["tasks"] == runs[1]["key"]["tasks"][::-1] == [0, 1]
     difference = np.abs(np.subtract(*(run["accuracy"] for run in runs)))
-    assert written["disparity"]["AOPD"] == pytest.approx(difference.mean())
-    assert written["disparity"]["MOPD"] == pytest.approx(difference.max())
+    found = paper.disparity(runs)
+    assert found["AOPD"] == pytest.approx(difference.mean())
+    assert found["MOPD"] == pytest.approx(difference.max())
+    assert f"MOPD {100 * difference.max():.2f}" in shown
+    monkeypatch.setattr(paper, "learn", None)  # what is in the file is not run again
+    assert paper.main([*words, "--data-dir", str(tmp_path), "--json", str(file)]) == runs
 
 
 def test_orders_keep_what_is_left_of_them(tmp_path, monkeypatch):
     seen = []
 
-    def run(protocol, stream, order, seed, epochs):
+    def learn(protocol, stream, order, seed, *rest):
         seen.append((order, seed))
         return {"accuracy": [0.5] * 3, "ACC": 0.5, "BWT": 0.0, "growth": [0.0] * 3}
 
-    monkeypatch.setattr(paper, "run", run)
+    monkeypatch.setattr(paper, "learn", learn)
     write_mnist(tmp_path / "mnist")
     words = ["permuted-mnist", "--data-dir", str(tmp_path), "--tasks", "3", "--seeds", "2"]
     paper.main([*words, "--orders", "C"])
     order = PROTOCOLS["permuted-mnist"].orders["C"]
     expected = sorted(range(3), key=order.index)
     assert seen == [(expected, 0), (expected, 1)]
+
+
+def test_disparity_is_that_of_accuracies_averaged_over_seeds():
+    runs = [
+        {"key": {"order": order, "seed": seed}, "accuracy": accuracy}
+        for order, seed, accuracy in [
+            ("A", 0, [0.5, 0.9]),
+            ("A", 1, [0.7, 0.7]),
+            ("B", 0, [0.5, 0.8]),
+            ("B", 1, [0.5, 0.8]),
+        ]
+    ]
+    found = paper.disparity(runs)  # of 60, 80 and 50, 80 per cent
+    assert found == {"AOPD": pytest.approx(0.05), "MOPD": pytest.approx(0.1)}
+    assert paper.disparity(runs[:2]) == {}
 
 
 @pytest.mark.parametrize(

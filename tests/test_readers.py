@@ -201,14 +201,18 @@ def test_pickles_of_today_are_read_and_those_that_run_code_refused(capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_jpeg_subset(tmp_path):
-    colours = {("train", "cat"): [10, 200], ("train", "ant"): [90], ("test", "cat"): [40]}
-    colours["test", "ant"] = [250]
-    with zipfile.ZipFile(tmp_path / "cifar10-jpeg-subset.zip", "w") as archive:
+def write_jpegs(path, colours):
+    """Write a zip of JPEG images of one grey each, given as (half, class) -> greys."""
+    with zipfile.ZipFile(path, "w") as archive:
         for (half, name), values in colours.items():
             for i, value in enumerate(values):
                 flat = np.full((32, 32, 3), value, np.uint8)
                 archive.writestr(f"{half}/{name}/{i:04}.jpg", image_bytes(flat, "JPEG"))
+
+
+def test_jpeg_subset(tmp_path):
+    colours = {("train", "cat"): [10, 200], ("train", "ant"): [90], ("test", "cat"): [40]}
+    write_jpegs(tmp_path / "cifar10-jpeg-subset.zip", colours | {("test", "ant"): [250]})
     train, test = readers.cifar10_jpeg(tmp_path)
     assert train[0].shape == (3, 3, 32, 32)
     assert train[1].tolist() == [0, 1, 1]
@@ -284,17 +288,22 @@ def test_the_large_omniglot_goes_before_the_small(tmp_path):
     assert readers.omniglot(tmp_path)[1].tolist() == [0, 1]
 
 
-def test_tiny_imagenet(tmp_path):
-    grey = {"train/n02/images/n02_1.JPEG": 20, "train/n01/images/n01_0.JPEG": 60}
-    grey |= {"train/n01/images/n01_1.JPEG": 100, "val/images/val_1.JPEG": 140}
-    grey |= {"val/images/val_0.JPEG": 180, "test/images/test_0.JPEG": 220}
-    with zipfile.ZipFile(tmp_path / "tiny-imagenet-200.zip", "w") as archive:
+def write_tiny_imagenet(path, grey, lines):
+    """Write a zip of images of one grey each, given as name -> grey, and the labels of val."""
+    with zipfile.ZipFile(path, "w") as archive:
         for i, (name, value) in enumerate(grey.items()):
             shape = (64, 64, 3)[: 2 + i % 2]  # some of the originals are grey
             content = image_bytes(np.full(shape, value, np.uint8), "JPEG")
             archive.writestr(f"tiny-imagenet-200/{name}", content)
-        lines = "val_1.JPEG\tn02\t0\t0\t62\t57\nval_0.JPEG\tn01\t0\t0\t9\t9\n"
         archive.writestr("tiny-imagenet-200/val/val_annotations.txt", lines)
+
+
+def test_tiny_imagenet(tmp_path):
+    grey = {"train/n02/images/n02_1.JPEG": 20, "train/n01/images/n01_0.JPEG": 60}
+    grey |= {"train/n01/images/n01_1.JPEG": 100, "val/images/val_1.JPEG": 140}
+    grey |= {"val/images/val_0.JPEG": 180, "test/images/test_0.JPEG": 220}
+    lines = "val_1.JPEG\tn02\t0\t0\t62\t57\nval_0.JPEG\tn01\t0\t0\t9\t9\n"
+    write_tiny_imagenet(tmp_path / "tiny-imagenet-200.zip", grey, lines)
     train, test = readers.tiny_imagenet(tmp_path)
     for (images, labels), values, expected in (
         (train, [60, 100, 20], [0, 0, 1]),

@@ -12,7 +12,14 @@ from benchmarks import builders, streams
 from benchmarks.preparing import Rows, moments, prepare
 from benchmarks.readers import Halves
 from benchmarks.tasks import Stream, Task, some_rows
-from tests.test_readers import random_bytes, write_cifar, write_mnist, write_omniglot
+from tests.test_readers import (
+    random_bytes,
+    write_cifar,
+    write_jpegs,
+    write_mnist,
+    write_omniglot,
+    write_tiny_imagenet,
+)
 
 FLAT = ([0.0], [1.0])  # leaves images in [0, 1]
 
@@ -215,6 +222,52 @@ def test_streams_of_mnist_format(tmp_path, name, folder):
     stream = streams.load(name, tmp_path, n_tasks=3, rows=Rows(20, 10, 10))
     assert len(stream.tasks) == 3
     assert stream.tasks[2].train[0].shape == (20, 1, 16, 16)
+    check_network(stream)
+
+
+def test_cifar100_by_classes(tmp_path):
+    fine = np.tile(np.arange(100), 2)
+    lists = {b"fine_labels": fine, b"coarse_labels": fine // 5}
+    halves = {"train": (200, lists), "test": (200, lists)}
+    found = write_cifar(tmp_path / "cifar-100-python", "", halves)
+    stream = streams.load("split-cifar100", tmp_path, classes_per_task=20)
+    assert [task.n_classes for task in stream.tasks] == [20] * 5
+    X, y = stream.tasks[3].test
+    inside = (fine >= 60) & (fine < 80)
+    assert np.array_equal(y, fine[inside] - 60)
+    assert np.array_equal(X, prepare(found["test"][inside], 32, 3, moments(found["train"])))
+    check_network(stream)
+
+
+def test_cifar10_goes_before_its_jpegs(tmp_path):
+    greys = {(half, f"c{i}"): [25 * i] * 5 for half in ("train", "test") for i in range(10)}
+    write_jpegs(tmp_path / "cifar10-jpeg-subset.zip", greys)
+    stream = streams.load("split-cifar10", tmp_path)
+    assert stream.name == "split-cifar10 (JPEG)"
+    for task in stream.tasks:
+        assert [len(y) for _, y in (task.train, task.valid, task.test)] == [8, 2, 10]
+        X, y = task.test
+        assert X[y == 0].max() < X[y == 1].min()
+    files = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
+    labels = {b"labels": list(range(10))}
+    write_cifar(tmp_path / "cifar-10-batches-py", "", dict.fromkeys(files, (10, labels)))
+    stream = streams.load("split-cifar10", tmp_path, classes_per_task=5)
+    assert stream.name == "split-cifar10"
+    assert [task.n_classes for task in stream.tasks] == [5, 5]
+    check_network(stream)
+
+
+def test_tiny_imagenet_by_classes(tmp_path):
+    names = [f"n{i:02}" for i in range(4)]
+    grey = {f"train/{n}/images/{j}.JPEG": 60 * i for i, n in enumerate(names) for j in range(5)}
+    grey |= {f"val/images/{i}.JPEG": 60 * i for i in range(4)}
+    lines = "".join(f"{i}.JPEG\t{name}\t0\t0\t9\t9\n" for i, name in enumerate(names))
+    write_tiny_imagenet(tmp_path / "tiny-imagenet-200.zip", grey, lines)
+    stream = streams.load("split-tiny-imagenet", tmp_path, classes_per_task=2)
+    assert [task.test[1].tolist() for task in stream.tasks] == [[0, 1], [0, 1]]
+    means = np.concatenate([task.test[0].mean((1, 2, 3)) for task in stream.tasks])
+    np.testing.assert_allclose(np.diff(means), np.diff(means)[0], rtol=0.1)
+    assert means[0] < means[1]
     check_network(stream)
 
 
