@@ -5,6 +5,9 @@ Most functions take an accuracy matrix ``a`` of shape (n_tasks, n_tasks), in whi
 numbered in the order they were learned, so what lies above the diagonal is not used and
 may be NaN. Accuracies may be shares or percentages; the result is in the same unit.
 
+Not every library means the same by a name. The notes of each function say where Avalanche 0.6
+differs, and the guide has the differences in one table.
+
 Examples
 --------
 Two tasks; learning the second cost the first one 0.1.
@@ -25,6 +28,7 @@ __all__ = [
     "backward_transfer",
     "forgetting",
     "forward_transfer",
+    "growth",
     "mopd",
     "order_disparity",
 ]
@@ -48,6 +52,11 @@ def average_accuracy(matrix):
     ------
     ValueError
         If the matrix is not square, or not finite on and below its diagonal.
+
+    Notes
+    -----
+    Every task counts the same. Avalanche's `StreamAccuracy` counts every row the same, so it
+    differs where tasks have different numbers of test rows.
 
     References
     ----------
@@ -82,6 +91,11 @@ def forgetting(matrix):
     ------
     ValueError
         If the matrix is not square, or not finite on and below its diagonal.
+
+    Notes
+    -----
+    Avalanche's `StreamForgetting` starts from the accuracy a task had when it was learned, not
+    from its best: what it calls forgetting is minus `backward_transfer`.
 
     References
     ----------
@@ -119,6 +133,10 @@ def backward_transfer(matrix):
     ValueError
         If the matrix is not square, or not finite on and below its diagonal.
 
+    Notes
+    -----
+    Avalanche's `StreamBWT` at the end of the stream is the same.
+
     References
     ----------
     Lopez-Paz, Ranzato, "Gradient Episodic Memory for Continual Learning", NeurIPS 2017,
@@ -142,8 +160,9 @@ def forward_transfer(matrix, single):
     FWT is 0 for a single task.
 
     This is not the forward transfer of Lopez-Paz and Ranzato (2017), which is the
-    accuracy on a task *before* it is learned, against a network with random weights.
-    With a head per task that is not defined.
+    accuracy on a task *before* it is learned, against a network with random weights, nor
+    Avalanche's `StreamForwardTransfer`, which is the same. With a head per task that is not
+    defined: there is no head before the task is learned.
 
     Parameters
     ----------
@@ -180,6 +199,55 @@ def forward_transfer(matrix, single):
             f"of shape {single.shape} with {np.sum(~np.isfinite(single))} values not finite."
         )
     return _mean(a.diagonal()[1:] - single[1:])
+
+
+def growth(sizes):
+    """Size that the tasks after the first added to the model, over what it had before.
+
+    With ``S[i]`` the numbers that the model stores after task i was learned, of T tasks,
+    ``G = S[T-1] / S[0] - 1``. A network of its own for each task, of one size, gives
+    ``G = T - 1``; fine-tuning a single one gives 0.
+
+    Parameters
+    ----------
+    sizes : array-like of shape (n_tasks,)
+        Numbers or bytes that are stored after each task, in the order of learning.
+        Where the base is pretrained, let its size come first.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If sizes is not one-dimensional, or holds no value, or one that is not finite and
+        positive.
+
+    See Also
+    --------
+    sklearn_halrp.ContinualClassifier : Its ``growth_`` has the share of each task; their sum
+        is this growth, with ``n_numbers_`` as sizes.
+
+    References
+    ----------
+    Yoon, Kim, Yang, Hwang, "Scalable and Order-robust Continual Learning with Additive
+    Parameter Decomposition", ICLR 2020, arXiv:1902.09432, where ``1 + G`` is the *capacity*.
+
+    Examples
+    --------
+    A second task added an eighth, and the third another one.
+
+    >>> growth([8000, 9000, 10000])
+    0.25
+    """
+    s = np.asarray(sizes, dtype=float)
+    if s.ndim != 1 or s.size == 0 or not np.all(np.isfinite(s) & (s > 0)):
+        raise ValueError(
+            "sizes must hold the positive, finite size of the model after each task; got an "
+            f"array of shape {s.shape}{f' with smallest value {s.min()}' if s.size else ''}."
+        )
+    return float(s[-1] / s[0] - 1)
 
 
 def order_disparity(accuracies):
