@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from sklearn_halrp import metrics
 from sklearn_halrp.metrics import (
+    accuracy_matrix,
     aopd,
     average_accuracy,
     backward_transfer,
@@ -177,6 +178,53 @@ def test_orders_of_the_wrong_shape_are_refused(metric, accuracies):
 def test_orders_with_gaps_are_refused(metric):
     with pytest.raises(ValueError, match="must be finite"):
         metric([[0.5, NAN], [0.5, 0.5]])
+
+
+def test_the_matrix_is_what_a_count_row_by_row_gives():
+    rng = np.random.RandomState(0)
+    order = ["c", "a", 7]
+    ids = [order[j] for j in rng.permutation(np.repeat([0, 1, 2], [5, 8, 11]))]
+    y_true = [rng.choice([1, 2]) if name == 7 else rng.choice(["x", "y"]) for name in ids]
+    of_all = [
+        [rng.choice([1, 2]) if n == 7 else rng.choice(["x", "y"]) for n in ids] for _ in "cab"
+    ]
+    expected = np.full((3, 3), NAN)
+    for i, j in zip(*np.tril_indices(3), strict=True):
+        rows = [r for r, name in enumerate(ids) if name == order[j]]
+        expected[i, j] = sum(y_true[r] == of_all[i][r] for r in rows) / len(rows)
+    known = [
+        [p for p, n in zip(row, ids, strict=True) if n in order[: i + 1]]
+        for i, row in enumerate(of_all)
+    ]
+    for y_preds in (of_all, known):
+        found = accuracy_matrix(y_true, y_preds, task_id=ids, tasks=order)
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_the_matrix_of_a_classifier_is_its_scores(digits, learned):
+    X, y = digits
+    ids = np.array(["first", 2, "third"], dtype=object).repeat(20)
+    y_preds = [learned.predict(X[400 : 400 + n], task_id=ids[:n].tolist()) for n in (20, 40, 60)]
+    found = accuracy_matrix(y[400:460], y_preds, task_id=ids)
+    for j, name in enumerate(learned.tasks_):
+        rows = slice(400 + 20 * j, 420 + 20 * j)
+        score = learned.score(X[rows], y[rows], task_id=name)
+        np.testing.assert_allclose(found[j:, j], score)
+
+
+@pytest.mark.parametrize(
+    ("y_preds", "settings", "message"),
+    [
+        ([[0, 1]], {}, "2 tasks need as many y_preds; got 1"),
+        ([[0], [0, 1, 2]], {}, r"y_preds\[0\] must hold .* each of the 2 rows"),
+        ([[0, 1], [0, 1, 2]], {"tasks": ["a"]}, "tasks must be those of the rows"),
+        ([[0, 1], [0, 1, 2]], {"tasks": ["a", "b", "c"]}, "tasks must be those of the rows"),
+        ([[0, 1], [0, 1, 2]], {"task_id": ["a", "b"]}, r"shapes \(3,\) and \(2,\)"),
+    ],
+)
+def test_predictions_that_do_not_fit_are_refused(y_preds, settings, message):
+    with pytest.raises(ValueError, match=message):
+        accuracy_matrix([0, 1, 2], y_preds, **{"task_id": ["a", "a", "b"]} | settings)
 
 
 def test_every_public_function_is_listed():
