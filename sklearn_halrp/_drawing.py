@@ -30,8 +30,7 @@ def names_of(task_ids, n_tasks):
 
 def shortened(name):
     """Return a name without its middle, if it is long: layers differ at their ends."""
-    half = MOST_LETTERS // 2
-    return name if len(name) <= MOST_LETTERS else f"{name[: half - 1]}…{name[-half:]}"
+    return name if len(name) <= MOST_LETTERS else f"{name[:5]}…{name[6 - MOST_LETTERS :]}"
 
 
 def label(axis, names):
