@@ -276,9 +276,11 @@ SECTIONS = {
 def section(plt, kind, pictures):
     """Return the tables of a kind of results, one for each stream, and draw their pictures."""
     tabulate, draw = SECTIONS[kind]
+    library = stored("avalanche") if kind == "compare" else {}
     parts = []
     for stream, content in stored(kind).items():
-        text, found = tabulate(content["runs"])
+        files = [content, *([library[stream]] if stream in library else [])]
+        text, found = tabulate([run for one in files for run in one["runs"]])
         name = f"{kind}-{stream}.svg"
         if pictures:
             figure = draw(plt, found, stream)
@@ -286,7 +288,9 @@ def section(plt, kind, pictures):
             plt.close(figure)
         parts.append(
             f"### {stream}\n\n{text}\n\n"
-            f"![{kind.replace('_', ' ')}: {stream}](_static/evidence/{name})\n\n{about(content)}\n"
+            f"![{kind.replace('_', ' ')}: {stream}](_static/evidence/{name})\n\n"
+            + "\n\n".join(about(one) for one in files)
+            + "\n"
         )
     return "\n".join(parts)
 

@@ -11,11 +11,11 @@ are differences from `benchmarks.methods`:
 - EWC squares the mean gradient of a batch, with the true labels, and not those of single rows
   with labels drawn from the network. Its importances are smaller by orders of magnitude, so the
   strengths go further up. It keeps a copy of weights and importances for each task.
-- LwF distils from the heads of all earlier tasks in every batch, without the factor T².
+- LwF distils from the heads of all earlier tasks in every batch, ours from one that is drawn;
+  the library leaves out the factor T², so its strengths are four times as large.
 - Replay puts rows of all earlier tasks into one batch, and averages over all its rows.
-- PackNet has one head, whose weights tasks share like others, and its biases are fixed after the
-  first task. It refuses batch normalisation, so it is run for networks without, where all tasks
-  have as many classes.
+- PackNet fixes all biases with the first task. It refuses batch normalisation, so only networks
+  without are learned by it.
 
 The library is no dependency of this package. It comes with a pip that is kept from changing torch:
 
@@ -73,6 +73,15 @@ from avalanche.training.plugins import ReplayPlugin  # noqa: E402
 from avalanche.training.storage_policy import ExperienceBalancedBuffer  # noqa: E402
 
 
+def without_head(network):
+    """Return a fresh network with nothing in the place of its head, and its number of outputs."""
+    body = network(n_classes=2)
+    name = [name for name, part in body.named_modules() if isinstance(part, nn.Linear)][-1]
+    width = body.get_submodule(name).in_features
+    body.set_submodule(name, nn.Identity())
+    return body, width
+
+
 class WithHeads(MultiTaskModule):
     """A network with a head for each task; the rest of it sees a batch whole.
 
@@ -86,15 +95,25 @@ class WithHeads(MultiTaskModule):
 
     def __init__(self, network, n_outputs):
         super().__init__()
-        self.body = network(n_classes=2)
-        linear = [n for n, part in self.body.named_modules() if isinstance(part, nn.Linear)]
-        in_features = self.body.get_submodule(linear[-1]).in_features
-        self.body.set_submodule(linear[-1], nn.Identity())
-        self.heads = MultiHeadClassifier(in_features, n_outputs)
+        self.body, width = without_head(network)
+        self.heads = MultiHeadClassifier(width, n_outputs)
 
     def forward(self, x, task_labels):
         """Return logits of each row's own head, or a dictionary of all heads' without labels."""
         return self.heads(self.body(x), task_labels)
+
+
+class PackedWithHeads(PackNetModel):
+    """The same for PackNet, which divides all weights but those of the heads."""
+
+    def __init__(self, network, n_outputs):
+        body, width = without_head(network)
+        super().__init__(body)
+        self.heads = MultiHeadClassifier(width, n_outputs)
+
+    def forward(self, x, task_labels):
+        """Return logits of rows of one task."""
+        return self.heads(super().forward(x, task_labels), task_labels)
 
 
 def experience(task, number):
@@ -166,8 +185,11 @@ class Naive(Method):
 
     def n_numbers(self):
         """Count the network, with heads of as many outputs as the tasks have classes."""
-        body = sum(tensor.numel() for tensor in self.model.body.state_dict().values())
-        return body + (self.model.heads.in_features + 1) * sum(self.n_classes.values())
+        return self.n_body() + (self.model.heads.in_features + 1) * sum(self.n_classes.values())
+
+    def n_body(self):
+        """Count what all tasks share."""
+        return sum(tensor.numel() for tensor in self.model.body.state_dict().values())
 
 
 class EWC(Naive):
@@ -224,7 +246,7 @@ class PackNet(Naive):
     """
 
     def make_model(self):
-        return PackNetModel(self.network(n_classes=self.n_outputs))
+        return PackedWithHeads(self.network, self.n_outputs)
 
     def make_strategy(self, n_tasks, retrain, **settings):
         return supervised.PackNet(
@@ -233,23 +255,23 @@ class PackNet(Naive):
             **settings,
         )
 
-    def n_numbers(self):
-        """Count one network."""
-        return sum(parameter.numel() for parameter in self.model.parameters())
+    def n_body(self):
+        """Count it without the masks."""
+        return sum(parameter.numel() for parameter in self.model.wrappee.parameters())
 
     def n_bytes(self):
         """Count a byte for the owner of each weight."""
-        weights = sum(p.numel() for p in self.model.parameters() if p.dim() > 1)
+        weights = sum(p.numel() for p in self.model.wrappee.parameters() if p.dim() > 1)
         return 4 * self.n_numbers() + weights
 
 
-def takes_packnet(stream):
-    """Return whether the library's PackNet can learn a stream."""
+def takes_packnet(network):
+    """Return whether the library's PackNet takes a network."""
     try:
-        PackNetModel(stream.network(n_classes=2))
+        PackedWithHeads(network, 2)
     except ValueError:  # it has a norm
         return False
-    return len({task.n_classes for task in stream.tasks}) == 1
+    return True
 
 
 def contestants(stream, names=None):
@@ -263,7 +285,7 @@ def contestants(stream, names=None):
         "replay, 50 rows": Contestant(Replay, {**counted, "memory": 50}),
         "replay, 200 rows": Contestant(Replay, {**counted, "memory": 200}),
     }
-    if takes_packnet(stream):
+    if takes_packnet(stream.network):
         found["PackNet"] = Contestant(PackNet, counted, {"retrain": [0.2, 0.4, 0.6]})
     found = {f"{name} (Avalanche)": one for name, one in found.items()}
     return {name: found[name] for name in names or found}
