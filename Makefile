@@ -5,20 +5,24 @@ BIN := .venv/bin
 READY := .venv/.ready
 DOCS_READY := .venv/.docs-ready
 CHECK_READY := .venv/.docs-check-ready
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+OLDEST := .venv-oldest/bin/python
+OLDEST_READY := .venv-oldest/.ready
+QUIET := --quiet --disable-pip-version-check
+INSTALL := $(BIN)/python -m pip install $(QUIET)
 
-.PHONY: help demo test test-slow lint format docs docs-check benchmark clean
+.PHONY: help demo test test-slow test-oldest lint format docs docs-check benchmark clean
 
 help:
-	@echo "make demo       the main job: six tasks, one network, two pictures in demo/"
-	@echo "make test       the tests"
-	@echo "make test-slow  the tests that take minutes"
-	@echo "make lint       style and spelling"
-	@echo "make format     mend the style"
-	@echo "make docs       the documentation, with every example run, in build/docs"
-	@echo "make docs-check links, pictures, code and a browser's view of what make docs built"
-	@echo "make benchmark  the published settings on permuted MNIST (DATA=folder)"
-	@echo "make clean      remove the virtual environment and what was built"
+	@echo "make demo        the main job: six tasks, one network, two pictures in demo/"
+	@echo "make test        the tests"
+	@echo "make test-slow   the tests that take minutes"
+	@echo "make test-oldest the tests, with the oldest releases of what this rests on"
+	@echo "make lint        style and spelling"
+	@echo "make format      mend the style"
+	@echo "make docs        the documentation, with every example run, in build/docs"
+	@echo "make docs-check  links, pictures, code and a browser's view of what make docs built"
+	@echo "make benchmark   the published settings on permuted MNIST (DATA=folder)"
+	@echo "make clean       remove the virtual environment and what was built"
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -43,6 +47,15 @@ test: $(READY)
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
+$(OLDEST_READY): pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv .venv-oldest
+	$(OLDEST) -m pip install $(QUIET) "$$(grep '^torch==' constraints-oldest.txt)"
+	$(OLDEST) -m pip install $(QUIET) -c constraints-oldest.txt -e ".[test]"
+	touch $(OLDEST_READY)
+
+test-oldest: $(OLDEST_READY)
+	$(OLDEST) -m pytest
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -66,5 +79,5 @@ benchmark: $(READY)
 	$(BIN)/python -m benchmarks.permuted_mnist --data-dir "$(DATA)"
 
 clean:
-	rm -rf .venv demo build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest demo build *.egg-info .pytest_cache .ruff_cache .hypothesis
 	rm -rf docs/auto_examples docs/api/generated docs/api/backreferences

@@ -1,10 +1,12 @@
-"""Ways to make a stream of tasks from data sets."""
+"""Ways to make tasks from data sets; each gives recipes, so that tasks are made when needed."""
+
+from functools import partial
 
 import numpy as np
 from scipy import ndimage
 
 from benchmarks.preparing import moments, prepare
-from benchmarks.tasks import Task
+from benchmarks.tasks import Recipes, Task
 
 
 def make_task(name, train, test, rows, number, change):
@@ -40,14 +42,14 @@ def permuted(halves, n_tasks, rows, size, channels):
 
         def permute(images):
             X = prepare(images, size, channels, scale)
-            return X.reshape(len(X), -1)[:, order].reshape(X.shape)
+            return X.reshape(len(X), len(order))[:, order].reshape(X.shape)
 
         return permute
 
-    return [
-        make_task(f"permuted {number}", *halves, rows, number, change(number))
+    return Recipes(
+        partial(make_task, f"permuted {number}", *halves, rows, number, change(number))
         for number in range(n_tasks)
-    ]
+    )
 
 
 def rotated(halves, n_tasks, rows, size, channels):
@@ -62,10 +64,10 @@ def rotated(halves, n_tasks, rows, size, channels):
 
         return turn
 
-    return [
-        make_task(f"{angle:g} degrees", *halves, rows, number, change(angle))
+    return Recipes(
+        partial(make_task, f"{angle:g} degrees", *halves, rows, number, change(angle))
         for number, angle in enumerate(np.arange(n_tasks) * 360 / n_tasks)
-    ]
+    )
 
 
 def relabelled(half, classes):
@@ -88,10 +90,16 @@ def split(halves, groups, rows, change):
     rows : benchmarks.preparing.Rows
     change : callable
     """
-    return [
-        make_task(name, *(relabelled(half, classes) for half in halves), rows, number, change)
+
+    def recipe(name, classes, number):
+        return make_task(
+            name, *(relabelled(half, classes) for half in halves), rows, number, change
+        )
+
+    return Recipes(
+        partial(recipe, name, classes, number)
         for number, (name, classes) in enumerate(groups.items())
-    ]
+    )
 
 
 def in_groups(n_classes, size):
@@ -121,13 +129,15 @@ def several(sets, rows, size, channels):
     rows : benchmarks.preparing.Rows
     size, channels : int
     """
-    tasks = []
-    for number, (name, halves) in enumerate(sets.items()):
+
+    def recipe(name, halves, number):
         scale = moments(halves.train[0])
-        tasks.append(
-            make_task(name, *halves, rows, number, lambda x, s=scale: prepare(x, size, channels, s))
-        )
-    return tasks
+        change = partial(prepare, size=size, channels=channels, scale=scale)
+        return make_task(name, *halves, rows, number, change)
+
+    return Recipes(
+        partial(recipe, name, halves, number) for number, (name, halves) in enumerate(sets.items())
+    )
 
 
 def with_rotations(images, labels):

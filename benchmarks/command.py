@@ -30,5 +30,6 @@ def prepared(options):
     if options.tasks:
         stream = stream.first(options.tasks)
     training = Training(options.epochs, options.batch_size)
+    stream = stream.made()
     about = {"stream": options.stream, "tasks": len(stream.tasks), **vars(training)}
     return stream, training, Results(options.json, about)

@@ -7,6 +7,7 @@ from benchmarks import methods
 from benchmarks.running import settings_of
 
 BOTH = ["own", "shared"]
+SCALES = {"scale": [1, 4, 16]}
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,9 @@ CONTESTANTS = {
     "replay, 200 rows": Contestant(methods.Replay, {"memory": 200}, {"norm": BOTH}),
     "PackNet": Contestant(methods.PackNet, grid={"retrain": [0.2, 0.4, 0.6]}),
     "BatchEnsemble": Contestant(methods.BatchEnsemble),
-    "LoRA, rank 1": Contestant(methods.LoRA, {"rank": 1}),
-    "LoRA, rank 4": Contestant(methods.LoRA, {"rank": 4}),
-    "LoRA, rank 16": Contestant(methods.LoRA, {"rank": 16}),
+    "LoRA, rank 1": Contestant(methods.LoRA, {"rank": 1}, SCALES),
+    "LoRA, rank 4": Contestant(methods.LoRA, {"rank": 4}, SCALES),
+    "LoRA, rank 16": Contestant(methods.LoRA, {"rank": 16}, SCALES),
 }
 
 

@@ -26,6 +26,7 @@ from benchmarks.speed import in_turn, recipe
 from sklearn_halrp import ContinualClassifier
 
 ROWS, HELD_BACK = 150, 60
+LOOK_AT = (3, 10, 30, 100, 300, 1000)  # numbers of tasks at which more is measured
 
 
 class Tasks:
@@ -70,13 +71,23 @@ def run(n_tasks):
         random_state=0,
     )
     clf.partial_fit(*tasks.base(), task_id="base")
-    times, scores, early = [], [], None
+    times, scores, early, curve = [], [], None, []
     for number in range(n_tasks):
         X, y, X_test, y_test = tasks(number)
         begin = time.process_time()  # others may use the machine meanwhile
         clf.partial_fit(X, y, task_id=number)
         times.append(time.process_time() - begin)
         scores.append(clf.score(X_test, y_test, task_id=number))
+        if number + 1 in LOOK_AT or number + 1 == n_tasks:
+            curve.append(
+                {
+                    "tasks": number + 1,
+                    "processor seconds for one of the last": statistics.median(times[-50:]),
+                    "accuracy": statistics.mean(scores),
+                    "bytes": clf.n_bytes_,
+                    "seconds to predict a row": seconds_to_predict(clf, tasks, number),
+                }
+            )
         if number == 4:
             early = clf.predict_proba(tasks(0)[2], task_id=0), seconds_to_predict(clf, tasks, 0)
     stored = sum(task.n_bytes for task in clf._network.tasks.values())
@@ -103,6 +114,7 @@ def run(n_tasks):
     again = clf.predict_proba(tasks(0)[2], task_id=0)[:, columns]
     return {
         "tasks": n_tasks,
+        "curve": curve,
         "accuracy, mean and lowest tenth": [
             statistics.mean(scores),
             float(np.quantile(scores, 0.1)),

@@ -23,9 +23,9 @@ OURS = {"HALRP, defaults": "#0b6e4f", "HALRP, published": "#8fb339"}
 MARKERS = "osv^<>DPXdhH*8p"
 
 
-def stored(kind):
+def stored(kind, results):
     """Return stream -> file content of all results of a kind."""
-    files = sorted(RESULTS.glob(f"{kind}-*.json"))
+    files = sorted(results.glob(f"{kind}-*.json"))
     return {path.stem.removeprefix(f"{kind}-"): json.loads(path.read_text()) for path in files}
 
 
@@ -273,12 +273,50 @@ SECTIONS = {
 }
 
 
-def section(plt, kind, pictures):
+def scale(plt, results, pictures):
+    """Return the table of many tasks, and draw it."""
+    path = results / "many_tasks.json"
+    if not path.exists():
+        return ""
+    content = json.loads(path.read_text())
+    rows = [
+        [
+            str(one["tasks"]),
+            f"{100 * one['accuracy']:.1f}",
+            f"{one['bytes'] / 1e6:.2f}",
+            f"{1000 * one['processor seconds for one of the last']:.0f}",
+            f"{1e6 * one['seconds to predict a row']:.0f}",
+        ]
+        for one in content["curve"]
+    ]
+    header = ["tasks", "accuracy", "stored MB", "ms to learn one more", "µs to predict a row"]
+    if pictures:
+        figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), layout="constrained")
+        x = [one["tasks"] for one in content["curve"]]
+        drawn = (
+            ("bytes", 1e6, "stored megabytes"),
+            ("processor seconds for one of the last", 1e-3, "ms to learn one more"),
+            ("seconds to predict a row", 1e-6, "µs to predict a row"),
+        )
+        for ax, (key, unit, label) in zip(axes, drawn, strict=True):
+            ax.plot(x, [one[key] / unit for one in content["curve"]], "o-", color="#0b6e4f")
+            ax.set(xscale="log", xlabel="tasks", ylabel=label, ylim=(0, None))
+            ax.grid(alpha=0.3)
+        figure.savefig(pictures / "many_tasks.svg", metadata={"Date": None})
+        plt.close(figure)
+    return (
+        f"{markdown(header, rows)}\n\n![bytes, time to learn and time to predict against the "
+        f"number of tasks](_static/evidence/many_tasks.svg)\n\n`{content['command']}`, torch "
+        f"{content['torch']}.\n"
+    )
+
+
+def section(plt, kind, results, pictures):
     """Return the tables of a kind of results, one for each stream, and draw their pictures."""
     tabulate, draw = SECTIONS[kind]
-    library = stored("avalanche") if kind == "compare" else {}
+    library = stored("avalanche", results) if kind == "compare" else {}
     parts = []
-    for stream, content in stored(kind).items():
+    for stream, content in stored(kind, results).items():
         files = [content, *([library[stream]] if stream in library else [])]
         text, found = tabulate([run for one in files for run in one["runs"]])
         name = f"{kind}-{stream}.svg"
@@ -295,8 +333,8 @@ def section(plt, kind, pictures):
     return "\n".join(parts)
 
 
-def build(pictures=None):
-    """Return the text of the page; draw its pictures if a folder is given."""
+def build(results=RESULTS, pictures=None):
+    """Return the text of the page; draw its pictures if a folder for them is given."""
     plt = None
     if pictures:
         matplotlib.use("agg")
@@ -306,13 +344,13 @@ def build(pictures=None):
         pictures.mkdir(parents=True, exist_ok=True)
     text = (HERE / "findings.md").read_text()
     for kind in SECTIONS:
-        text = text.replace(f"<!-- {kind} -->", section(plt, kind, pictures))
-    return text
+        text = text.replace(f"<!-- {kind} -->", section(plt, kind, results, pictures))
+    return text.replace("<!-- scale -->", scale(plt, results, pictures))
 
 
 def main():
     """Write the page."""
-    (DOCS / "evidence.md").write_text(build(DOCS / "_static" / "evidence"))
+    (DOCS / "evidence.md").write_text(build(pictures=DOCS / "_static" / "evidence"))
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ class Rows:
         else:
             n_valid = self.valid if self.valid is not None else round(total * self.valid_share)
         rows = some_rows(y, total, seed)
-        valid = some_rows(y[rows], n_valid, seed) if n_valid else np.zeros(0, dtype=int)
+        valid = some_rows(y[rows], n_valid, seed)
         test = some_rows(y_test, len(y_test) if self.test is None else self.test, seed)
         return np.delete(rows, valid), rows[valid], np.sort(test)
 

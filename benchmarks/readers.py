@@ -26,7 +26,8 @@ class Halves(NamedTuple):
 
 def _found(data_dir, *names):
     """Return the first of these files or folders that exists, or None."""
-    paths = [Path(data_dir or "") / name for name in names] if data_dir else []
+    names = [Path(name) for name in names]
+    paths = [Path(data_dir or "", name) for name in names if data_dir or name.is_absolute()]
     return next((path for path in paths if path.exists()), None)
 
 
@@ -45,20 +46,16 @@ def _need(data_dir, download, names, source, fetch=None):
     return path
 
 
-def _torchvision(name, data_dir, **settings):
-    try:
-        from torchvision import datasets
-    except ImportError as error:
-        raise ImportError("Downloading needs torchvision: pip install torchvision") from error
-    return lambda: getattr(datasets, name)(data_dir, download=True, **settings)
-
-
-def _fetch(name, data_dir, download, *several):
+def _fetch(name, data_dir, *parts):
     """Return a function that lets torchvision fetch a data set, in several parts if need be."""
 
     def fetch():
-        for settings in several or [{}]:
-            _torchvision(name, data_dir, **settings)()
+        try:
+            from torchvision import datasets
+        except ImportError as error:
+            raise ImportError("Downloading needs torchvision: pip install torchvision") from error
+        for settings in parts or [{}]:
+            getattr(datasets, name)(data_dir, download=True, **settings)
 
     return fetch
 
@@ -68,11 +65,7 @@ def _idx_halves(data_dir, download, folders, name, source):
 
     def part(file):
         names = [f"{folder}/{file}{end}" for folder in folders for end in ("", ".gz")]
-        fetch = _fetch(name, data_dir, download)
-        if name == "FashionMNIST" and _found(data_dir, *names) is None:
-            debian = _found(DEBIAN, *names)
-            if debian:
-                return read_idx(debian)
+        fetch = _fetch(name, data_dir)
         return read_idx(_need(data_dir, download, names, source, fetch))
 
     return Halves(
@@ -94,7 +87,7 @@ def mnist(data_dir, download=False):
 
 def fashion_mnist(data_dir, download=False):
     """Return Fashion-MNIST, 1x28x28: in ``fashion-mnist/``, torchvision's folder, or Debian's."""
-    folders = ["fashion-mnist", "FashionMNIST/raw"]
+    folders = ["fashion-mnist", "FashionMNIST/raw", DEBIAN / "fashion-mnist"]
     source = "with apt-get install dataset-fashion-mnist or from github.com/zalandoresearch"
     return _idx_halves(data_dir, download, folders, "FashionMNIST", source)
 
@@ -112,7 +105,7 @@ def usps(data_dir, download=False):
     ``usps.bz2`` and ``usps.t.bz2``, whose values go from -1 to 1 and labels from 1 to 10.
     """
     names = ["usps.npz", "usps.bz2"]
-    fetch = _fetch("USPS", data_dir, download, {"train": True}, {"train": False})
+    fetch = _fetch("USPS", data_dir, {"train": True}, {"train": False})
     source = "from www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets"
     path = _need(data_dir, download, names, source, fetch)
     if path.suffix == ".npz":
@@ -154,7 +147,7 @@ def cifar10(data_dir, download=False):
     """
     names = ["cifar-10-batches-py", "cifar-10-python.tar.gz"]
     source = "from www.cs.toronto.edu/~kriz/cifar.html"
-    path = _need(data_dir, download, names, source, _fetch("CIFAR10", data_dir, download))
+    path = _need(data_dir, download, names, source, _fetch("CIFAR10", data_dir))
     halves = []
     for files in ([f"data_batch_{i}" for i in range(1, 6)], ["test_batch"]):
         images, (labels,) = _cifar(path, files, [b"labels"])
@@ -176,7 +169,7 @@ def cifar100(data_dir, download=False, labels="fine"):
     """
     names = ["cifar-100-python", "cifar-100-python.tar.gz"]
     source = "from www.cs.toronto.edu/~kriz/cifar.html"
-    path = _need(data_dir, download, names, source, _fetch("CIFAR100", data_dir, download))
+    path = _need(data_dir, download, names, source, _fetch("CIFAR100", data_dir))
     halves = []
     for half in ("train", "test"):
         images, columns = _cifar(path, [half], [b"fine_labels", b"coarse_labels"])
@@ -195,7 +188,8 @@ def _by_folder(path, part, mode):
 
 
 def _is_image(name):
-    return name.lower().endswith((".png", ".jpg", ".jpeg"))
+    hidden = name.rsplit("/", 1)[-1].startswith("._")  # what macOS puts into its archives
+    return name.lower().endswith((".png", ".jpg", ".jpeg")) and not hidden
 
 
 def cifar10_jpeg(data_dir, download=False):
@@ -219,7 +213,7 @@ def svhn(data_dir, download=False):
             download,
             [f"{half}_32x32.mat", f"svhn/{half}_32x32.mat"],
             "from ufldl.stanford.edu/housenumbers",
-            _fetch("SVHN", data_dir, download, {"split": half}),
+            _fetch("SVHN", data_dir, {"split": half}),
         )
         file = loadmat(path)
         images = np.ascontiguousarray(file["X"].transpose(3, 2, 0, 1))
@@ -290,7 +284,7 @@ def omniglot(data_dir, download=False, size=None):
         )
     ]
     if not archives:
-        fetch = _fetch("Omniglot", data_dir, download, {"background": True}, {"background": False})
+        fetch = _fetch("Omniglot", data_dir, {"background": True}, {"background": False})
         names = ["omniglot/images_background.zip", "omniglot-py/images_background.zip"]
         source = "from github.com/brendenlake/omniglot (folder python)"
         _need(data_dir, download, names, source, fetch)
@@ -298,12 +292,11 @@ def omniglot(data_dir, download=False, size=None):
     drawings, taken = {}, set()
     for archive in archives:
         here = set()
-        for name, content in entries(
-            archive, lambda name: _is_image(name) and name.split("/")[-3] not in taken
-        ):
+        for name, content in entries(archive, _is_image):
             alphabet, character, file = name.split("/")[-3:]
-            here.add(alphabet)
-            drawings[alphabet, character, file] = 255 - read_image(content, "L", size)
+            if alphabet not in taken:
+                here.add(alphabet)
+                drawings[alphabet, character, file] = 255 - read_image(content, "L", size)
         taken |= here
     order = sorted(drawings)
     characters = [f"{alphabet}/{character}" for alphabet, character, _ in order]
@@ -378,7 +371,7 @@ def table(name, data_dir=None, download=False):
     elif download:
         from sklearn.datasets import fetch_openml
 
-        name = {"penbased": "pendigits", "texture": "texture"}.get(name, name)
+        name = {"penbased": "pendigits"}.get(name, name)
         X, names = fetch_openml(
             name, version=1, data_home=data_dir, return_X_y=True, as_frame=False
         )

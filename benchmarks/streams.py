@@ -19,7 +19,12 @@ from benchmarks import builders, readers
 from benchmarks.networks import MLP, LeNet
 from benchmarks.preparing import Rows, moments, prepare
 from benchmarks.readers import Halves
-from benchmarks.tasks import Stream, Task
+from benchmarks.tasks import Recipes, Stream, Task
+
+FEW = Rows(300, 80, 150)
+PAIRS = Rows(1600, 400, 1000)  # 800, 200 and 500 of each of two classes
+SOME = Rows(2000, 500, 2000)
+ALL = Rows()
 
 __all__ = ["STREAMS", "Rows", "Stream", "Task", "load"]
 
@@ -47,58 +52,52 @@ def any_cifar10(data_dir, download=False):
             raise missing from None
 
 
-def digits(data_dir=None, download=False, n_tasks=5, rows=Rows(600, 150, 300)):
+def digits(data_dir=None, download=False, n_tasks=5, rows=FEW):
     """Permutations of scikit-learn's digits, 1x8x8; needs no files."""
     images, labels = load_digits(return_X_y=True)
     images = np.rint(images.reshape(-1, 1, 8, 8) * 255 / 16).astype(np.uint8)
     tasks = builders.permuted(halved(images, labels), n_tasks, rows, 8, 1)
-    return Stream("digits", tuple(tasks), partial(LeNet, channels=1, size=8))
+    return Stream("digits", tasks, partial(LeNet, channels=1, size=8))
 
 
-def permuted_mnist(
-    data_dir, download=False, n_tasks=10, rows=Rows(2000, 500, 2000), size=16, channels=1
-):
+def permuted_mnist(data_dir, download=False, n_tasks=10, rows=SOME, size=16, channels=1):
     """MNIST with all values permuted, each task with rows of its own."""
     halves = readers.mnist(data_dir, download)
     tasks = builders.permuted(halves, n_tasks, rows, size, channels)
-    return Stream("permuted-mnist", tuple(tasks), partial(LeNet, channels=channels, size=size))
+    return Stream("permuted-mnist", tasks, partial(LeNet, channels=channels, size=size))
 
 
-def rotated_fashion(
-    data_dir, download=False, n_tasks=10, rows=Rows(2000, 500, 2000), size=16, channels=1
-):
+def rotated_fashion(data_dir, download=False, n_tasks=10, rows=SOME, size=16, channels=1):
     """Fashion-MNIST turned by equal shares of a full turn."""
     halves = readers.fashion_mnist(data_dir, download)
     tasks = builders.rotated(halves, n_tasks, rows, size, channels)
-    return Stream("rotated-fashion", tuple(tasks), partial(LeNet, channels=channels, size=size))
+    return Stream("rotated-fashion", tasks, partial(LeNet, channels=channels, size=size))
 
 
-def split_cifar10(
-    data_dir, download=False, classes_per_task=2, rows=Rows(1600, 400, 1000), size=32
-):
+def split_cifar10(data_dir, download=False, classes_per_task=2, rows=PAIRS, size=32):
     """CIFAR-10 by classes; the stream's name says so where the images went through JPEG."""
     halves, kind = any_cifar10(data_dir, download)
     change = partial(prepare, size=size, channels=3, scale=moments(halves.train[0]))
     tasks = builders.split(halves, builders.in_groups(10, classes_per_task), rows, change)
-    return Stream(f"split-cifar10{kind}", tuple(tasks), partial(LeNet, channels=3, size=size))
+    return Stream(f"split-cifar10{kind}", tasks, partial(LeNet, channels=3, size=size))
 
 
-def split_cifar100(data_dir, download=False, classes_per_task=10, rows=Rows(), size=32):
+def split_cifar100(data_dir, download=False, classes_per_task=10, rows=ALL, size=32):
     """CIFAR-100 by classes as they come."""
     halves = readers.cifar100(data_dir, download)
     change = partial(prepare, size=size, channels=3, scale=moments(halves.train[0]))
     tasks = builders.split(halves, builders.in_groups(100, classes_per_task), rows, change)
-    return Stream("split-cifar100", tuple(tasks), partial(LeNet, channels=3, size=size))
+    return Stream("split-cifar100", tasks, partial(LeNet, channels=3, size=size))
 
 
-def superclass_cifar100(data_dir, download=False, rows=Rows(), size=32):
+def superclass_cifar100(data_dir, download=False, rows=ALL, size=32):
     """CIFAR-100 by its 20 superclasses of 5 classes."""
     both = readers.cifar100(data_dir, download, labels="both")
     groups = builders.superclasses(*both.train[1].T)
     halves = Halves(*((images, labels[:, 0]) for images, labels in both))
     change = partial(prepare, size=size, channels=3, scale=moments(halves.train[0]))
     tasks = builders.split(halves, groups, rows, change)
-    return Stream("superclass-cifar100", tuple(tasks), partial(LeNet, channels=3, size=size))
+    return Stream("superclass-cifar100", tasks, partial(LeNet, channels=3, size=size))
 
 
 def _first_characters(data_dir, download, n_classes=20, size=28):
@@ -128,7 +127,7 @@ def five_datasets(
     data_dir,
     download=False,
     sets=("cifar10", "mnist", "usps", "fashion", "omniglot"),
-    rows=Rows(2000, 500, 2000),
+    rows=SOME,
     size=16,
 ):
     """One task per data set, all in three channels and one size.
@@ -145,11 +144,11 @@ def five_datasets(
         else:
             raise ValueError(f"There is no data set {name!r}; choose from cifar10, {list(IMAGES)}.")
     tasks = builders.several(found, rows, size, 3)
-    return Stream(f"five-datasets{kinds}", tuple(tasks), partial(LeNet, channels=3, size=size))
+    return Stream(f"five-datasets{kinds}", tasks, partial(LeNet, channels=3, size=size))
 
 
 def omniglot_rotation(
-    data_dir, download=False, n_tasks=None, classes_per_task=12, n_test=4, rows=Rows(), size=16
+    data_dir, download=False, n_tasks=None, classes_per_task=12, n_test=4, rows=ALL, size=16
 ):
     """Characters of Omniglot, each turned by 0, 90, 180 and 270 degrees: four classes.
 
@@ -166,32 +165,32 @@ def omniglot_rotation(
         groups = dict(list(groups.items())[:n_tasks])
     change = partial(prepare, size=size, channels=1, scale=scale)
     tasks = builders.split(halves, groups, rows, change)
-    return Stream("omniglot-rotation", tuple(tasks), partial(LeNet, channels=1, size=size))
+    return Stream("omniglot-rotation", tasks, partial(LeNet, channels=1, size=size))
 
 
-def split_tiny_imagenet(data_dir, download=False, classes_per_task=10, rows=Rows(), size=64):
+def split_tiny_imagenet(data_dir, download=False, classes_per_task=10, rows=ALL, size=64):
     """TinyImageNet by classes, in order of their WordNet ids."""
     halves = readers.tiny_imagenet(data_dir, download)
     change = partial(prepare, size=size, channels=3, scale=moments(halves.train[0]))
     n_classes = halves.train[1].max() + 1
     tasks = builders.split(halves, builders.in_groups(n_classes, classes_per_task), rows, change)
-    return Stream("split-tiny-imagenet", tuple(tasks), partial(LeNet, channels=3, size=size))
+    return Stream("split-tiny-imagenet", tasks, partial(LeNet, channels=3, size=size))
 
 
-def letters(data_dir=None, download=False, classes_per_task=2, rows=Rows()):
-    """The letters of the UCI data set of that name, 16 measures of their shape."""
+def letters(data_dir=None, download=False, classes_per_task=2, rows=ALL):
+    """Letters by 16 measures of their shape, a data set of the UCI repository."""
     X, y = readers.table("letter", data_dir, download)
     halves = halved(X, y, seed=rows.split_seed)
     change = StandardScaler().fit(halves.train[0]).transform
     tasks = builders.split(halves, builders.in_groups(26, classes_per_task), rows, change)
-    return Stream("letters", tuple(tasks), partial(MLP, n_features=16, hidden=256))
+    return Stream("letters", tasks, partial(MLP, n_features=16, hidden=256))
 
 
 def tabular(
     data_dir=None,
     download=False,
     sets=("letter", "penbased", "satimage", "optdigits", "texture", "segment"),
-    rows=Rows(2000, 500, 1000),
+    rows=SOME,
     n_features=16,
 ):
     """Tables of different meaning, brought to one number of columns.
@@ -200,13 +199,15 @@ def tabular(
     standardised and the 16 main components are taken, by the training half alone; a table with
     fewer columns would get columns of zeros.
     """
-    tasks = []
-    for number, name in enumerate(sets):
+
+    def recipe(name, number):
         X, y = readers.table(name, data_dir, download)
         halves = halved(X, y, seed=rows.split_seed)
         change = same_columns(halves.train[0], n_features)
-        tasks.append(builders.make_task(name, *halves, rows, number, change))
-    return Stream("tabular", tuple(tasks), partial(MLP, n_features=n_features, hidden=256))
+        return builders.make_task(name, *halves, rows, number, change)
+
+    tasks = Recipes(partial(recipe, name, number) for number, name in enumerate(sets))
+    return Stream("tabular", tasks, partial(MLP, n_features=n_features, hidden=256))
 
 
 def same_columns(X, n_columns):
@@ -243,7 +244,7 @@ STREAMS = {
 }
 
 
-def load(name, data_dir=None, download=False, **changes):
+def load(name, data_dir=None, download=False, lazily=False, **changes):
     """Return a stream by its name.
 
     Parameters
@@ -254,6 +255,8 @@ def load(name, data_dir=None, download=False, **changes):
         Folder of the files (benchmarks/README.md); digits, letters and tabular need none.
     download : bool
         Whether files that are missing are fetched.
+    lazily : bool
+        Whether a task is made anew whenever it is asked for, which takes less memory.
     **changes
         Other values for the arguments of the stream, such as ``n_tasks``, ``size``, ``rows``.
 
@@ -266,4 +269,5 @@ def load(name, data_dir=None, download=False, **changes):
     known = list(inspect.signature(STREAMS[name]).parameters)[2:]
     if unknown := [key for key in changes if key not in known]:
         raise ValueError(f"{name} has no {', '.join(unknown)}; it takes {', '.join(known)}.")
-    return STREAMS[name](data_dir, download, **changes)
+    stream = STREAMS[name](data_dir, download, **changes)
+    return stream if lazily else stream.made()

@@ -2,12 +2,15 @@
 
 import os
 import re
+import sys
+from pathlib import Path
 
 import matplotlib
 from numpydoc.docscrape_sphinx import SphinxDocString
 
 import sklearn_halrp
 
+sys.path.insert(0, str(Path(__file__).parent))  # for gallery_order
 matplotlib.use("agg")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # what a picture shows must not depend on cores
 
@@ -68,7 +71,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "examples/gallery",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"/plot_",
-    "within_subsection_order": "ExampleTitleSortKey",
+    "within_subsection_order": "gallery_order.place",
     "backreferences_dir": "api/backreferences",
     "doc_module": ("sklearn_halrp",),
     "reference_url": {"sklearn_halrp": None},

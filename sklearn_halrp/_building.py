@@ -8,7 +8,7 @@ from sklearn_halrp._head import find_head, with_head
 from sklearn_halrp._network import Network
 from sklearn_halrp._partition import partition
 from sklearn_halrp._probing import (
-    check_probabilities,
+    check_outputs,
     check_reading_changes_nothing,
     forward_on,
     with_weights_it_can_use,
@@ -110,7 +110,7 @@ def build_network(recipe, X, n_classes, head, form, seed, frozen=False):
                 f"The network cannot be applied to rows of shape {X.shape[1:]} and type "
                 f"{X.dtype}: {error}"
             ) from error
-        check_probabilities(recipe, outputs)
+        check_outputs(recipe, outputs)
         check_reading_changes_nothing(module, forward, seed)
         name = find_head(module, forward, head)
         module = with_outputs(module, name, n_classes, seed)

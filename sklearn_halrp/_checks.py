@@ -130,9 +130,12 @@ def default_task_id(task_id, known, method):
         return task_id
     if len(known) <= 1:
         return next(iter(known), 0)
+    last = next(reversed(known))
+    meant = f"{len(known)} tasks are known, so {method} must be told which one is meant"
+    if method == "to_module":
+        raise MissingTaskError(f"{meant}: to_module({last!r}). Known: {listed(known)}.")
     raise MissingTaskError(
-        f"{len(known)} tasks are known, so {method} must be told which one is meant: "
-        f"pass task_id={next(reversed(known))!r}, or one id per row. Known: {listed(known)}. "
+        f"{meant}: pass task_id={last!r}, or one id per row. Known: {listed(known)}. "
         "If you did pass it to a pipeline or a search, let scikit-learn pass it on with "
         "sklearn.set_config(enable_metadata_routing=True), and score with the default scorer or "
         "sklearn_halrp.model_selection.task_scorer; where it passes no ids to predict, use "

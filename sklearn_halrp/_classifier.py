@@ -35,7 +35,7 @@ from sklearn_halrp._checks import (
     task_classes,
     union_of_classes,
 )
-from sklearn_halrp._datasets import DatasetRows, given, labels_in
+from sklearn_halrp._datasets import DatasetRows, from_tensor, given, labels_in
 from sklearn_halrp._default_net import default_net
 from sklearn_halrp._importance import ESTIMATORS
 from sklearn_halrp._learning import Lesson, Settings, learn_all
@@ -282,7 +282,8 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, *sample_shape)
-            Finite numbers. Or a ``torch.utils.data.Dataset`` of pairs of a row and a label,
+            Finite numbers: an array, a DataFrame, a tensor. Or a
+            ``torch.utils.data.Dataset`` of pairs of a row and a label,
             which is read batch by batch, when it is needed.
         y : array-like of shape (n_samples,)
             Labels, ints or strings. None with a Dataset: its attribute ``targets`` or ``y``
@@ -703,6 +704,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         return rows, labels_in(X)
 
     def _take_task_column(self, X, task_id):
+        X = from_tensor(X)
         if self.task_column is None:
             return X, task_id
         if isinstance(X, Dataset):
@@ -830,7 +832,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         state = dict(super().__getstate__())
         state.pop("_predictors", None)
         if "_network" in state:
-            state["_network"] = network_to_state(state["_network"])
+            state["_network"] = network_to_state(self._network, self.net_, self._seed)
         return state
 
     def __setstate__(self, state):

@@ -1,7 +1,16 @@
-"""Torch datasets in the place of X: rows that are read when they are needed."""
+"""What torch has in the place of X: tensors, and datasets, whose rows are read when needed."""
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset, Subset
+
+
+def from_tensor(X):
+    """Return a tensor as an array in main memory, and all else as it is."""
+    if not isinstance(X, torch.Tensor):
+        return X
+    X = X.detach().cpu()
+    return (X.float() if X.dtype is torch.bfloat16 else X).numpy()  # numpy has no bfloat16
 
 
 class DatasetRows:

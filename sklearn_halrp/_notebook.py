@@ -18,14 +18,14 @@ def tasks_table(network):
     half = MOST_ROWS // 2
     rows = [_row(network, *entry) for entry in (tasks if not skipped else tasks[:half])]
     if skipped:
-        rows.append(f'<tr><td colspan="6">… {skipped} more …</td></tr>')
+        rows.append(f'<tr><td colspan="6" style="text-align: left">… {skipped} more …</td></tr>')
         rows += [_row(network, *entry) for entry in tasks[-half:]]
     total = sum(task.n_bytes for _, task in tasks)
     heads = ("task", "classes", "held-out accuracy", "ranks", "growth", "bytes")
     return (
         f"<details open><summary>{len(tasks)} task{'s' * (len(tasks) != 1)}: base "
         f"{network.n_bytes:,} bytes, tasks {total:,} bytes</summary><table><thead><tr>"
-        + "".join(f"<th>{head}</th>" for head in heads)
+        + "".join(_aligned("th", head, i) for i, head in enumerate(heads))
         + f"</tr></thead><tbody>{''.join(rows)}</tbody></table></details>"
     )
 
@@ -44,7 +44,13 @@ def _row(network, task_id, task):
         f"{task.n_numbers / network.n_numbers:.1%}",
         f"{task.n_bytes:,}",
     )
-    return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+    return "<tr>" + "".join(_aligned("td", cell, i) for i, cell in enumerate(cells)) + "</tr>"
+
+
+def _aligned(tag, text, column):
+    """Return a cell: names to the left, numbers to the right, whatever the notebook's style."""
+    side = "left" if column < 2 else "right"
+    return f'<{tag} style="text-align: {side}">{escape(text)}</{tag}>'
 
 
 def _ranks(ranks):

@@ -1,5 +1,6 @@
 """What a module does with its weights, tried on a few rows before anything is trained."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -61,18 +62,46 @@ def check_reading_changes_nothing(module, forward, seed):
         )
 
 
-def check_probabilities(recipe, outputs):
-    """Refuse logits where skorch's NLLLoss takes the logarithm of probabilities."""
+def check_outputs(recipe, outputs):
+    """Refuse or question outputs that are not what the loss takes.
+
+    Raises
+    ------
+    InvalidNetworkError
+        If skorch's NLLLoss, which takes the logarithm of probabilities, would get others.
+
+    Warns
+    -----
+    UserWarning
+        If CrossEntropyLoss, which takes logits, would get probabilities, or outputs of a ReLU.
+    """
+    own_loss = type(recipe).get_loss is not NeuralNetClassifier.get_loss
+    if own_loss or not isinstance(outputs, torch.Tensor):
+        return
     criterion = recipe.criterion
     kind = criterion if isinstance(criterion, type) else type(criterion)
-    if kind is not torch.nn.NLLLoss or type(recipe).get_loss is not NeuralNetClassifier.get_loss:
-        return
     sums = outputs.sum(dim=-1)
-    if (outputs < 0).any() or not torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
+    probable = (outputs >= 0).all() and torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
+    if kind is nn.NLLLoss and not probable:
         raise InvalidNetworkError(
             "The net's criterion is NLLLoss, skorch's default, for which the module must return "
-            "probabilities; this one does not. If it returns logits, pass "
+            "probabilities; this one does not. If it returns logits, or log-probabilities, pass "
             "criterion=torch.nn.CrossEntropyLoss to the net; otherwise end it in a softmax."
+        )
+    if kind is not nn.CrossEntropyLoss:
+        return
+    if probable and outputs.shape[-1] > 1:
+        warnings.warn(
+            "The module returns probabilities, and the net's criterion is CrossEntropyLoss, which "
+            "takes logits and learns little from them. Leave the softmax at the module's end "
+            "out, or pass criterion=torch.nn.NLLLoss to the net.",
+            stacklevel=2,
+        )
+    elif (outputs >= 0).all() and 0 < (outputs == 0).sum() < outputs.numel():
+        warnings.warn(
+            "No output of the module is negative, and some are 0, as after a ReLU: a class with "
+            "output 0 teaches nothing. Let the module end in its linear layer.",
+            stacklevel=2,
         )
 
 

@@ -11,16 +11,31 @@ from sklearn_halrp._partition import Partition
 from sklearn_halrp._probing import forward_on
 from sklearn_halrp._random import seeded
 from sklearn_halrp._task import Task
+from sklearn_halrp._version import __version__
 from sklearn_halrp.exceptions import InvalidNetworkError
 
-FORMAT = 1
+FORMAT = 2
 
 
-def network_to_state(network):
-    """Return a network as a dictionary of arrays and settings."""
+def network_to_state(network, recipe=None, seed=None):
+    """Return a network as a dictionary of arrays and settings.
+
+    Parameters
+    ----------
+    network : Network
+    recipe : skorch.NeuralNetClassifier, optional
+        The net, if it is kept beside the state. Where it has its module as an instance, such
+        as a pretrained one, what the base has in common with that is None here.
+    seed : int, optional
+        With which the recipe builds its module.
+    """
+    base = _arrays(network.base)
+    if recipe is not None and isinstance(recipe.module, torch.nn.Module):
+        built = _arrays(build_module(recipe, seed))
+        base = {name: None if _same(a, built.get(name)) else a for name, a in base.items()}
     return {
         "format": FORMAT,
-        "base": {name: to_array(t) for name, t in named_tensors(network.base).items()},
+        "base": base,
         "roles": asdict(network.roles),
         "form": network.form,
         "frozen": network.frozen,
@@ -39,14 +54,15 @@ def network_from_state(recipe, state, seed):
     """
     if state["format"] > FORMAT:
         raise ValueError(
-            f"This file has format {state['format']}; this version of sklearn_halrp reads up "
-            f"to {FORMAT}. Install a newer version."
+            f"The file was written by a newer version of sklearn_halrp: it has format "
+            f"{state['format']}, and this version, {__version__}, reads up to {FORMAT}. Install "
+            "the version that wrote it, or a later one."
         )
     roles = Partition.of(**state["roles"])
-    n_classes = len(state["base"][roles.head_weight])
+    head = state["base"][roles.head_weight]
     module = build_module(recipe, seed)
-    if roles.head in dict(module.named_modules()):
-        module = with_outputs(module, roles.head, n_classes, seed)
+    if head is not None and roles.head in dict(module.named_modules()):
+        module = with_outputs(module, roles.head, len(head), seed)
     tasks = {name: Task(**task) for name, task in state["tasks"].items()}
     network = Network(module, roles, state["form"], tasks, state["frozen"], state["dense"])
     tensors = {}
@@ -58,6 +74,9 @@ def network_from_state(recipe, state, seed):
                 f"{name} was saved, and the net's module has no such tensor. Load it with the same "
                 "module and arguments."
             ) from None
+        if array is None:
+            tensors[name] = like.detach()
+            continue
         if like.shape != array.shape and isinstance(like, torch.nn.Parameter):
             raise ValueError(
                 f"{name} was saved with shape {array.shape}, and the net's module now has "
@@ -66,6 +85,17 @@ def network_from_state(recipe, state, seed):
         tensors[name] = _as(array, like)
     base = network.module_with(tensors, trainable=False)
     return replace(network, base=base.eval())
+
+
+def _arrays(module):
+    return {name: to_array(tensor) for name, tensor in named_tensors(module).items()}
+
+
+def _same(array, other):
+    """Whether two arrays are the same to the last bit; the second may be None."""
+    if other is None or (array.dtype, array.shape) != (other.dtype, other.shape):
+        return False
+    return array.tobytes() == other.tobytes()
 
 
 def _as(array, like):

@@ -4,18 +4,21 @@ A display holds numbers; ``plot`` draws them and keeps the artists in attributes
 in ``_``. Matplotlib is imported only then.
 """
 
-from itertools import count
-
 import numpy as np
 
-from sklearn_halrp.metrics import _accuracy_matrix
+from sklearn_halrp._drawing import (
+    MOST_LABELLED,
+    MOST_WRITTEN,
+    label,
+    names_of,
+    pyplot,
+    shortened,
+    tidy,
+    write,
+)
+from sklearn_halrp.metrics import _accuracy_matrix, _order, accuracy_matrix
 
-__all__ = ["AccuracyMatrixDisplay", "GrowthDisplay", "SpectrumDisplay"]
-
-# Up to these numbers of rows or columns, cells have their value written in, and each has
-# its label and a gap around it.
-MOST_WRITTEN = 12
-MOST_LABELLED = 24
+__all__ = ["AccuracyMatrixDisplay", "GrowthDisplay", "RanksDisplay", "SpectrumDisplay"]
 
 
 class AccuracyMatrixDisplay:
@@ -59,6 +62,51 @@ class AccuracyMatrixDisplay:
         self.matrix = matrix
         self.task_ids = task_ids
 
+    @classmethod
+    def from_predictions(cls, y_true, y_preds, *, task_id, tasks=None, **kwargs):
+        """Draw the accuracies of what was predicted after each task.
+
+        There is no ``from_estimator``: what a classifier predicted on the way, it cannot tell
+        afterwards.
+
+        Parameters
+        ----------
+        y_true : array-like of shape (n_samples,)
+            Labels of the test rows of all tasks.
+        y_preds : sequence of n_tasks array-likes
+            For each task what was predicted after it was learned: for the rows of the tasks
+            known by then, in the order of y_true, or for all rows.
+        task_id : array-like of shape (n_samples,)
+            The task of each row.
+        tasks : sequence of task ids, default=None
+            The tasks in the order they were learned. None takes them in the order of their
+            first rows.
+        **kwargs
+            Passed to `plot`.
+
+        Returns
+        -------
+        AccuracyMatrixDisplay
+
+        Raises
+        ------
+        ValueError
+            As `sklearn_halrp.metrics.accuracy_matrix`.
+
+        Examples
+        --------
+        >>> import matplotlib.pyplot as plt
+        >>> from sklearn_halrp.inspection import AccuracyMatrixDisplay
+        >>> display = AccuracyMatrixDisplay.from_predictions(
+        ...     y_true=[0, 1, 5, 6], y_preds=[[0, 1], [0, 0, 5, 6]], task_id=["a", "a", "b", "b"]
+        ... )
+        >>> [text.get_text() for text in display.text_]
+        ['100.0', '50.0', '100.0']
+        >>> plt.close(display.figure_)
+        """
+        matrix = accuracy_matrix(y_true, y_preds, task_id=task_id, tasks=tasks)
+        return cls(matrix, _order(task_id, tasks)).plot(**kwargs)
+
     def plot(self, ax=None, *, cmap="YlGnBu", vmin=0.0, vmax=1.0, colorbar=True):
         """Draw the heat map.
 
@@ -86,72 +134,169 @@ class AccuracyMatrixDisplay:
             If the matrix is not square, or not finite on and below its diagonal; if there
             are not as many names as tasks.
         """
-        plt = _pyplot()
+        plt = pyplot()
+        from matplotlib.ticker import PercentFormatter
+
         a = _accuracy_matrix(self.matrix)
-        names = _names(self.task_ids, len(a))
+        names = names_of(self.task_ids, len(a))
         if ax is None:
             side = np.clip(2.5 + 0.5 * len(a), 4, 8)
             _, ax = plt.subplots(figsize=(side + 0.5, side), layout="constrained")
         below = np.tri(len(a), dtype=bool)
         shown = np.ma.array(a, mask=~below)
         self.im_ = ax.imshow(shown, cmap=cmap, vmin=vmin, vmax=vmax, interpolation="nearest")
-        self.text_ = _write(ax, self.im_, below, lambda accuracy: f"{100 * accuracy:.1f}")
-        _label(ax.xaxis, names)
-        _label(ax.yaxis, names)
-        _tidy(ax, a.shape)
+        self.text_ = write(ax, self.im_, below, lambda accuracy: f"{100 * accuracy:.1f}")
+        label(ax.xaxis, names)
+        label(ax.yaxis, names)
+        tidy(ax, a.shape)
         ax.set(xlabel="accuracy on task", ylabel="after learning task")
         if colorbar:
-            bar = ax.figure.colorbar(self.im_, ax=ax, shrink=0.8, format="{x:.0%}")
+            percent = PercentFormatter(1.0, decimals=0)
+            bar = ax.figure.colorbar(self.im_, ax=ax, shrink=0.8, format=percent)
             bar.outline.set_visible(False)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
 
-class GrowthDisplay:
-    """Ranks of every task's perturbations, and what they cost.
+class RanksDisplay:
+    """Heat map of the rank of each layer for each task.
 
-    To the left the rank of each layer for each task; to the right the numbers stored
-    besides the base, in percent of it, with the share of each task on top of those of
-    the tasks before.
+    A layer that a task left without low-rank terms is blank: it has scales alone.
 
     Parameters
     ----------
     ranks : dict of task id to dict of str to int
         Ranks by task and weight, as in `ContinualClassifier.ranks_`.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+    im_ : matplotlib AxesImage
+    text_ : list of matplotlib Text
+        The ranks in the cells; empty for more than 12 tasks or layers.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from sklearn_halrp.inspection import RanksDisplay
+    >>> ranks = {"upright": {"conv.weight": 0, "fc.weight": 0},
+    ...          "turned": {"conv.weight": 3, "fc.weight": 20}}
+    >>> display = RanksDisplay(ranks).plot()
+    >>> [label.get_text() for label in display.ax_.get_yticklabels()]
+    ['conv', 'fc']
+    >>> plt.close(display.figure_)
+    """
+
+    def __init__(self, ranks):
+        self.ranks = ranks
+
+    @classmethod
+    def from_estimator(cls, estimator, **kwargs):
+        """Draw the ranks of what a classifier has learned.
+
+        Parameters
+        ----------
+        estimator : ContinualClassifier
+            Fitted.
+        **kwargs
+            Passed to `plot`.
+
+        Returns
+        -------
+        RanksDisplay
+        """
+        return cls(estimator.ranks_).plot(**kwargs)
+
+    def plot(self, ax=None, *, cmap="GnBu"):
+        """Draw the heat map.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a figure.
+        cmap : str or matplotlib Colormap, default="GnBu"
+            The default can be told apart with any colour vision, and in grey.
+
+        Returns
+        -------
+        self : RanksDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If there are no tasks.
+        """
+        plt = pyplot()
+        from matplotlib.colors import PowerNorm
+        from matplotlib.ticker import MaxNLocator
+
+        if not self.ranks:
+            raise ValueError("There are no tasks to draw.")
+        layers = list(dict.fromkeys(layer for task in self.ranks.values() for layer in task))
+        table = np.array([[task.get(n, 0) for task in self.ranks.values()] for n in layers])
+        if ax is None:
+            width, height = np.clip((3 + 0.35 * len(self.ranks), 2 + 0.25 * len(layers)), 4.2, 8)
+            _, ax = plt.subplots(figsize=(width, height), layout="constrained")
+        # Ranks range from 1 to 100: a root spreads the small ones. Zeros stay blank.
+        norm = PowerNorm(0.5, vmin=0, vmax=max(table.max(), 1))
+        there = table > 0
+        shown = np.ma.array(table, mask=~there)
+        # Matplotlib would smooth many tasks, and with them the few layers into each other.
+        self.im_ = ax.imshow(shown, cmap=cmap, norm=norm, aspect="auto", interpolation="nearest")
+        self.text_ = write(ax, self.im_, there, str)
+        label(ax.xaxis, list(self.ranks))
+        label(ax.yaxis, [layer.removesuffix(".weight") for layer in layers])
+        tidy(ax, table.shape)
+        ax.set_facecolor("0.95")
+        ax.set_title("rank of each layer", loc="left")
+        ticks = MaxNLocator(5, integer=True, steps=[1, 2, 5, 10])
+        bar = ax.figure.colorbar(self.im_, ax=ax, ticks=ticks, pad=0.02)
+        bar.outline.set_visible(False)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+
+class GrowthDisplay:
+    """Numbers stored besides the base, in percent of it, against the tasks.
+
+    The share of each task stands on top of those of the tasks before.
+
+    Parameters
+    ----------
     growth : dict of task id to float
         Numbers that each task stores over those of the base, as in
         `ContinualClassifier.growth_`.
 
     Attributes
     ----------
-    axes_ : array of 2 matplotlib Axes
+    ax_ : matplotlib Axes
     figure_ : matplotlib Figure
-    im_ : matplotlib AxesImage
-        The ranks.
-    text_ : list of matplotlib Text
-        The ranks in the cells; empty for more than 12 tasks or layers.
     bars_ : matplotlib BarContainer
         The share of each task.
+
+    See Also
+    --------
+    sklearn_halrp.metrics.growth : The growth in all, from sizes.
 
     Examples
     --------
     >>> import matplotlib.pyplot as plt
     >>> from sklearn_halrp.inspection import GrowthDisplay
-    >>> ranks = {"upright": {"conv.weight": 0, "fc.weight": 0},
-    ...          "turned": {"conv.weight": 3, "fc.weight": 20}}
-    >>> display = GrowthDisplay(ranks, growth={"upright": 0.0, "turned": 0.15}).plot()
-    >>> [label.get_text() for label in display.axes_[0].get_yticklabels()]
-    ['conv', 'fc']
+    >>> display = GrowthDisplay({"upright": 0.0, "turned": 0.15, "inverted": 0.1}).plot()
+    >>> display.ax_.get_title(loc="left")
+    'growth over the base: 25.0% in all'
     >>> plt.close(display.figure_)
     """
 
-    def __init__(self, ranks, growth):
-        self.ranks = ranks
+    def __init__(self, growth):
         self.growth = growth
 
     @classmethod
     def from_estimator(cls, estimator, **kwargs):
-        """Draw what a classifier has learned.
+        """Draw the growth of what a classifier has learned.
 
         Parameters
         ----------
@@ -177,17 +322,17 @@ class GrowthDisplay:
         True
         >>> plt.close(display.figure_)
         """
-        return cls(estimator.ranks_, estimator.growth_).plot(**kwargs)
+        return cls(estimator.growth_).plot(**kwargs)
 
-    def plot(self, axes=None, *, cmap="GnBu"):
-        """Draw ranks and growth.
+    def plot(self, ax=None, *, colors=("#c7e9c6", "#1d6fa8")):
+        """Draw the bars.
 
         Parameters
         ----------
-        axes : pair of matplotlib Axes, default=None
-            Where to draw ranks and growth. None makes a figure.
-        cmap : str or matplotlib Colormap, default="GnBu"
-            For the ranks; the bars take two colours of it.
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a figure.
+        colors : pair of matplotlib colours, default=("#c7e9c6", "#1d6fa8")
+            Of earlier tasks and of this task.
 
         Returns
         -------
@@ -198,60 +343,27 @@ class GrowthDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError
-            If ranks and growth are not of the same tasks, or there are none.
+            If there are no tasks.
         """
-        plt = _pyplot()
-        if not self.ranks or list(self.ranks) != list(self.growth):
-            raise ValueError(
-                "ranks and growth must be of the same tasks in the same order, at least one; "
-                f"got {len(self.ranks)} and {len(self.growth)} tasks."
-            )
-        if axes is None:
-            width = np.clip(7 + 0.35 * len(self.ranks), 9, 13)
-            _, axes = plt.subplots(1, 2, figsize=(width, 4.2), layout="constrained")
-        self.axes_ = np.asarray(axes)
-        self.figure_ = self.axes_[0].figure
-        self._plot_ranks(self.axes_[0], cmap)
-        self._plot_growth(self.axes_[1])
-        return self
-
-    def _plot_ranks(self, ax, cmap):
-        from matplotlib.colors import PowerNorm
-        from matplotlib.ticker import MaxNLocator
-
-        layers = list(dict.fromkeys(layer for task in self.ranks.values() for layer in task))
-        table = np.array([[task.get(n, 0) for task in self.ranks.values()] for n in layers])
-        # Ranks range from 1 to 100: a root spreads the small ones. Zeros stay blank.
-        norm = PowerNorm(0.5, vmin=0, vmax=max(table.max(), 1))
-        there = table > 0
-        shown = np.ma.array(table, mask=~there)
-        # Matplotlib would smooth many tasks, and with them the few layers into each other.
-        self.im_ = ax.imshow(shown, cmap=cmap, norm=norm, aspect="auto", interpolation="nearest")
-        self.text_ = _write(ax, self.im_, there, str)
-        _label(ax.xaxis, list(self.ranks))
-        _label(ax.yaxis, [layer.removesuffix(".weight") for layer in layers])
-        _tidy(ax, table.shape)
-        ax.set_facecolor("0.95")
-        ax.set_title("rank of each layer", loc="left")
-        ticks = MaxNLocator(5, integer=True, steps=[1, 2, 5, 10])
-        bar = ax.figure.colorbar(self.im_, ax=ax, ticks=ticks, pad=0.02)
-        bar.outline.set_visible(False)
-
-    def _plot_growth(self, ax):
+        plt = pyplot()
         from matplotlib.ticker import PercentFormatter
 
+        if not self.growth:
+            raise ValueError("There are no tasks to draw.")
         share = np.array(list(self.growth.values()), dtype=float)
         before = np.cumsum(share) - share
         n_tasks, total = len(share), share.sum()
+        if ax is None:
+            width = np.clip(3 + 0.45 * n_tasks, 4.2, 8)
+            _, ax = plt.subplots(figsize=(width, 4.2), layout="constrained")
         width = 0.8 if n_tasks <= MOST_LABELLED else 1.0
-        pale, strong = self.im_.cmap([0.25, 0.8])
         places = np.arange(n_tasks)
-        ax.bar(places, before, width, color=pale, label="earlier tasks")
-        self.bars_ = ax.bar(places, share, width, bottom=before, color=strong, label="this task")
+        ax.bar(places, before, width, color=colors[0], label="earlier tasks")
+        self.bars_ = ax.bar(places, share, width, bottom=before, color=colors[1], label="this task")
         if n_tasks <= MOST_WRITTEN:
             labels = [f"+{value:.1%}" if value else "" for value in share]
             ax.bar_label(self.bars_, labels, padding=3, fontsize="small")
-        _label(ax.xaxis, list(self.growth))
+        label(ax.xaxis, list(self.growth))
         ax.set_xlim(-0.6, n_tasks - 0.4)
         ax.set_ylim(0, 1.12 * total or 0.01)
         ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0 if total > 0.1 else 1))
@@ -260,7 +372,10 @@ class GrowthDisplay:
         ax.tick_params(length=0)
         ax.spines[["top", "right", "left"]].set_visible(False)
         ax.set_title(f"growth over the base: {total:.1%} in all", loc="left")
-        ax.legend(loc="upper left", frameon=False)
+        if n_tasks > 1:
+            ax.legend(loc="upper left", frameon=False)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
 
 
 class SpectrumDisplay:
@@ -351,12 +466,16 @@ class SpectrumDisplay:
         ValueError
             If there are no layers.
         """
-        plt = _pyplot()
+        plt = pyplot()
+        from matplotlib.colors import ListedColormap
+
         if not self.layers:
             raise ValueError("There are no layers to draw.")
         if ax is None:
             _, ax = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
-        colours = plt.get_cmap(cmap)(np.linspace(0, 0.85, len(self.layers)))
+        names = [layer.removesuffix(".weight") for layer in self.layers]
+        few = len(names) <= MOST_WRITTEN
+        colours = plt.get_cmap(cmap)(np.linspace(0, 0.85, len(names)))
         self.lines_, self.cuts_ = {}, {}
         for (name, found), colour in zip(self.layers.items(), colours, strict=True):
             values, rank = np.asarray(found["spectrum"], dtype=float), found["rank"]
@@ -368,76 +487,26 @@ class SpectrumDisplay:
                 places[:kept],
                 values[:kept],
                 color=colour,
-                linewidth=2,
-                label=f"{name.removesuffix('.weight')}: rank {rank}",
+                linewidth=2 if few else 1,
+                label=f"{shortened(name.removesuffix('.weight'))}: rank {rank}",
             )
             if kept:
-                (self.cuts_[name],) = ax.plot(kept, values[kept - 1], "o", color=colour)
+                (self.cuts_[name],) = ax.plot(
+                    kept, values[kept - 1], "o" if few else ".", color=colour
+                )
         ax.set(xscale="log", yscale="log", xlabel="term", ylabel="singular value")
         ax.grid(color="0.9")
         ax.set_axisbelow(True)
         ax.spines[["top", "right"]].set_visible(False)
-        if len(self.layers) <= MOST_WRITTEN:
+        if few:
             ax.legend(frameon=False, fontsize="small")
+        else:
+            # One colour bar names the first and the last of many layers.
+            scale = plt.cm.ScalarMappable(cmap=ListedColormap(colours))
+            bar = ax.figure.colorbar(scale, ax=ax, ticks=[0, 1], pad=0.02)
+            bar.ax.set_yticklabels([shortened(names[0]), shortened(names[-1])], fontsize="small")
+            bar.ax.invert_yaxis()
+            bar.ax.tick_params(length=0)
+            bar.outline.set_visible(False)
         self.ax_, self.figure_ = ax, ax.figure
         return self
-
-
-def _pyplot():
-    """Return matplotlib.pyplot, or say how to get it."""
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError('Plotting needs matplotlib: pip install "sklearn-halrp[plot]"') from error
-    return plt
-
-
-def _names(task_ids, n_tasks):
-    """Return one name per task."""
-    names = list(range(n_tasks)) if task_ids is None else list(task_ids)
-    if len(names) != n_tasks:
-        raise ValueError(f"{n_tasks} tasks need as many task_ids; got {len(names)}.")
-    return names
-
-
-def _label(axis, names):
-    """Name the places of an axis: all when they are few, else about ten."""
-    steps = (factor * 10**power for power in count() for factor in (1, 2, 5))
-    step = 1 if len(names) <= MOST_LABELLED else next(s for s in steps if len(names) <= 12 * s)
-    shown = [str(name) for name in names[::step]]
-    axis.set_ticks(range(0, len(names), step), shown)
-    if axis.axis_name == "x" and max(map(len, shown)) > 3:
-        for label in axis.get_ticklabels():
-            label.set(rotation=40, horizontalalignment="right", rotation_mode="anchor")
-
-
-def _write(ax, image, there, text):
-    """Write the values into the cells of an image that are there, if they are few."""
-    if max(there.shape) > MOST_WRITTEN:
-        return []
-    values = np.asarray(image.get_array())
-    red, green, blue, _ = image.cmap(image.norm(values)).T
-    dark = (0.2126 * red + 0.7152 * green + 0.0722 * blue).T < 0.5
-    return [
-        ax.text(
-            j,
-            i,
-            text(values[i, j]),
-            color="white" if dark[i, j] else "0.15",
-            horizontalalignment="center",
-            verticalalignment="center",
-            fontsize="small",
-        )
-        for i, j in np.argwhere(there)
-    ]
-
-
-def _tidy(ax, shape):
-    """Take frame and tick marks away, and part the cells when they are few."""
-    ax.spines[:].set_visible(False)
-    ax.tick_params(length=0)
-    if max(shape) <= MOST_LABELLED:
-        ax.set_xticks(np.arange(shape[1] + 1) - 0.5, minor=True)
-        ax.set_yticks(np.arange(shape[0] + 1) - 0.5, minor=True)
-        ax.grid(which="minor", color="white", linewidth=2)
-        ax.tick_params(which="minor", length=0)

@@ -3,7 +3,11 @@
 Most functions take an accuracy matrix ``a`` of shape (n_tasks, n_tasks), in which
 ``a[i, j]`` is the accuracy on task j, measured after task i was learned. Tasks are
 numbered in the order they were learned, so what lies above the diagonal is not used and
-may be NaN. Accuracies may be shares or percentages; the result is in the same unit.
+may be NaN. `accuracy_matrix` makes one of predictions. Accuracies may be shares or
+percentages; the result is in the same unit.
+
+Not every library means the same by a name. The notes of each function say where Avalanche 0.6
+differs, and the guide has the differences in one table.
 
 Examples
 --------
@@ -20,14 +24,82 @@ Two tasks; learning the second cost the first one 0.1.
 import numpy as np
 
 __all__ = [
+    "accuracy_matrix",
     "aopd",
     "average_accuracy",
     "backward_transfer",
     "forgetting",
     "forward_transfer",
+    "growth",
     "mopd",
     "order_disparity",
 ]
+
+
+def accuracy_matrix(y_true, y_preds, *, task_id, tasks=None):
+    """Accuracy on every task after every task, from what was predicted on the way.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        Labels of the test rows of all tasks.
+    y_preds : sequence of n_tasks array-likes
+        For each task what was predicted after it was learned: for the rows of the tasks
+        known by then, in the order of y_true. Predictions for all rows will do as well;
+        those for tasks not yet learned are not looked at.
+    task_id : array-like of shape (n_samples,)
+        The task of each row.
+    tasks : sequence of task ids, default=None
+        The tasks in the order they were learned. None takes them in the order of their
+        first rows.
+
+    Returns
+    -------
+    array of shape (n_tasks, n_tasks)
+        NaN above the diagonal.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many predictions as tasks or as rows of known tasks, or if
+        tasks are not those of the rows.
+
+    Examples
+    --------
+    After "b" was learned, one of the two rows of "a" is wrong.
+
+    >>> from sklearn_halrp.metrics import accuracy_matrix
+    >>> y_true, ids = [0, 1, "yes", "no"], ["a", "a", "b", "b"]
+    >>> accuracy_matrix(y_true, [[0, 1], [0, 0, "yes", "no"]], task_id=ids)
+    array([[1. , nan],
+           [0.5, 1. ]])
+    """
+    # As objects, so that ints beside strings stay ints.
+    y_true, ids = np.asarray(y_true, dtype=object), np.asarray(task_id, dtype=object)
+    names = _order(task_id, tasks)
+    if y_true.ndim != 1 or y_true.shape != ids.shape or set(names) != set(ids.tolist()):
+        raise ValueError(
+            "y_true and task_id must have one entry for each row, and tasks must be those of "
+            f"the rows; got shapes {y_true.shape} and {ids.shape}, and tasks {names}."
+        )
+    if len(y_preds) != len(names):
+        raise ValueError(f"{len(names)} tasks need as many y_preds; got {len(y_preds)}.")
+    number = {name: j for j, name in enumerate(names)}
+    places = np.array([number[name] for name in ids.tolist()], dtype=int)
+    matrix = np.full((len(names), len(names)), np.nan)
+    for i, predicted in enumerate(y_preds):
+        known = places <= i
+        predicted = np.asarray(predicted, dtype=object)
+        if predicted.shape == y_true.shape:
+            predicted = predicted[known]
+        if predicted.shape != (known.sum(),):
+            raise ValueError(
+                f"y_preds[{i}] must hold a prediction for each of the {known.sum()} rows of known "
+                f"tasks, or of all {len(y_true)} rows; got an array of shape {predicted.shape}."
+            )
+        right = (y_true[known] == predicted).astype(float)
+        matrix[i, : i + 1] = np.bincount(places[known], right) / np.bincount(places[known])
+    return matrix
 
 
 def average_accuracy(matrix):
@@ -48,6 +120,11 @@ def average_accuracy(matrix):
     ------
     ValueError
         If the matrix is not square, or not finite on and below its diagonal.
+
+    Notes
+    -----
+    Every task counts the same. Avalanche's `StreamAccuracy` counts every row the same, so it
+    differs where tasks have different numbers of test rows.
 
     References
     ----------
@@ -82,6 +159,11 @@ def forgetting(matrix):
     ------
     ValueError
         If the matrix is not square, or not finite on and below its diagonal.
+
+    Notes
+    -----
+    Avalanche's `StreamForgetting` starts from the accuracy a task had when it was learned, not
+    from its best: what it calls forgetting is minus `backward_transfer`.
 
     References
     ----------
@@ -119,6 +201,10 @@ def backward_transfer(matrix):
     ValueError
         If the matrix is not square, or not finite on and below its diagonal.
 
+    Notes
+    -----
+    Avalanche's `StreamBWT` at the end of the stream is the same.
+
     References
     ----------
     Lopez-Paz, Ranzato, "Gradient Episodic Memory for Continual Learning", NeurIPS 2017,
@@ -142,8 +228,9 @@ def forward_transfer(matrix, single):
     FWT is 0 for a single task.
 
     This is not the forward transfer of Lopez-Paz and Ranzato (2017), which is the
-    accuracy on a task *before* it is learned, against a network with random weights.
-    With a head per task that is not defined.
+    accuracy on a task *before* it is learned, against a network with random weights, nor
+    Avalanche's `StreamForwardTransfer`, which is the same. With a head per task that is not
+    defined: there is no head before the task is learned.
 
     Parameters
     ----------
@@ -180,6 +267,55 @@ def forward_transfer(matrix, single):
             f"of shape {single.shape} with {np.sum(~np.isfinite(single))} values not finite."
         )
     return _mean(a.diagonal()[1:] - single[1:])
+
+
+def growth(sizes):
+    """Size that the tasks after the first added to the model, over what it had before.
+
+    With ``S[i]`` the numbers that the model stores after task i was learned, of T tasks,
+    ``G = S[T-1] / S[0] - 1``. A network of its own for each task, of one size, gives
+    ``G = T - 1``; fine-tuning a single one gives 0.
+
+    Parameters
+    ----------
+    sizes : array-like of shape (n_tasks,)
+        Numbers or bytes that are stored after each task, in the order of learning.
+        Where the base is pretrained, let its size come first.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If sizes is not one-dimensional, or holds no value, or one that is not finite and
+        positive.
+
+    See Also
+    --------
+    sklearn_halrp.ContinualClassifier : Its ``growth_`` has the share of each task; their sum
+        is this growth, with ``n_numbers_`` as sizes.
+
+    References
+    ----------
+    Yoon, Kim, Yang, Hwang, "Scalable and Order-robust Continual Learning with Additive
+    Parameter Decomposition", ICLR 2020, arXiv:1902.09432, where ``1 + G`` is the *capacity*.
+
+    Examples
+    --------
+    A second task added an eighth, and the third another one.
+
+    >>> growth([8000, 9000, 10000])
+    0.25
+    """
+    s = np.asarray(sizes, dtype=float)
+    if s.ndim != 1 or s.size == 0 or not np.all(np.isfinite(s) & (s > 0)):
+        raise ValueError(
+            "sizes must hold the positive, finite size of the model after each task; got an "
+            f"array of shape {s.shape}{f' with smallest value {s.min()}' if s.size else ''}."
+        )
+    return float(s[-1] / s[0] - 1)
 
 
 def order_disparity(accuracies):
@@ -284,6 +420,12 @@ def mopd(accuracies):
     0.25
     """
     return float(order_disparity(accuracies).max())
+
+
+def _order(task_id, tasks=None):
+    """Return the tasks in the order of their first rows, unless they are given."""
+    rows = np.asarray(task_id, dtype=object).ravel().tolist()
+    return list(dict.fromkeys(rows if tasks is None else tasks))
 
 
 def _accuracy_matrix(matrix):

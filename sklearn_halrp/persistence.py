@@ -71,7 +71,7 @@ def save(estimator, path):
         arrays[f"task/{number}/notes"] = np.frombuffer(task.pop("notes"), dtype=np.uint8)
         tasks.append({"id": task_id, **task, "classes": _listed(task["classes"])})
     parameters = estimator.get_params(deep=False)
-    own_net = parameters.pop("net") is not None
+    own_net = parameters.pop("net") is not None and _name_of(estimator.net_.module)
     if not isinstance(parameters["random_state"], int | None):
         parameters["random_state"] = None  # a generator: only what was drawn from it matters now
     parameters["dtype"] = np.dtype(parameters["dtype"]).name
@@ -127,9 +127,10 @@ def load(path, net=None):
     """
     about, arrays = _read(path)
     if about["own_net"] and net is None:
+        which = about["own_net"] if isinstance(about["own_net"], str) else "the same module"
         raise ValueError(
             f"{path} was saved from a classifier with a net of its own, and a file holds no code: "
-            "pass a net with the same module and arguments, load(path, net=net)."
+            f"pass a net with {which} and the same arguments, load(path, net=net)."
         )
     if net is not None:
         check_net(net)
@@ -197,6 +198,11 @@ def _state(about, arrays):
     if about["columns"]:
         state["feature_names_in_"] = np.array(about["columns"], dtype=object)
     return state
+
+
+def _name_of(module):
+    kind = module if hasattr(module, "__qualname__") else type(module)
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _listed(labels):

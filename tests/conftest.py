@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetClassifier
 
 from sklearn_halrp import ContinualClassifier
@@ -23,6 +24,15 @@ def permuted(X, seed):
     """The same rows with their values in another order."""
     order = np.random.RandomState(seed).permutation(X[0].size)
     return X.reshape(len(X), -1)[:, order].reshape(X.shape)
+
+
+def polars_with_names():
+    """The module polars, if this scikit-learn reads the names of its columns."""
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame({"a": [1.0, 2.0]})
+    if not hasattr(StandardScaler().fit(frame), "feature_names_in_"):
+        pytest.skip("scikit-learn 1.6 finds no names in a DataFrame of polars 2")
+    return polars
 
 
 def make_net(module=MLP, **settings):

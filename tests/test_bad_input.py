@@ -99,6 +99,11 @@ def test_a_missing_id_is_never_guessed(clf):
         clf.score(X, Y)
 
 
+def test_to_module_asks_for_its_own_argument(clf):
+    with pytest.raises(MissingTaskError, match=r"to_module\('b'\)\. Known: 'a', 'b'\.$"):
+        clf.to_module()
+
+
 def test_with_one_task_the_id_may_be_left_out(digits):
     rows, labels = digits
     clf = make_classifier().partial_fit(rows[:60], labels[:60])
@@ -231,6 +236,31 @@ def test_a_net_that_cannot_serve_is_refused(name):
     with pytest.raises(error, match=message):
         clf.fit(X, Y)
     assert vars(clf) == {**clf.get_params(deep=False)}
+
+
+ENDS = {
+    "softmax": (nn.Softmax(dim=1), nn.CrossEntropyLoss, UserWarning, "Leave the softmax"),
+    "relu": (nn.ReLU(), nn.CrossEntropyLoss, UserWarning, "as after a ReLU.* end in its linear"),
+    "logarithm": (nn.LogSoftmax(dim=1), nn.NLLLoss, InvalidNetworkError, "log-probabilities, pass"),
+    "one hidden too few": (nn.Identity(), nn.CrossEntropyLoss, InvalidNetworkError, "Add a hidden"),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_an_end_that_does_not_fit_the_loss_is_said(name):
+    end, criterion, kind, message = ENDS[name]
+    hidden = [nn.Linear(64, 64), nn.Tanh()] if "hidden" not in name else []
+    module = nn.Sequential(*hidden, nn.Linear(64, 4), end)
+    clf = make_classifier(module, net={"criterion": criterion})
+    expect = pytest.warns if issubclass(kind, Warning) else pytest.raises
+    with expect(kind, match=message):
+        clf.fit(X, Y)
+
+
+@pytest.mark.parametrize("end", [nn.Identity(), nn.Sigmoid(), nn.LogSoftmax(dim=1), nn.Softplus()])
+def test_other_ends_are_nobodys_business(end):
+    module = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 4), end)
+    assert make_classifier(module).fit(X, Y).tasks_ == [0]
 
 
 @pytest.mark.filterwarnings("ignore")  # torch deprecates both ways

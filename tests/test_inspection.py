@@ -8,7 +8,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from sklearn_halrp.inspection import AccuracyMatrixDisplay, GrowthDisplay, SpectrumDisplay
+from sklearn_halrp.inspection import (
+    AccuracyMatrixDisplay,
+    GrowthDisplay,
+    RanksDisplay,
+    SpectrumDisplay,
+)
 
 SIZES = [1, 3, 20, 200]
 
@@ -57,42 +62,74 @@ def test_the_accuracy_matrix_shows_what_is_below_the_diagonal(n_tasks):
         assert_labels_do_not_overlap(axis)
 
 
+def test_predictions_are_drawn_as_the_shares_that_are_right():
+    y_true, ids = np.array([0, 1, 1, 0, 5, 6]), ["b"] * 4 + ["a"] * 2
+    y_preds = [[0, 0, 1, 0], [1, 1, 1, 0, 5, 5]]
+    display = AccuracyMatrixDisplay.from_predictions(y_true, y_preds, task_id=ids, colorbar=False)
+    np.testing.assert_array_equal(display.im_.get_array().compressed(), [3 / 4, 3 / 4, 1 / 2])
+    assert [label.get_text() for label in display.ax_.get_yticklabels()] == ["b", "a"]
+
+
 @pytest.mark.parametrize("n_tasks", SIZES)
-def test_growth_adds_up_and_ranks_are_in_their_places(n_tasks):
+def test_growth_adds_up(n_tasks):
     rng = np.random.RandomState(1)
-    layers = ["conv1.weight", "conv2.weight", "fc.weight"]
-    ranks = {t: {n: int(rng.randint(0, 50)) for n in layers} for t in range(n_tasks)}
     growth = {t: float(rng.rand() / 10) * (t > 0) for t in range(n_tasks)}
-    display = GrowthDisplay(ranks, growth).plot()
-    table = np.array([[ranks[t][n] for t in range(n_tasks)] for n in layers])
-    assert np.array_equal(display.im_.get_array().filled(0), table)
+    display = GrowthDisplay(growth).plot()
     bars = list(display.bars_)
     assert len(bars) == n_tasks
     np.testing.assert_allclose([bar.get_height() for bar in bars], list(growth.values()))
     tops = [bar.get_y() + bar.get_height() for bar in bars]
     np.testing.assert_allclose(tops, np.cumsum(list(growth.values())))
-    assert f"{tops[-1]:.1%}" in display.axes_[1].get_title(loc="left")
-    for ax in display.axes_:
-        assert_labels_do_not_overlap(ax.xaxis)
+    assert f"{tops[-1]:.1%}" in display.ax_.get_title(loc="left")
+    assert_labels_do_not_overlap(display.ax_.xaxis)
+
+
+@pytest.mark.parametrize("n_tasks", SIZES)
+@pytest.mark.parametrize("n_layers", [3, 40])
+def test_ranks_are_in_their_places(n_tasks, n_layers):
+    rng = np.random.RandomState(1)
+    layers = [f"block.{i}.conv.weight" for i in range(n_layers)]
+    ranks = {t: {n: int(rng.randint(0, 50)) for n in layers} for t in range(n_tasks)}
+    display = RanksDisplay(ranks).plot()
+    table = np.array([[ranks[t][n] for t in range(n_tasks)] for n in layers])
+    assert np.array_equal(display.im_.get_array().filled(0), table)
+    written = {text.get_position()[::-1]: text.get_text() for text in display.text_}
+    few = n_tasks <= 12 and n_layers <= 12
+    assert written == ({p: str(v) for p, v in np.ndenumerate(table) if v} if few else {})
+    for axis in (display.ax_.xaxis, display.ax_.yaxis):
+        assert_labels_do_not_overlap(axis)
 
 
 def test_many_tasks_do_not_smear_the_layers_into_each_other():
     ranks = {t: {"a.weight": 1, "b.weight": 100, "c.weight": 1} for t in range(200)}
-    display = GrowthDisplay(ranks, dict.fromkeys(ranks, 0.1)).plot()
+    display = RanksDisplay(ranks).plot()
     display.figure_.canvas.draw()
-    box = display.axes_[0].get_window_extent()
+    box = display.ax_.get_window_extent()
     from_below = np.asarray(display.figure_.canvas.buffer_rgba())[::-1]
     column = from_below[int(box.y0) + 2 : int(box.y1) - 2, int(box.x0 + box.x1) // 2]
     assert len(np.unique(column, axis=0)) == 2
 
 
 def test_a_classifier_is_drawn_into_given_axes(learned):
-    _, axes = plt.subplots(1, 2)
-    display = GrowthDisplay.from_estimator(learned, axes=axes)
-    assert display.figure_ is axes[0].figure
-    assert [bar.get_height() for bar in display.bars_] == list(learned.growth_.values())
-    labels = [label.get_text() for label in axes[1].get_xticklabels()]
-    assert labels == ["first", "2", "third"]
+    figure, axes = plt.subplots(1, 2)
+    ranks = RanksDisplay.from_estimator(learned, ax=axes[0])
+    growth = GrowthDisplay.from_estimator(learned, ax=axes[1])
+    assert ranks.figure_ is growth.figure_ is figure
+    assert [bar.get_height() for bar in growth.bars_] == list(learned.growth_.values())
+    found = {text.get_position(): text.get_text() for text in ranks.text_}
+    assert found[1, 0] == str(next(iter(learned.ranks_[2].values())))
+    for ax in axes:
+        assert [label.get_text() for label in ax.get_xticklabels()] == ["first", "2", "third"]
+
+
+def test_long_names_keep_their_ends_and_leave_room_for_the_picture():
+    names = [f"{'encoder.' * 9}layer.{i}.query" for i in range(3)]
+    display = AccuracyMatrixDisplay(np.eye(3), names).plot()
+    shown = [label.get_text() for label in display.ax_.get_yticklabels()]
+    assert all(len(text) <= 28 and "…" in text for text in shown)
+    assert [text[-13:] for text in shown] == [name[-13:] for name in names]
+    display.figure_.canvas.draw()
+    assert display.ax_.get_window_extent().width > display.figure_.bbox.width / 4
 
 
 def test_what_does_not_fit_is_refused():
@@ -100,8 +137,9 @@ def test_what_does_not_fit_is_refused():
         AccuracyMatrixDisplay(np.eye(3), ["a", "b"]).plot()
     with pytest.raises(ValueError, match="n_tasks, n_tasks"):
         AccuracyMatrixDisplay(np.ones((2, 3))).plot()
-    with pytest.raises(ValueError, match="same tasks"):
-        GrowthDisplay({"a": {}}, {"b": 0.0}).plot()
+    for display in (GrowthDisplay({}), RanksDisplay({})):
+        with pytest.raises(ValueError, match="no tasks"):
+            display.plot()
 
 
 @pytest.mark.parametrize("n_layers", [1, 5, 40])
@@ -120,7 +158,14 @@ def test_spectra_show_what_is_kept(n_layers):
             assert display.cuts_[name].get_ydata() == [found["spectrum"][rank - 1]]
         else:
             assert name not in display.cuts_
-    assert (display.ax_.get_legend() is None) == (n_layers > 12)
+    legend = display.ax_.get_legend()
+    named = [name.removesuffix(".weight") for name in layers]
+    if n_layers > 12:
+        assert legend is None
+        (bar,) = set(display.figure_.axes) - {display.ax_}
+        assert [text.get_text() for text in bar.get_yticklabels()] == [named[0], named[-1]]
+    else:
+        assert [text.get_text().split(":")[0] for text in legend.get_texts()] == named
 
 
 def test_spectra_of_a_classifier(learned):

@@ -86,7 +86,7 @@ def test_two_processes_train_one_task_as_well_as_one(networks, tmp_path):
     for task_id, pixels in {"upright": X / 16, "upside down": X[:, ::-1] / 16}.items():
         alone.partial_fit(pixels[:1200], y[:1200], task_id=task_id)
         scores = [clf.score(pixels[1200:], y[1200:], task_id=task_id) for clf in (together, alone)]
-        assert scores[0] > scores[1] - 0.02
+        assert scores[0] > scores[1] - 0.04  # of 597 rows each: 2.5 standard errors
     # What was saved learns on in one process, with a net that asks for no other.
     together.set_params(net=plain).partial_fit(X[:200] / 16, y[:200], task_id="third")
 

@@ -1,15 +1,26 @@
 import copy
+import os
 import pickle
 import subprocess
 import sys
+import warnings
+from pathlib import Path
 
 import joblib
 import numpy as np
 import pytest
+import torch
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+from skorch.exceptions import DeviceWarning
 
 from sklearn_halrp import ContinualClassifier
+from sklearn_halrp.persistence import load
 from tests.conftest import make_classifier, make_net, permuted
 from tests.modules import MLP
+from tests.test_promises import assert_untouched, snapshot
+
+DATA = Path(__file__).parent / "data"
 
 
 def test_a_new_process_predicts_the_same(learned, digits, tmp_path):
@@ -73,6 +84,117 @@ def test_the_file_is_hardly_larger_than_the_numbers_in_it(digits):
     for task in range(1, 4):
         clf.partial_fit(permuted(X[:100], task), y[:100], task_id=task)
     assert len(pickle.dumps(clf)) < 1.05 * clf.n_bytes_
+
+
+@pytest.mark.parametrize("base", ["pretrained", "first"])
+def test_a_module_given_as_an_instance_is_in_the_file_once(digits, base):
+    X, y = digits
+    clf = make_classifier(MLP(hidden=300), base=base, net={"max_epochs": 2}, growth_budget=0.1)
+    given = clf.net.module
+    weights = sum(tensor.nbytes for tensor in given.state_dict().values())
+    first = copy.deepcopy(clf)
+    clf.fit(X[:100], y[:100], task_id=np.repeat([0, 1], 50))
+    file = pickle.dumps(clf)
+    # A base that was trained is another network than the instance, from which fit begins.
+    assert len(file) < 1.05 * (clf.n_bytes_ + (weights if base == "first" else 0))
+    loaded = pickle.loads(file)
+    assert_untouched(snapshot(clf), snapshot(loaded))
+    assert loaded.net.module is not given
+    for name, tensor in loaded.net.module.state_dict().items():
+        assert torch.equal(tensor, given.state_dict()[name])
+    for each in (clf, loaded):
+        each.partial_fit(permuted(X[:100], 2), y[:100], task_id=2)
+    assert_untouched(snapshot(clf), snapshot(loaded))
+    again = [clone(each).fit(X[:100], y[:100]) for each in (first, loaded)]
+    assert_untouched(*map(snapshot, again))
+
+
+def test_an_instance_changed_after_learning_leaves_the_file_right(digits):
+    X, y = digits
+    clf = make_classifier(MLP(), base="pretrained").fit(X[:100], y[:100])
+    before = clf.predict_proba(X)
+    with torch.no_grad():
+        clf.net.module.body[0].weight.mul_(2)
+    assert np.array_equal(pickle.loads(pickle.dumps(clf)).predict_proba(X), before)
+
+
+@pytest.mark.parametrize("mmap_mode", [None, "r"])
+@pytest.mark.parametrize("task_id", ["third", "fourth"])
+def test_learning_goes_on_as_if_nothing_had_happened(learned, digits, tmp_path, task_id, mmap_mode):
+    X, y = digits
+    straight_on = copy.deepcopy(learned)
+    joblib.dump(learned, tmp_path / "model.joblib")
+    before = (tmp_path / "model.joblib").read_bytes()
+    loaded = joblib.load(tmp_path / "model.joblib", mmap_mode=mmap_mode)
+    kept = [task.data for task in loaded._network.tasks.values()]
+    assert all(isinstance(data, np.memmap) == bool(mmap_mode) for data in kept)
+    for clf in (straight_on, loaded):
+        clf.partial_fit(permuted(X[:100], 9), y[:100] % 4, task_id=task_id)
+    assert_untouched(snapshot(straight_on), snapshot(loaded))
+    assert np.array_equal(
+        straight_on.predict_proba(X, task_id=task_id), loaded.predict_proba(X, task_id=task_id)
+    )
+    assert (tmp_path / "model.joblib").read_bytes() == before
+
+
+def test_files_of_format_1_are_read():
+    X, expected = load_iris().data / 8, np.load(DATA / "format_1.npz")
+    from_joblib = joblib.load(DATA / "format_1.joblib")
+    for clf in (from_joblib, load(DATA / "format_1.safetensors")):
+        assert clf.tasks_ == ["species", 2]
+        for task_id in clf.tasks_:
+            np.testing.assert_allclose(
+                clf.predict_proba(X, task_id), expected[f"task {task_id}"], atol=1e-5
+            )
+        clf.partial_fit(X, load_iris().target, task_id="more")
+        assert clf.score(X, load_iris().target, task_id="more") > 0.9
+
+
+def test_a_file_from_a_gpu_is_read_without_one(digits, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    X, y = digits
+    clf = make_classifier().fit(X[:100], y[:100], task_id=np.repeat([0, 1], 50))
+    expected = clf.predict_proba(X, 1)
+    for net in (clf.net, clf.net_):
+        vars(net)["device"] = "cuda"  # all else in a file is the same there
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        loaded = pickle.loads(pickle.dumps(clf))
+    assert {warning.category for warning in caught} == {DeviceWarning}
+    assert {str(net.device) for net in (loaded.net, loaded.net_)} == {"cpu"}
+    assert np.array_equal(loaded.predict_proba(X, 1), expected)
+    assert loaded.partial_fit(X[:50], y[:50], task_id=2).tasks_ == [0, 1, 2]
+
+
+class OfAScript(MLP):
+    __module__ = "__main__"
+
+
+RESCUE = """
+import joblib, __main__
+try:
+    joblib.load("model.joblib")
+except AttributeError as error:
+    print(error)
+from tests.test_persistence import OfAScript  # or define it here
+__main__.OfAScript = OfAScript
+print(joblib.load("model.joblib").tasks_)
+"""
+
+
+def test_a_class_of_the_script_that_was_run_is_named(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr("__main__.OfAScript", OfAScript, raising=False)
+    clf = make_classifier(OfAScript).fit(digits[0][:60], digits[1][:60])
+    joblib.dump(clf, tmp_path / "model.joblib")
+    found = subprocess.run(
+        [sys.executable, "-W", "error", "-c", RESCUE],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+    )
+    assert "Can't get attribute 'OfAScript' on <module '__main__'" in found.stdout, found.stderr
+    assert found.stdout.endswith("[0]\n")
 
 
 def test_copies_are_independent(learned, digits):

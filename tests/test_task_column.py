@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_halrp.model_selection import TaskStratifiedKFold
-from tests.conftest import make_classifier
+from tests.conftest import make_classifier, polars_with_names
 
 N = 120
 PIXELS = [f"pixel{i}" for i in range(64)]
@@ -170,6 +170,8 @@ def test_permutation_importance(column, plain, data):
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_a_pipeline_that_scales_all_other_columns(library, plain, data, folds):
+    if library == "polars":
+        polars_with_names()
     X, y, ids = data
     rows = frame(library, X, np.array(["north", "south"])[ids])
     scaler = make_column_transformer(
@@ -244,6 +246,7 @@ def test_every_setting_can_be_searched_inside_a_pipeline(plain, data, folds):
 
 @pytest.mark.filterwarnings("ignore:.*experimental")
 @pytest.mark.filterwarnings("ignore:.*optuna.terminator")
+@pytest.mark.filterwarnings("ignore:The OptunaSearchCV or classes")  # scikit-learn 1.6, of its tags
 def test_optuna_searches(plain, data, folds):
     optuna = pytest.importorskip("optuna")
     integration = pytest.importorskip("optuna_integration")

@@ -18,7 +18,7 @@ with warnings.catch_warnings():
     library = pytest.importorskip("benchmarks.with_avalanche")
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-TRAINING = Training(epochs=1, batch_size=128)
+TRAINING = Training(epochs=1, batch_size=32)
 NAMES = ["fine-tuning", "EWC", "LwF", "replay, 50 rows", "replay, 200 rows"]
 
 
@@ -69,7 +69,7 @@ def test_result_has_the_form_of_the_others(stream, name):
 
 def test_packnet_does_not_forget(plain):
     one = library.contestants(plain)["PackNet (Avalanche)"]
-    training = Training(epochs=4, batch_size=32)
+    training = Training(epochs=12, batch_size=32)
     matrix = learn_stream(plain, one.with_settings(training, 0, {**one.settings()[0]}))["accuracy"]
     assert matrix[0][0] == matrix[1][0] > 0.5
 

@@ -81,7 +81,7 @@ class BatchEnsemble(Adapters):
 
 
 class LoRA(Adapters):
-    """A matrix of fixed rank is added to each weight (Hu et al., ICLR 2022).
+    """A matrix of fixed rank is added to each weight: W + scale * U V (Hu et al., ICLR 2022).
 
     Kernels of convolutions are unfolded.
 
@@ -89,11 +89,13 @@ class LoRA(Adapters):
     ----------
     rank : int
         Of every layer, as far as its shape allows.
+    scale : float
+        With Adam it acts as a higher learning rate of the change.
     """
 
-    def __init__(self, network, training, seed, rank=4):
+    def __init__(self, network, training, seed, rank=4, scale=1.0):
         super().__init__(network, training, seed)
-        self.rank = rank
+        self.rank, self.scale = rank, scale
 
     def fresh(self, weight):
         """Return U = 0 and a random V."""
@@ -104,5 +106,5 @@ class LoRA(Adapters):
         return nn.Parameter(torch.zeros(shape[0], rank)), nn.Parameter(v)
 
     def changed(self, weight, change):
-        """Return W + U V."""
-        return weight + (change[0] @ change[1]).view(weight.shape)
+        """Return W + scale * U V."""
+        return weight + self.scale * (change[0] @ change[1]).view(weight.shape)

@@ -26,7 +26,7 @@ from skorch import NeuralNetClassifier
 from tasks import stream
 
 from sklearn_halrp import ContinualClassifier
-from sklearn_halrp.inspection import AccuracyMatrixDisplay, GrowthDisplay
+from sklearn_halrp.inspection import AccuracyMatrixDisplay, GrowthDisplay, RanksDisplay
 from sklearn_halrp.metrics import average_accuracy, forgetting
 
 
@@ -136,8 +136,10 @@ def draw(clf, matrix, tuned, tasks, out):
         AccuracyMatrixDisplay(values, names).plot(ax=ax, colorbar=ax is axes[1])
         ax.set_title(title)
     figure.savefig(out / "accuracy.png", dpi=120)
-    display = GrowthDisplay.from_estimator(clf)
-    display.figure_.savefig(out / "growth.png", dpi=120)
+    figure, axes = plt.subplots(1, 2, figsize=(13, 5), layout="constrained")
+    RanksDisplay.from_estimator(clf, ax=axes[0])
+    GrowthDisplay.from_estimator(clf, ax=axes[1])
+    figure.savefig(out / "growth.png", dpi=120)
     print(f"pictures: {out / 'accuracy.png'}, {out / 'growth.png'}")
 
 

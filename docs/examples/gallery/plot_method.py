@@ -12,10 +12,10 @@ This example looks at these spectra, and at what the cut costs.
 import copy
 
 import matplotlib.pyplot as plt
-import numpy as np
 from sklearn.datasets import load_digits
 
 from sklearn_halrp import ContinualClassifier
+from sklearn_halrp.inspection import SpectrumDisplay
 
 X, y = load_digits(return_X_y=True)
 X = X / 16
@@ -40,22 +40,13 @@ clf = with_second_task()
 # ``report_`` holds, for each layer, the largest singular values and the rank that was chosen. The
 # default network has two hidden layers; the head is not among them, since each task has its own.
 
-layers = clf.report_["inverted"]["layers"]
-figure, axes = plt.subplots(
-    1, len(layers), figsize=(4.4 * len(layers), 3.6), layout="constrained", sharey=True
-)
-for ax, (name, layer) in zip(np.atleast_1d(axes), layers.items(), strict=True):
-    values, rank = np.array(layer["spectrum"]), layer["rank"]
-    places = np.arange(1, len(values) + 1)
-    ax.bar(places[:rank], values[:rank], color="#0868ac", label=f"kept: rank {rank}")
-    ax.bar(places[rank:], values[rank:], color="#ccebc5", label="given up")
-    ax.set_title(
-        f"{name.removesuffix('.weight')}: {layer['kept']:.0%} of the energy kept", loc="left"
-    )
-    ax.set_xlabel("singular value")
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False)
-np.atleast_1d(axes)[0].set_ylabel("size")
+SpectrumDisplay.from_estimator(clf, "inverted")
+
+# %%
+# The terms up to the dot are kept. How much of the change, as a share of its squares, is that?
+
+for name, layer in clf.report_["inverted"]["layers"].items():
+    print(f"{name:<20}rank {layer['rank']:>3}: {layer['kept']:.0%} kept")
 
 # %%
 # What the cut costs

@@ -12,7 +12,9 @@ down and inverted, and one shuffles its pixels; so the sites are made, the digit
 
 import matplotlib.pyplot as plt
 import numpy as np
+import optuna
 import pandas as pd
+from optuna_integration import OptunaSearchCV
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV, train_test_split
@@ -92,3 +94,26 @@ ax.legend(frameon=False)
 print({key.split("__")[1]: value for key, value in search.best_params_.items()})
 print(f"all sites: {search.score(frame.iloc[test], y.iloc[test]):.1%}\n")
 print(task_report(search.best_estimator_, frame.iloc[test], y.iloc[test]))
+
+# %%
+# A search that chooses its own trials
+# ------------------------------------
+#
+# Optuna's `OptunaSearchCV <https://optuna-integration.readthedocs.io>`_ takes the same pipeline
+# and the same folds, and looks where the trials before were good. On several machines, run any of
+# these searches on dask: see :doc:`many tasks, many machines </machines>`.
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+trials = OptunaSearchCV(
+    model,
+    {
+        "continualclassifier__growth_budget": optuna.distributions.FloatDistribution(0.1, 0.4),
+        "continualclassifier__max_rank": optuna.distributions.IntDistribution(2, 40, log=True),
+    },
+    cv=TaskStratifiedKFold(2, random_state=0, task_column="site"),
+    n_trials=4,
+    random_state=0,
+)
+trials.fit(frame.iloc[train], y.iloc[train])
+print({key.split("__")[1]: round(value, 2) for key, value in trials.best_params_.items()})
+print(f"all sites: {trials.score(frame.iloc[test], y.iloc[test]):.1%}")

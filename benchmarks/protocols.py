@@ -1,0 +1,255 @@
+"""The experiments of the HALRP paper: streams, networks, settings and orders of tasks.
+
+Settings are those of the authors' scripts (github.com/lijiaqi/HALRP). What differs here:
+
+- The published growth bound holds for all tasks together. Ours is one for each task, so each of
+  the tasks after the first gets an equal share of it.
+- The scripts shuffle the tasks of all streams but CIFAR-100's by the seed of the run. Only
+  CIFAR-100 has published orders, `SPLITS` and `SUPERCLASSES`; for the others A is the natural
+  order and B to E are ours, drawn from seeds 1 to 4.
+- Images of 28x28 are scaled to 32x32 in all streams; the scripts pad some of them instead.
+- No settings for Omniglot-Rotation are published. It has those of P-MNIST with 20 epochs, and a
+  constant learning rate.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+import torch
+from skorch import NeuralNetClassifier
+from skorch.callbacks import LRScheduler
+from torch.optim.lr_scheduler import ExponentialLR
+
+from benchmarks.networks import AlexNet, LeNet, ResNet18
+from benchmarks.preparing import Rows
+from benchmarks.streams import load
+from sklearn_halrp import ContinualClassifier
+
+# Orders A to E of Yoon et al. (ICLR 2020), as in the authors' run_cifar100.py.
+SPLITS = {
+    "A": [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
+    "B": [1, 7, 4, 5, 2, 0, 8, 6, 9, 3],
+    "C": [7, 0, 5, 1, 8, 4, 3, 6, 2, 9],
+    "D": [5, 8, 2, 9, 0, 4, 3, 7, 6, 1],
+    "E": [2, 9, 5, 4, 8, 0, 6, 1, 3, 7],
+}
+SUPERCLASSES = {
+    "A": list(range(20)),
+    "B": [15, 12, 5, 9, 7, 16, 18, 17, 1, 0, 3, 8, 11, 14, 10, 6, 2, 4, 13, 19],
+    "C": [17, 1, 19, 18, 12, 7, 6, 0, 11, 15, 10, 5, 13, 3, 9, 16, 4, 14, 2, 8],
+    "D": [11, 9, 6, 5, 12, 4, 0, 10, 13, 7, 14, 3, 15, 16, 8, 1, 2, 19, 18, 17],
+    "E": [6, 14, 0, 11, 12, 17, 13, 4, 9, 1, 7, 19, 8, 10, 3, 15, 18, 5, 2, 16],
+}
+
+
+def own_orders(n_tasks):
+    """Return the natural order and four that are drawn from seeds 1 to 4."""
+    drawn = {
+        name: np.random.RandomState(seed).permutation(n_tasks).tolist()
+        for seed, name in enumerate("BCDE", 1)
+    }
+    return {"A": list(range(n_tasks)), **drawn}
+
+
+class HoldOut:
+    """Hold out the last rows of a task."""
+
+    def __init__(self, n_rows):
+        self.n_rows = n_rows
+
+    def __call__(self, dataset, y=None, **kwargs):
+        """Split a data set as skorch asks."""
+        cut = len(dataset) - self.n_rows
+        rows = (range(cut), range(cut, len(dataset)))
+        return tuple(torch.utils.data.Subset(dataset, part) for part in rows)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One experiment.
+
+    Attributes
+    ----------
+    stream : str
+        Name in `benchmarks.streams.STREAMS`.
+    n_tasks : int
+    network : callable
+    epochs : int
+        Those of warm-up included.
+    growth : float
+        The published bound, for all tasks together.
+    changes : dict
+        Arguments of the stream.
+    settings : dict
+        Arguments of `ContinualClassifier`.
+    published : dict or None
+        Orders of the tasks, where there are published ones.
+    decays : bool
+        Whether the learning rate decays as in the published code, by a factor of 0.95 for every
+        ``50,000 / n_tasks`` rows, less those held out.
+    """
+
+    stream: str
+    n_tasks: int
+    network: Callable
+    epochs: int
+    growth: float
+    changes: dict = field(default_factory=dict)
+    settings: dict = field(default_factory=dict)
+    published: dict | None = None
+    batch_size: int = 128
+    lr: float = 1e-3
+    valid_share: float = 0.2
+    decays: bool = True
+
+    @property
+    def orders(self):
+        """Orders A to E."""
+        return self.published or own_orders(self.n_tasks)
+
+    def load(self, data_dir, download=False, n_rows=None):
+        """Return the stream, whose tasks are made when they are asked for.
+
+        Parameters
+        ----------
+        data_dir : str
+        download : bool
+        n_rows : int, optional
+            Most rows to learn and to validate a task, and most to test it.
+        """
+        rows = Rows(valid_share=self.valid_share)
+        if n_rows is not None:
+            train = max(1, round(n_rows * (1 - self.valid_share)))
+            rows = replace(rows, train=train, valid=max(1, n_rows - train), test=n_rows)
+        stream = load(self.stream, data_dir, download, lazily=True, rows=rows, **self.changes)
+        return replace(stream, network=self.network)
+
+    def classifier(self, seed, epochs=None, device="cpu"):
+        """Return the unfitted classifier, whose net holds nothing out yet; see `HoldOut`.
+
+        Parameters
+        ----------
+        seed : int
+        epochs : int, optional
+            Instead of the published ones.
+        device : str
+            For torch: ``"cuda"`` trains on a graphics card.
+        """
+        callbacks = []
+        if self.decays:
+            rows = 50_000 / self.n_tasks * (1 - self.valid_share)
+            gamma = 0.95 ** (self.batch_size / rows)
+            schedule = LRScheduler(policy=ExponentialLR, gamma=gamma, step_every="batch")
+            callbacks = [("decay", schedule)]
+        net = NeuralNetClassifier(
+            self.network,
+            criterion=torch.nn.CrossEntropyLoss,
+            optimizer=torch.optim.Adam,
+            lr=self.lr,
+            batch_size=self.batch_size,
+            max_epochs=self.epochs if epochs is None else epochs,
+            iterator_train__shuffle=True,
+            train_split=HoldOut(0),
+            callbacks=callbacks,
+            device=device,
+            verbose=0,
+        )
+        settings = PUBLISHED | {"growth_budget": self.growth / (self.n_tasks - 1)} | self.settings
+        return ContinualClassifier(net, random_state=seed, **settings)
+
+
+# What all experiments share, unless a protocol says otherwise.
+PUBLISHED = {
+    "warmup_epochs": 1,
+    "approximation_rate": 0.9,
+    "max_rank": 100,
+    "l1_penalty": 1e-6,
+    "l2_penalty": 1e-4,
+    "prune_threshold": 1e-5,
+    "convolution": "channel",
+    "importance": "fisher",
+}
+
+FIVE = {"sets": ("cifar10", "mnist", "svhn", "fashion", "notmnist"), "size": 32}
+
+
+def tiny(n_tasks, network, lr, **settings):
+    """Return a protocol for TinyImageNet."""
+    return Protocol(
+        "split-tiny-imagenet",
+        n_tasks,
+        network,
+        50,
+        0.6,
+        changes={"classes_per_task": 200 // n_tasks},
+        settings=settings,
+        batch_size=32,
+        lr=lr,
+        valid_share=0.1,
+    )
+
+
+PROTOCOLS = {
+    "cifar100-splits": Protocol(
+        "split-cifar100",
+        10,
+        LeNet,
+        20,
+        0.2,
+        settings={"l1_penalty": 1e-4},
+        published=SPLITS,
+    ),
+    "cifar100-superclass": Protocol(
+        "superclass-cifar100",
+        20,
+        LeNet,
+        20,
+        0.2,
+        settings={"l1_penalty": 1e-4},
+        published=SUPERCLASSES,
+    ),
+    "permuted-mnist": Protocol(
+        "permuted-mnist",
+        10,
+        LeNet,
+        12,
+        0.6,
+        changes={"size": 32, "channels": 3},
+        settings={"l2_penalty": 1e-3},
+    ),
+    "five-datasets-alexnet": Protocol("five-datasets", 5, AlexNet, 12, 0.6, changes=FIVE),
+    "five-datasets-resnet18": Protocol(
+        "five-datasets",
+        5,
+        ResNet18,
+        12,
+        0.6,
+        changes=FIVE,
+        settings={"approximation_rate": 0.95, "max_rank": 120, "warmup_epochs": 3},
+    ),
+    "omniglot-rotation": Protocol(
+        "omniglot-rotation",
+        100,
+        partial(LeNet, channels=1, size=32, widths=(64, 128, 2500, 1500)),
+        20,
+        0.6,
+        changes={"size": 32, "n_tasks": 100},
+        settings={"l2_penalty": 1e-3},
+        decays=False,
+    ),
+    "tiny-imagenet-20-alexnet": tiny(
+        20,
+        partial(AlexNet, size=64),
+        1e-3,
+        warmup_epochs=25,
+        l1_penalty=1e-5,
+        l2_penalty=5e-4,
+    ),
+    "tiny-imagenet-20-resnet18": tiny(20, ResNet18, 5e-4, warmup_epochs=25, l1_penalty=5e-4),
+    "tiny-imagenet-40-alexnet": tiny(
+        40, partial(AlexNet, size=64), 1e-3, warmup_epochs=20, l1_penalty=5e-4
+    ),
+    "tiny-imagenet-40-resnet18": tiny(40, ResNet18, 5e-4, warmup_epochs=25, l1_penalty=5e-4),
+}

@@ -1,0 +1,82 @@
+"""Everything that the page on evidence shows, one command after the other.
+
+    python -m benchmarks.suite --data-dir DIR [--jobs 2] [--only compare orders] [--quick]
+
+Results go to benchmarks/results, and what is there already is not run again, so it can be stopped
+and started at will. The quick form takes a minute, needs no files, and shows only that everything
+runs: it learns two tasks of scikit-learn's digits for one epoch.
+"""
+
+import argparse
+from pathlib import Path
+
+from benchmarks import ablations, compare, cost, little_data, orders, theorem
+from benchmarks.page import RESULTS
+
+COMMANDS = {
+    "compare": compare,
+    "orders": orders,
+    "little_data": little_data,
+    "ablations": ablations,
+    "theorem": theorem,
+    "cost": cost,
+}
+MANY = ["HALRP, defaults", "HALRP, published", "separate networks", "fine-tuning", "EWC"]
+MANY += ["PackNet", "BatchEnsemble", "LoRA, rank 4"]
+FULL = [
+    ("compare", "letters", ["--seeds", "5"]),
+    ("compare", "five-datasets", ["--seeds", "5"]),
+    ("compare", "permuted-mnist", ["--seeds", "5"]),
+    ("compare", "split-cifar10", ["--seeds", "5"]),
+    (
+        "compare",
+        "omniglot-rotation",
+        ["--seeds", "2", "--epochs", "20", "--batch-size", "32", "--methods", *MANY],
+    ),
+    ("orders", "five-datasets", ["--orders", "20"]),
+    ("orders", "letters", ["--orders", "20"]),
+    ("little_data", "split-cifar10", ["--seeds", "3"]),
+    ("little_data", "five-datasets", ["--seeds", "3"]),
+    ("ablations", "five-datasets", ["--seeds", "3"]),
+    ("ablations", "permuted-mnist", ["--seeds", "2", "--tasks", "4"]),
+    ("theorem", "five-datasets", ["--seeds", "2"]),
+    ("theorem", "permuted-mnist", ["--seeds", "2", "--tasks", "4"]),
+    ("cost", "permuted-mnist", ["--rounds", "3", "--tasks", "3"]),
+]
+SHORT = ["--tasks", "2", "--epochs", "1"]
+QUICK = [
+    ("compare", "digits", [*SHORT, "--seeds", "1"]),
+    ("orders", "digits", [*SHORT, "--orders", "2"]),
+    ("little_data", "digits", [*SHORT, "--seeds", "1"]),
+    ("ablations", "digits", [*SHORT, "--seeds", "1"]),
+    ("theorem", "digits", [*SHORT, "--seeds", "1"]),
+    ("cost", "digits", [*SHORT, "--rounds", "1", "--methods", "fine-tuning", "HALRP, defaults"]),
+]
+
+
+def main(arguments=None):
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data-dir")
+    parser.add_argument("--jobs", default="1")
+    parser.add_argument("--only", nargs="+", choices=COMMANDS, default=list(COMMANDS))
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--results", type=Path, help="another folder; --quick writes none without")
+    options = parser.parse_args(arguments)
+    folder = options.results or (None if options.quick else RESULTS)
+    for command, stream, settings in QUICK if options.quick else FULL:
+        if command not in options.only:
+            continue
+        print(f"\n{command}: {stream}", flush=True)
+        given = [stream, *settings]
+        if options.data_dir:
+            given += ["--data-dir", options.data_dir]
+        if folder:
+            given += ["--json", str(folder / f"{command}-{stream}.json")]
+        COMMANDS[command].main([*given, "--jobs", options.jobs])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""The comparison's commands, in their short form, and what they compute from runs."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import ablations, cost, little_data, orders, page, suite
+from benchmarks.methods import Training
+from benchmarks.running import Results, learn_stream, settings_of, summary
+from benchmarks.streams import load
+from sklearn_halrp.exceptions import GrowthBudgetWarning
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """The short form of the whole suite, once."""
+    folder = tmp_path_factory.mktemp("results")
+    with pytest.warns(GrowthBudgetWarning):  # one of the ablations has a budget of 1 %
+        suite.main(["--quick", "--results", str(folder)])
+    return folder
+
+
+def test_the_short_form_writes_every_kind_of_result_and_runs_nothing_twice(results):
+    files = sorted(results.glob("*.json"))
+    assert {path.stem for path in files} == {f"{kind}-digits" for kind in suite.COMMANDS}
+    before = [path.read_text() for path in files]
+    suite.main(["--quick", "--results", str(results), "--only", "compare", "orders"])
+    after = [path.read_text() for path in files]
+    assert [json.loads(b)["runs"] for b in before] == [json.loads(a)["runs"] for a in after]
+
+
+def test_the_page_is_made_from_any_results(results, tmp_path):
+    text = page.build(results, tmp_path)
+    pictures = {path.name for path in tmp_path.glob("*.svg")}
+    assert pictures == {f"{kind}-digits.svg" for kind in suite.COMMANDS}
+    for kind in suite.COMMANDS:
+        assert f"_static/evidence/{kind}-digits.svg" in text
+    # A number on the page is the one in the file.
+    content = json.loads((results / "compare-digits.json").read_text())
+    runs = [run for run in content["runs"] if "seed" in run["key"]]
+    run = next(run for run in runs if run["key"]["method"] == "PackNet")
+    row = next(line for line in text.splitlines() if line.startswith("| PackNet"))
+    assert f"{100 * np.mean(run['accuracy'][-1]):.2f} ± 0.00 | 0 |" in row
+
+
+def test_the_page_in_the_documentation_is_that_of_the_committed_results():
+    assert (page.DOCS / "evidence.md").read_text() == page.build()
+    shown = set((page.DOCS / "_static" / "evidence").glob("*.svg"))
+    assert {path.stem for path in shown} == {
+        path.stem for kind in page.SECTIONS for path in page.RESULTS.glob(f"{kind}-*.json")
+    }
+
+
+def test_our_method_forgets_nothing_in_any_committed_result():
+    for path in page.RESULTS.glob("compare-*.json"):
+        for run in json.loads(path.read_text())["runs"]:
+            if run["key"]["method"].startswith("HALRP") and "seed" in run["key"]:
+                matrix = np.array(run["accuracy"], dtype=float)
+                for i in range(len(matrix)):
+                    assert (matrix[i:, i] == matrix[i, i]).all()
+
+
+class Table:
+    """A method that knows every answer by task, and forgets tasks as told."""
+
+    incremental = True
+
+    def __init__(self, forget):
+        self.forget, self.known = forget, {}
+
+    def learn(self, task):
+        self.known[task.name] = task
+        if len(self.known) > 1 and self.forget:
+            first = next(iter(self.known))
+            self.known[first] = None
+
+    def finish(self):
+        pass
+
+    def predict(self, name, X):
+        task = self.known[name]
+        if task is None:
+            return np.full(len(X), -1)
+        answers = {x.tobytes(): label for x, label in zip(*task.test, strict=True)}
+        return np.array([answers[x.tobytes()] for x in X])
+
+    def n_numbers(self):
+        return 10 + 2 * len(self.known)
+
+    def n_bytes(self):
+        return 4 * self.n_numbers()
+
+
+@pytest.mark.parametrize(("forget", "acc", "bwt"), [(False, 1.0, 0.0), (True, 2 / 3, -0.5)])
+def test_a_run_measures_what_is_known_after_each_task(forget, acc, bwt):
+    stream = load("digits").first(3)
+    result = learn_stream(stream, lambda network: Table(forget))
+    one = summary(result)
+    assert one["ACC"] == pytest.approx(acc)
+    assert one["BWT"] == pytest.approx(bwt)
+    assert one["bytes"] == 64
+    assert one["growth"] == pytest.approx(16 / 12 - 1)
+    assert [sum(a is not None for a in row) for row in result["accuracy"]] == [1, 2, 3]
+
+
+def test_orders_are_all_different_ones_and_the_first_is_natural():
+    found = orders.orders_of(5, 20)
+    assert found[0] == [0, 1, 2, 3, 4]
+    assert all(sorted(order) == [0, 1, 2, 3, 4] for order in found)
+    assert found == orders.orders_of(5, 20)
+
+
+def test_order_disparity_compares_tasks_not_places():
+    def run(order, seed, last):
+        key = {"method": "m", "order": order, "seed": seed}
+        return {"key": key, "accuracy": [[], last]}
+
+    runs = [
+        run([0, 1], 0, [0.9, 0.5]),
+        run([1, 0], 0, [0.7, 0.8]),  # task 1 has 0.7, task 0 has 0.8
+        run([0, 1], 1, [0.9, 0.6]),
+    ]
+    found = orders.robustness(runs, "m")
+    assert found["orders"]["AOPD"] == pytest.approx((0.1 + 0.2) / 2)
+    assert found["orders"]["MOPD"] == pytest.approx(0.2)
+    assert found["orders"]["worst"] == pytest.approx(0.7)
+    assert found["seeds"]["AOPD"] == pytest.approx(0.05)
+
+
+def test_little_data_leaves_the_first_task_alone():
+    stream = load("digits").first(2)
+    few = little_data.with_little(stream, 0.1, 0)
+    assert few.tasks[0] is stream.tasks[0]
+    assert len(few.tasks[1].train[1]) == pytest.approx(0.1 * len(stream.tasks[1].train[1]), abs=1)
+
+
+def test_a_first_task_with_random_labels_keeps_its_rows_and_classes():
+    stream = load("digits").first(2)
+    noise = ablations.with_noise_first(stream)
+    (X, y), (same, shuffled) = stream.tasks[0].train, noise.tasks[0].train
+    assert np.array_equal(X, same)
+    assert np.array_equal(np.bincount(y), np.bincount(shuffled))
+    assert np.mean(y == shuffled) < 0.3
+    assert noise.tasks[1] is stream.tasks[1]
+
+
+def test_scales_that_are_held_stay_at_one():
+    stream = load("digits").first(2)
+    method = ablations.without_scales(stream.network, Training(epochs=3, batch_size=64), 0)
+    for task in stream.tasks:
+        method.learn(task)
+    base = method.classifier.to_module(stream.tasks[0].name)
+    tuned = method.classifier.to_module(stream.tasks[1].name)
+    for (name, weight), ours in zip(base.named_parameters(), tuned.parameters(), strict=True):
+        if weight.dim() > 1 and name != "last.weight":
+            rank = method.classifier.ranks_[stream.tasks[1].name][name]
+            change = (ours - weight).detach()
+            flat = change.mean((2, 3)) if change.dim() > 2 else change
+            assert torch.linalg.matrix_rank(flat, rtol=1e-3) <= rank
+
+
+def test_memory_is_seen_while_it_is_held():
+    with cost.watched(0.001) as most:
+        array = np.ones(50_000_000 // 8)
+        array += 1
+        time.sleep(0.05)
+    assert 45e6 < most[0] < 80e6
+
+
+def test_settings_are_all_combinations():
+    assert settings_of({"a": [1, 2], "b": "xy"}) == [
+        {"a": 1, "b": "x"},
+        {"a": 1, "b": "y"},
+        {"a": 2, "b": "x"},
+        {"a": 2, "b": "y"},
+    ]
+
+
+def test_results_of_other_settings_are_not_mixed(tmp_path):
+    path = tmp_path / "results.json"
+    first = Results(path, {"epochs": 1})
+    first.complete([({"seed": 0}, dict, ())], 1)
+    assert Results(path, {"epochs": 1}).find({"seed": 0}) == {"key": {"seed": 0}}
+    with pytest.raises(SystemExit, match="other settings"):
+        Results(path, {"epochs": 2})

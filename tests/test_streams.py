@@ -1,0 +1,369 @@
+"""Streams of tasks, beside what they were made from."""
+
+import doctest
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks import builders, streams
+from benchmarks.preparing import Rows, moments, prepare
+from benchmarks.readers import Halves
+from benchmarks.tasks import Stream, Task, some_rows
+from tests.test_readers import (
+    random_bytes,
+    write_cifar,
+    write_jpegs,
+    write_mnist,
+    write_omniglot,
+    write_tiny_imagenet,
+)
+
+FLAT = ([0.0], [1.0])  # leaves images in [0, 1]
+
+
+def numbered(n_rows, n_classes, size=4, first=0):
+    """Images that say everywhere which row they are, and labels that take turns."""
+    images = np.broadcast_to(
+        np.arange(first, first + n_rows, dtype=np.uint8)[:, None, None, None],
+        (n_rows, 1, size, size),
+    )
+    return images.copy(), np.arange(n_rows) % n_classes
+
+
+def rows_of(part, scale):
+    """The numbers that images of `numbered` say, wherever their values went."""
+    mean, deviation = scale
+    found = np.rint((part[0] * deviation[0] + mean[0]) * 255).astype(int).reshape(len(part[1]), -1)
+    assert (found == found[:, :1]).all()
+    return found[:, 0]
+
+
+def test_rows_of_a_task_are_apart_and_keep_their_labels():
+    halves = Halves(numbered(100, 5), numbered(50, 5, first=100))
+    rows = Rows(train=40, valid=10, test=20)
+    scale = moments(halves.train[0])
+    first, second = builders.permuted(halves, 2, rows, 4, 1)
+    for task in (first, second):
+        parts = (task.train, task.valid, task.test)
+        numbers = [rows_of(part, scale) for part in parts]
+        assert [len(part) for part in numbers] == [40, 10, 20]
+        assert len(set(np.concatenate(numbers))) == 70
+        assert max(*numbers[0], *numbers[1]) < 100 <= min(numbers[2])
+        for (X, y), found in zip(parts, numbers, strict=True):
+            assert X.dtype == np.float32
+            assert y.dtype == np.int64
+            assert np.array_equal(y, found % 5)
+            assert np.ptp(np.bincount(y)) == 0  # the classes have equal shares
+        assert task.n_classes == 5
+    assert set(rows_of(first.train, scale)) != set(rows_of(second.train, scale))
+
+
+def test_rows_are_the_same_again_unless_another_seed_draws_them():
+    y, y_test = np.arange(60) % 3, np.arange(30) % 3
+    first = Rows(20, 10, 9).choose(y, y_test)
+    again = Rows(20, 10, 9).choose(y, y_test)
+    other = Rows(20, 10, 9, split_seed=1).choose(y, y_test)
+    for a, b, c in zip(first, again, other, strict=True):
+        assert np.array_equal(a, b)
+        assert not np.array_equal(np.sort(a), np.sort(c))
+
+
+def test_rows_are_at_most_what_is_there():
+    y, y_test = np.arange(60) % 3, np.arange(30) % 3
+    for rows in (Rows(), Rows(4000, 1000, 1000)):
+        train, valid, test = rows.choose(y, y_test)
+        assert (len(train), len(valid), len(test)) == (48, 12, 30)
+        assert sorted([*train, *valid]) == list(range(60))
+    train, valid, _ = Rows(train=40, valid_share=0.1).choose(y, y_test)
+    assert (len(train), len(valid)) == (40, 4)
+    assert len(Rows(valid=0).choose(y, y_test)[1]) == 0
+
+
+@pytest.mark.parametrize("n_rows", [0, 1, 10, 30, 99, 100, 101])
+def test_some_rows_have_the_classes_in_their_shares(n_rows):
+    y = np.random.RandomState(0).permutation(np.repeat([0, 1, 2], [70, 20, 10]))
+    rows = some_rows(y, n_rows, 0)
+    assert len(set(rows)) == len(rows) == min(n_rows, 100)
+    shares = np.array([0.7, 0.2, 0.1]) * min(n_rows, 100)
+    assert np.abs(np.bincount(y[rows], minlength=3) - shares).max() <= 1
+
+
+def test_moments():
+    images = random_bytes(7, 3, 5, 5)
+    mean, deviation = moments(images)
+    np.testing.assert_allclose(mean, (images / 255).mean((0, 2, 3)))
+    np.testing.assert_allclose(deviation, (images / 255).std((0, 2, 3)))
+    X = prepare(images, 5, 3, (mean, deviation))
+    np.testing.assert_allclose(X.mean((0, 2, 3)), 0, atol=1e-5)
+    np.testing.assert_allclose(X.std((0, 2, 3)), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [16, 20, 40])
+def test_sizes_are_changed_as_pillow_does(size):
+    images = random_bytes(2, 1, 28, 28)
+    X = prepare(images, size, 3, FLAT)
+    assert X.shape == (2, 3, size, size)
+    assert (X[:, :1] == X).all()
+    for image, x in zip(images, X, strict=True):
+        there = Image.fromarray(image[0]).resize((size, size), Image.Resampling.BILINEAR)
+        assert np.abs(np.asarray(there) - x[0] * 255).max() < 1.1
+    with pytest.raises(ValueError, match="3 channels cannot be made 1"):
+        prepare(random_bytes(1, 3, 4, 4), 4, 1, FLAT)
+
+
+def test_all_rows_of_a_task_are_permuted_alike_and_tasks_differently():
+    images = random_bytes(40, 3, 4, 4)
+    halves = Halves((images, np.zeros(40, int)), (images[:9], np.zeros(9, int)))
+    tasks = builders.permuted(halves, 2, Rows(valid=0), 4, 3)
+    plain = prepare(images, 4, 3, moments(images)).reshape(40, -1)
+    orders = []
+    for task in tasks:
+        X = task.test[0].reshape(9, -1)
+        orders.append([int(np.flatnonzero((plain[:9] == x[:, None]).all(0))[0]) for x in X.T])
+        assert sorted(orders[-1]) == list(range(48))
+        assert np.array_equal(
+            np.sort(task.train[0].reshape(40, -1)[:, 0]), np.sort(plain[:, orders[-1][0]])
+        )
+    assert orders[0] != orders[1]
+
+
+def test_quarter_turns():
+    images = random_bytes(8, 1, 6, 6)
+    half = (images, np.arange(8) % 2)
+    tasks = builders.rotated(Halves(half, half), 4, Rows(valid=0), 6, 1)
+    assert [task.name for task in tasks] == [
+        "0 degrees",
+        "90 degrees",
+        "180 degrees",
+        "270 degrees",
+    ]
+    plain = prepare(images, 6, 1, moments(images))
+    for turns, task in enumerate(tasks):
+        np.testing.assert_allclose(task.test[0], np.rot90(plain, turns, (2, 3)), atol=0.03)
+
+
+def test_classes_are_divided_and_numbered_anew():
+    halves = Halves(numbered(60, 6), numbered(30, 6, first=60))
+    groups = {"one": [5, 0], "two": [1, 2, 4]}
+    tasks = builders.split(halves, groups, Rows(), lambda x: prepare(x, 4, 1, FLAT))
+    for task, classes in zip(tasks, groups.values(), strict=True):
+        assert task.n_classes == len(classes)
+        for part in (task.train, task.valid, task.test):
+            old = rows_of(part, FLAT) % 6
+            assert np.array_equal(np.array(classes)[part[1]], old)
+    with pytest.raises(ValueError, match="10 classes cannot be divided into tasks of 3"):
+        builders.in_groups(10, 3)
+
+
+def test_examples_of_the_builders():
+    result = doctest.testmod(builders)
+    assert result.attempted
+    assert not result.failed
+
+
+def toy(n_tasks=3):
+    halves = Halves(numbered(40, 4), numbered(20, 4, first=40))
+    return Stream("toy", builders.permuted(halves, n_tasks, Rows(), 4, 1), streams.MLP)
+
+
+def test_a_stream_in_another_order_and_its_beginning():
+    stream = toy()
+    assert [t.name for t in stream.in_order([2, 0, 1]).tasks] == [
+        f"permuted {i}" for i in (2, 0, 1)
+    ]
+    assert [t.name for t in stream.first(2).tasks] == ["permuted 0", "permuted 1"]
+    for order in ([0, 1], [0, 1, 1], [1, 2, 3]):
+        with pytest.raises(ValueError, match="each of 0 to 2 once"):
+            stream.in_order(order)
+
+
+def test_a_fraction_of_a_stream():
+    stream, scale = toy().made(), moments(numbered(40, 4)[0])
+    less = stream.fraction(0.5, seed=0)
+    for task, whole in zip(less.tasks, stream.tasks, strict=True):
+        assert len(task.train[1]) == 16
+        assert np.bincount(task.train[1]).tolist() == [4, 4, 4, 4]
+        assert set(rows_of(task.train, scale)) < set(rows_of(whole.train, scale))
+        assert set(rows_of(task.valid, scale)) <= set(rows_of(whole.valid, scale))
+        assert task.test is whole.test
+    other = stream.fraction(0.5, seed=1).tasks[0]
+    assert set(rows_of(other.train, scale)) != set(rows_of(less.tasks[0].train, scale))
+    for share in (0, 1.1):
+        with pytest.raises(ValueError, match="above 0"):
+            stream.fraction(share, 0)
+
+
+def test_digits_need_no_files_and_are_the_same_lazily():
+    stream, lazy = streams.load("digits"), streams.load("digits", lazily=True, n_tasks=2)
+    assert len(stream.tasks) == 5
+    for task, other in zip(stream.tasks[:2], lazy.tasks, strict=True):
+        assert isinstance(task, Task)
+        assert len(task.train[1]) == 300
+        assert np.array_equal(task.train[0], other.train[0])
+    check_network(stream)
+
+
+def check_network(stream):
+    """The network takes the rows of the stream, has as many outputs as asked for, and travels."""
+    task = stream.tasks[0]
+    network = pickle.loads(pickle.dumps(stream.network))(n_classes=task.n_classes)
+    with torch.no_grad():
+        assert network.eval()(torch.from_numpy(task.test[0][:2])).shape == (2, task.n_classes)
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("permuted-mnist", "mnist"), ("rotated-fashion", "fashion-mnist")]
+)
+def test_streams_of_mnist_format(tmp_path, name, folder):
+    write_mnist(tmp_path / folder, n=(60, 20))
+    stream = streams.load(name, tmp_path, n_tasks=3, rows=Rows(20, 10, 10))
+    assert len(stream.tasks) == 3
+    assert stream.tasks[2].train[0].shape == (20, 1, 16, 16)
+    check_network(stream)
+
+
+def test_cifar100_by_classes(tmp_path):
+    fine = np.tile(np.arange(100), 2)
+    lists = {b"fine_labels": fine, b"coarse_labels": fine // 5}
+    halves = {"train": (200, lists), "test": (200, lists)}
+    found = write_cifar(tmp_path / "cifar-100-python", "", halves)
+    stream = streams.load("split-cifar100", tmp_path, classes_per_task=20)
+    assert [task.n_classes for task in stream.tasks] == [20] * 5
+    X, y = stream.tasks[3].test
+    inside = (fine >= 60) & (fine < 80)
+    assert np.array_equal(y, fine[inside] - 60)
+    assert np.array_equal(X, prepare(found["test"][inside], 32, 3, moments(found["train"])))
+    check_network(stream)
+
+
+def test_cifar10_goes_before_its_jpegs(tmp_path):
+    greys = {(half, f"c{i}"): [25 * i] * 5 for half in ("train", "test") for i in range(10)}
+    write_jpegs(tmp_path / "cifar10-jpeg-subset.zip", greys)
+    stream = streams.load("split-cifar10", tmp_path)
+    assert stream.name == "split-cifar10 (JPEG)"
+    for task in stream.tasks:
+        assert [len(y) for _, y in (task.train, task.valid, task.test)] == [8, 2, 10]
+        X, y = task.test
+        assert X[y == 0].max() < X[y == 1].min()
+    files = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
+    labels = {b"labels": list(range(10))}
+    write_cifar(tmp_path / "cifar-10-batches-py", "", dict.fromkeys(files, (10, labels)))
+    stream = streams.load("split-cifar10", tmp_path, classes_per_task=5)
+    assert stream.name == "split-cifar10"
+    assert [task.n_classes for task in stream.tasks] == [5, 5]
+    check_network(stream)
+
+
+def test_tiny_imagenet_by_classes(tmp_path):
+    names = [f"n{i:02}" for i in range(4)]
+    grey = {f"train/{n}/images/{j}.JPEG": 60 * i for i, n in enumerate(names) for j in range(5)}
+    grey |= {f"val/images/{i}.JPEG": 60 * i for i in range(4)}
+    lines = "".join(f"{i}.JPEG\t{name}\t0\t0\t9\t9\n" for i, name in enumerate(names))
+    write_tiny_imagenet(tmp_path / "tiny-imagenet-200.zip", grey, lines)
+    stream = streams.load("split-tiny-imagenet", tmp_path, classes_per_task=2)
+    assert [task.test[1].tolist() for task in stream.tasks] == [[0, 1], [0, 1]]
+    means = np.concatenate([task.test[0].mean((1, 2, 3)) for task in stream.tasks])
+    np.testing.assert_allclose(np.diff(means), np.diff(means)[0], rtol=0.1)
+    assert means[0] < means[1]
+    check_network(stream)
+
+
+def test_superclasses_have_their_fine_classes(tmp_path):
+    fine = np.repeat(np.arange(6), 5)
+    coarse = np.array([1, 0, 1, 1, 0, 0])[fine]
+    lists = {b"fine_labels": fine, b"coarse_labels": coarse}
+    write_cifar(tmp_path / "cifar-100-python", "", {"train": (30, lists), "test": (30, lists)})
+    stream = streams.load("superclass-cifar100", tmp_path)
+    assert [task.n_classes for task in stream.tasks] == [3, 3]
+    original = streams.readers.cifar100(tmp_path).test
+    images = prepare(original[0], 32, 3, moments(streams.readers.cifar100(tmp_path).train[0]))
+    for task, classes in zip(stream.tasks, ([1, 4, 5], [0, 2, 3]), strict=True):
+        inside = np.isin(original[1], classes)
+        assert np.array_equal(task.test[0], images[inside])
+        assert np.array_equal(np.array(classes)[task.test[1]], original[1][inside])
+    check_network(stream)
+
+
+def test_omniglot_rotation(tmp_path):
+    drawings = {("Latin", f"character{i:02}"): random_bytes(20, 105, 105) for i in range(7)}
+    write_omniglot(tmp_path / "images_background.zip", drawings)
+    stream = streams.load("omniglot-rotation", tmp_path, size=105)
+    assert [task.n_classes for task in stream.tasks] == [12, 12]  # 28 classes; 4 are left out
+    for task in stream.tasks:
+        for part, n_rows in ((task.train, 154), (task.valid, 38), (task.test, 48)):
+            assert part[1].shape == (n_rows,)
+            assert set(part[1]) == set(range(12))
+    # Class 4 c + k is character c turned k times: turned back, its rows are the drawings.
+    X, y = (np.concatenate([p[i] for p in (task.train, task.valid, task.test)]) for i in (0, 1))
+    everything = 255 - np.stack(list(drawings.values()))
+    original = (everything[3] / 255).sum(0)  # task 1 begins with character 3
+    mean, deviation = X[y == 3].mean(), X[y == 3].std()
+    turned_back = np.rot90(X[y == 3], -3, (2, 3)).sum((0, 1))
+    found = (turned_back - 20 * mean) / deviation
+    expected = (original - original.mean()) / (everything[3] / 255).std()
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-2)
+
+
+def test_five_datasets_and_their_kinds(tmp_path):
+    write_mnist(tmp_path / "mnist", n=(40, 20))
+    write_mnist(tmp_path / "kmnist", n=(40, 20))
+    sets = ("mnist", "kmnist")
+    stream = streams.load("five-datasets", tmp_path, sets=sets, rows=Rows(20, 10, 10))
+    assert [task.name for task in stream.tasks] == list(sets)
+    assert stream.tasks[1].test[0].shape == (10, 3, 16, 16)
+    assert (
+        len(
+            streams.load("five-datasets", tmp_path, sets=sets, rows=Rows(valid=0)).tasks[0].valid[1]
+        )
+        == 0
+    )
+    check_network(stream)
+    with pytest.raises(ValueError, match="no data set 'coins'"):
+        streams.load("five-datasets", tmp_path, sets=("coins",))
+    with pytest.raises(FileNotFoundError, match=r"cifar-10-python\.tar\.gz"):
+        streams.load("five-datasets", tmp_path)
+
+
+def write_table(path, n_columns, n_classes, n_rows=200, low=0):
+    values = np.random.RandomState(low).normal(low, 3, (n_rows, n_columns)).round(3)
+    lines = [f"{', '.join(map(str, row))}, {'ABCDEFGHIJKLMNOPQRSTUVWXYZ'[i % n_classes]}\n"
+             for i, row in enumerate(values)]  # fmt: skip
+    path.write_text("@data\n" + "".join(lines))
+    return values
+
+
+def test_letters_are_standardised_by_training_rows(tmp_path):
+    write_table(tmp_path / "letter.dat", 16, 26, n_rows=26 * 20, low=5)
+    stream = streams.load("letters", tmp_path)
+    assert len(stream.tasks) == 13
+    parts = [part for task in stream.tasks for part in (task.train, task.valid)]
+    learned = np.concatenate([X for X, _ in parts])
+    assert len(learned) == 26 * 16
+    np.testing.assert_allclose(learned.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(learned.std(0), 1, rtol=1e-4)
+    assert np.abs(np.concatenate([task.test[0] for task in stream.tasks]).mean(0)).max() > 1e-3
+    check_network(stream)
+
+
+def test_tables_get_one_number_of_columns(tmp_path):
+    for name, n_columns in (("narrow", 5), ("equal", 16), ("wide", 30)):
+        write_table(tmp_path / f"{name}.dat", n_columns, 4, low=n_columns)
+    stream = streams.load("tabular", tmp_path, sets=("narrow", "equal", "wide"))
+    narrow, equal, wide = (np.concatenate([task.train[0], task.valid[0]]) for task in stream.tasks)
+    for X, n_columns in ((narrow, 5), (equal, 16), (wide, 16)):
+        assert X.dtype == np.float32
+        assert X.shape == (160, 16)
+        np.testing.assert_allclose(X[:, :n_columns].std(0), 1, rtol=1e-4)
+        assert not X[:, n_columns:].any()
+    np.testing.assert_allclose(np.cov(wide.T), np.eye(16) * 160 / 159, atol=1e-4)
+    check_network(stream)
+
+
+def test_what_cannot_be_loaded():
+    with pytest.raises(ValueError, match="no stream 'digit'; choose from digits"):
+        streams.load("digit")
+    with pytest.raises(ValueError, match="digits has no size; it takes n_tasks, rows"):
+        streams.load("digits", size=8)
