@@ -39,9 +39,8 @@ def tune(results, stream, chosen, training, n_jobs):
     return best
 
 
-def compare(results, stream, training, seeds, n_jobs=1, names=None):
-    """Tune and run all contestants and return their runs."""
-    chosen = contestants(len(stream.tasks), names)
+def run(results, stream, chosen, training, seeds, n_jobs=1):
+    """Tune and run contestants and return their runs."""
     best = tune(results, stream, chosen, training, n_jobs)
     jobs = [
         (
@@ -55,14 +54,19 @@ def compare(results, stream, training, seeds, n_jobs=1, names=None):
     return results.complete(jobs, n_jobs)
 
 
+def compare(results, stream, training, seeds, n_jobs=1, names=None):
+    """Run `benchmarks.contestants`: those that are named, or all."""
+    return run(results, stream, contestants(len(stream.tasks), names), training, seeds, n_jobs)
+
+
 def table(runs):
     """Return one line per method: mean and standard deviation over seeds."""
-    lines = [f"{'':<22}{'ACC':>14}{'BWT':>16}{'growth':>9}{'kB':>9}{'s/task':>8}"]
+    lines = [f"{'':<30}{'ACC':>14}{'BWT':>16}{'growth':>9}{'kB':>9}{'s/task':>8}"]
     for name in dict.fromkeys(run["key"]["method"] for run in runs):
         found = [summary(run) for run in runs if run["key"]["method"] == name]
         value = {key: np.array([one[key] for one in found]) for key in found[0]}
         lines.append(
-            f"{name:<22}"
+            f"{name:<30}"
             f"{100 * value['ACC'].mean():>8.2f} ±{100 * value['ACC'].std():4.2f}"
             f"{100 * value['BWT'].mean():>10.2f} ±{100 * value['BWT'].std():4.2f}"
             f"{value['growth'].mean():>9.3f}"

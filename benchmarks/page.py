@@ -314,9 +314,11 @@ def scale(plt, results, pictures):
 def section(plt, kind, results, pictures):
     """Return the tables of a kind of results, one for each stream, and draw their pictures."""
     tabulate, draw = SECTIONS[kind]
+    library = stored("avalanche", results) if kind == "compare" else {}
     parts = []
     for stream, content in stored(kind, results).items():
-        text, found = tabulate(content["runs"])
+        files = [content, *([library[stream]] if stream in library else [])]
+        text, found = tabulate([run for one in files for run in one["runs"]])
         name = f"{kind}-{stream}.svg"
         if pictures:
             figure = draw(plt, found, stream)
@@ -324,7 +326,9 @@ def section(plt, kind, results, pictures):
             plt.close(figure)
         parts.append(
             f"### {stream}\n\n{text}\n\n"
-            f"![{kind.replace('_', ' ')}: {stream}](_static/evidence/{name})\n\n{about(content)}\n"
+            f"![{kind.replace('_', ' ')}: {stream}](_static/evidence/{name})\n\n"
+            + "\n\n".join(about(one) for one in files)
+            + "\n"
         )
     return "\n".join(parts)
 

@@ -1,0 +1,304 @@
+"""Methods as the library Avalanche has them, on the same streams.
+
+    python -m benchmarks.with_avalanche STREAM --data-dir DIR [--seeds 5] [--jobs 2] [--json FILE]
+
+Stream, network, epochs, batches, optimiser, seeds, rows for tuning and the number of settings are
+those of `benchmarks.compare`, and the results are written in the same form. Every task has a head
+of its own. Everything else is the library's: its training loop, its batches, its losses. So there
+are differences from `benchmarks.methods`:
+
+- Batch normalisation is shared by all tasks; ours may give each task its own.
+- EWC squares the mean gradient of a batch, with the true labels, and not those of single rows
+  with labels drawn from the network. Its importances are smaller by orders of magnitude, so the
+  strengths go further up. It keeps a copy of weights and importances for each task.
+- LwF distils from the heads of all earlier tasks in every batch, ours from one that is drawn;
+  the library leaves out the factor T², so its strengths are four times as large.
+- Replay puts rows of all earlier tasks into one batch, and averages over all its rows.
+- PackNet fixes all biases with the first task. It refuses batch normalisation, so only networks
+  without are learned by it.
+
+The library is no dependency of this package. It comes with a pip that is kept from changing torch:
+
+    pip install -c constraints.txt torch scikit-learn skorch
+    pip install torchmetrics tensorboard matplotlib psutil gputil pytorchcv wandb gdown dill \
+        "qpsolvers[open_source_solvers]"
+    pip install --no-deps torchvision avalanche-lib==0.6.0
+    pip install --no-deps -e .
+"""
+
+import torch
+from torch import nn
+
+from benchmarks.command import parser, prepared
+from benchmarks.compare import run, table
+from benchmarks.contestants import Contestant
+from benchmarks.methods import Method
+
+
+def import_torchvision():
+    """Import torchvision, whose images nobody needs here, also where its operators are missing.
+
+    Avalanche imports torchvision, which describes the shapes of its compiled operators as soon as
+    it is imported. Those of the package index are compiled for another build of torch than the
+    one for processors alone and cannot be loaded with it; then their names have to be there.
+
+    Returns
+    -------
+    torch.library.Library or None
+        The names exist as long as it does.
+    """
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        names = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            names.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        return names
+
+
+OPERATORS = import_torchvision()
+
+import avalanche  # noqa: E402
+from avalanche.benchmarks import DatasetExperience, with_task_labels  # noqa: E402
+from avalanche.benchmarks.utils import (  # noqa: E402
+    ConstantSequence,
+    DataAttribute,
+    TaskAwareSupervisedClassificationDataset,
+    TaskLabels,
+)
+from avalanche.models import MultiHeadClassifier, MultiTaskModule, avalanche_forward  # noqa: E402
+from avalanche.models.packnet import PackNetModel  # noqa: E402
+from avalanche.training import supervised  # noqa: E402
+from avalanche.training.plugins import ReplayPlugin  # noqa: E402
+from avalanche.training.storage_policy import ExperienceBalancedBuffer  # noqa: E402
+
+
+def without_head(network):
+    """Return a fresh network with nothing in the place of its head, and its number of outputs."""
+    body = network(n_classes=2)
+    name = [name for name, part in body.named_modules() if isinstance(part, nn.Linear)][-1]
+    width = body.get_submodule(name).in_features
+    body.set_submodule(name, nn.Identity())
+    return body, width
+
+
+class WithHeads(MultiTaskModule):
+    """A network with a head for each task; the rest of it sees a batch whole.
+
+    Parameters
+    ----------
+    network : callable
+        ``network(n_classes=...)`` gives a module whose last linear layer is the head.
+    n_outputs : int
+        Of every head; the library masks those that a task has no class for.
+    """
+
+    def __init__(self, network, n_outputs):
+        super().__init__()
+        self.body, width = without_head(network)
+        self.heads = MultiHeadClassifier(width, n_outputs)
+
+    def forward(self, x, task_labels):
+        """Return logits of each row's own head, or a dictionary of all heads' without labels."""
+        return self.heads(self.body(x), task_labels)
+
+
+class PackedWithHeads(PackNetModel):
+    """The same for PackNet, which divides all weights but those of the heads."""
+
+    def __init__(self, network, n_outputs):
+        body, width = without_head(network)
+        super().__init__(body)
+        self.heads = MultiHeadClassifier(width, n_outputs)
+
+    def forward(self, x, task_labels):
+        """Return logits of rows of one task."""
+        return self.heads(super().forward(x, task_labels), task_labels)
+
+
+def experience(task, number):
+    """Return the rows that a task learns from as the library's strategies want them."""
+    X, y = map(torch.as_tensor, task.train)
+    attributes = [
+        DataAttribute(y.tolist(), "targets"),
+        TaskLabels(ConstantSequence(number, len(y))),
+    ]
+    dataset = TaskAwareSupervisedClassificationDataset(
+        [torch.utils.data.TensorDataset(X, y)], data_attributes=attributes
+    )
+    one = with_task_labels(DatasetExperience(dataset=dataset, current_experience=number))
+    one.classes_in_this_experience = list(range(task.n_classes))
+    return one
+
+
+class Naive(Method):
+    """Fine-tuning, and what the others have in common.
+
+    Parameters
+    ----------
+    n_outputs : int
+        Classes of the task that has most.
+    """
+
+    def __init__(self, network, training, seed, n_outputs, **settings):
+        super().__init__(network, training, seed)
+        self.n_outputs = n_outputs
+        self.n_classes = {}
+        self.draw("network")
+        self.model = self.make_model()
+        self.strategy = self.make_strategy(
+            model=self.model,
+            optimizer=torch.optim.Adam(self.model.parameters(), lr=training.lr),
+            criterion=nn.CrossEntropyLoss(),
+            train_mb_size=training.batch_size,
+            train_epochs=training.epochs,
+            evaluator=None,
+            **settings,
+        )
+
+    def make_model(self):
+        """Return the network as the strategy wants it."""
+        return WithHeads(self.network, self.n_outputs)
+
+    def make_strategy(self, **settings):
+        """Return the library's strategy."""
+        return supervised.Naive(**settings)
+
+    def learn(self, task):
+        """Let the strategy train, with a fresh optimiser for each task as ours have."""
+        number = len(self.n_classes)
+        self.n_classes[task.name] = task.n_classes
+        self.draw(task.name)
+        one = experience(task, number)
+        self.strategy.train(one, eval_streams=[], reset_optimizer_state=True)
+
+    @torch.no_grad()
+    def predict(self, name, X):
+        """Return labels."""
+        number = list(self.n_classes).index(name)
+        self.model.eval()
+        out = [
+            avalanche_forward(self.model, x, torch.full((len(x),), number))
+            for x in torch.as_tensor(X).split(1024)
+        ]
+        return torch.cat(out)[:, : self.n_classes[name]].argmax(1).numpy()
+
+    def n_numbers(self):
+        """Count the network, with heads of as many outputs as the tasks have classes."""
+        return self.n_body() + (self.model.heads.in_features + 1) * sum(self.n_classes.values())
+
+    def n_body(self):
+        """Count what all tasks share."""
+        return sum(tensor.numel() for tensor in self.model.body.state_dict().values())
+
+
+class EWC(Naive):
+    """The penalty of each earlier task, apart from the others."""
+
+    def make_strategy(self, strength, **settings):
+        return supervised.EWC(ewc_lambda=strength, mode="separate", **settings)
+
+    def n_numbers(self):
+        """Count what the penalties need."""
+        (plugin,) = (p for p in self.strategy.plugins if hasattr(p, "importances"))
+        kept = [*plugin.importances.values(), *plugin.saved_params.values()]
+        return super().n_numbers() + sum(p.data.numel() for one in kept for p in one.values())
+
+
+class LwF(Naive):
+    """Distillation; the copy that it keeps between tasks is the network, so it is not counted."""
+
+    def make_strategy(self, strength, **settings):
+        return supervised.LwF(alpha=strength, temperature=2, **settings)
+
+
+class Replay(Naive):
+    """A batch of kept rows is joined to every batch.
+
+    Parameters
+    ----------
+    memory : int
+        Rows kept of each task.
+    n_tasks : int
+        The library's memory has one size; this divides it evenly from the start.
+    """
+
+    def make_strategy(self, memory, n_tasks, **settings):
+        size = memory * n_tasks
+        policy = ExperienceBalancedBuffer(size, adaptive_size=False, num_experiences=n_tasks)
+        self.plugin = ReplayPlugin(size, storage_policy=policy)
+        return supervised.Naive(plugins=[self.plugin], **settings)
+
+    def n_numbers(self):
+        """Count the rows and their labels too, which the library keeps as they are."""
+        buffer = self.plugin.storage_policy.buffer
+        return super().n_numbers() + len(buffer) * (buffer[0][0].numel() + 1)
+
+
+class PackNet(Naive):
+    """Each task keeps an equal part of the weights.
+
+    Parameters
+    ----------
+    n_tasks : int
+    retrain : float
+        Share of the epochs that comes after pruning.
+    """
+
+    def make_model(self):
+        return PackedWithHeads(self.network, self.n_outputs)
+
+    def make_strategy(self, n_tasks, retrain, **settings):
+        return supervised.PackNet(
+            post_prune_epochs=round(retrain * settings["train_epochs"]),
+            prune_proportion=lambda number: 1 - 1 / (n_tasks - number),
+            **settings,
+        )
+
+    def n_body(self):
+        """Count it without the masks."""
+        return sum(parameter.numel() for parameter in self.model.wrappee.parameters())
+
+    def n_bytes(self):
+        """Count a byte for the owner of each weight."""
+        weights = sum(p.numel() for p in self.model.wrappee.parameters() if p.dim() > 1)
+        return 4 * self.n_numbers() + weights
+
+
+def takes_packnet(network):
+    """Return whether the library's PackNet takes a network."""
+    try:
+        PackedWithHeads(network, 2)
+    except ValueError:  # it has a norm
+        return False
+    return True
+
+
+def contestants(stream, names=None):
+    """Return those that are named, or all that can learn the stream."""
+    outputs = {"n_outputs": max(task.n_classes for task in stream.tasks)}
+    counted = {**outputs, "n_tasks": len(stream.tasks)}
+    found = {
+        "fine-tuning": Contestant(Naive, outputs),
+        "EWC": Contestant(EWC, outputs, {"strength": [1e2, 1e3, 1e4, 1e5, 1e6, 1e7]}),
+        "LwF": Contestant(LwF, outputs, {"strength": [1, 2, 4, 8, 16, 32]}),
+        "replay, 50 rows": Contestant(Replay, {**counted, "memory": 50}),
+        "replay, 200 rows": Contestant(Replay, {**counted, "memory": 200}),
+    }
+    if takes_packnet(stream.network):
+        found["PackNet"] = Contestant(PackNet, counted, {"retrain": [0.2, 0.4, 0.6]})
+    found = {f"{name} (Avalanche)": one for name, one in found.items()}
+    return {name: found[name] for name in names or found}
+
+
+def main(arguments=None):
+    """Run the command."""
+    options = parser(__doc__, seeds=5).parse_args(arguments)
+    stream, training, results = prepared(options)
+    results.content["versions"]["avalanche"] = avalanche.__version__
+    chosen = contestants(stream, options.methods)
+    print(table(run(results, stream, chosen, training, options.seeds, options.jobs)))
+
+
+if __name__ == "__main__":
+    main()
