@@ -58,7 +58,7 @@ CONTESTANTS = {
     "L2": Contestant(methods.L2, grid={"norm": BOTH, "strength": [0.01, 0.1, 1]}),
     "EWC": Contestant(methods.EWC, grid={"norm": BOTH, "strength": [10, 100, 1000]}),
     "LwF": Contestant(
-        methods.LearningWithoutForgetting, grid={"norm": BOTH, "strength": [0.3, 1, 3]}
+        methods.LearningWithoutForgetting, grid={"strength": [0.1, 0.3, 1, 3, 10, 30]}
     ),
     "replay, 50 rows": Contestant(methods.Replay, {"memory": 50}, {"norm": BOTH}),
     "replay, 200 rows": Contestant(methods.Replay, {"memory": 200}, {"norm": BOTH}),

@@ -199,29 +199,41 @@ def test_replay_forgets_less_than_fine_tuning():
     assert accuracy(with_rows, TASKS[0]) > accuracy(plain, TASKS[0])
 
 
-def test_distillation_is_nothing_while_the_network_answers_as_before():
-    method = learned(methods.LearningWithoutForgetting, 1)
-    method.begin(TASKS[1])
-    gradient_at_start = method.extra(TASKS[1])(torch.arange(50))
-    assert gradient_at_start.item() == pytest.approx(0, abs=1e-6)
-    with torch.no_grad():
-        method.shared["5.weight"] += 0.1
-    assert method.extra(TASKS[1])(torch.arange(50)).item() == pytest.approx(0, abs=1e-6)
-
-
 def test_distillation_is_the_divergence_of_softened_answers():
     method = learned(methods.LearningWithoutForgetting, 1)
     method.begin(TASKS[1])
-    distillation = method.extra(TASKS[1])
     X = torch.as_tensor(TASKS[1].train[0][:50])
-    before = logits(method.module, method.tensors("shuffle 0"), X, False).detach()
+
+    def answers():
+        out, earlier = method.answers("shuffle 1", X, False, ["shuffle 0"])
+        assert torch.equal(out, logits(method.module, method.tensors("shuffle 1"), X, False))
+        known = logits(method.module, method.tensors("shuffle 0"), X, False)
+        assert torch.allclose(earlier["shuffle 0"], known)
+        return known.detach()
+
+    before = answers()
+    assert method.divergence(before, before).item() == pytest.approx(0, abs=1e-6)
     with torch.no_grad():
         method.shared["5.weight"] += 0.05
-    now = logits(method.module, method.tensors("shuffle 0"), X, False).detach()
+    now = answers()
     p, q = ((z / 2).softmax(1) for z in (before, now))
     expected = 4 * (p * (p / q).log()).sum(1).mean()
     assert expected > 0
-    assert distillation(torch.arange(50)).item() == pytest.approx(float(expected), rel=1e-4)
+    assert method.divergence(before, now).item() == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_distillation_of_strength_0_is_fine_tuning_and_a_strong_one_keeps_the_answers():
+    plain = learned(methods.FineTuning, norm="shared")
+    free, strong = (
+        learned(methods.LearningWithoutForgetting, strength=strength) for strength in (0.0, 30.0)
+    )
+    assert torch.equal(shared_weights(plain), shared_weights(free))
+    first = learned(methods.LearningWithoutForgetting, 1)
+    X = TASKS[1].train[0]
+    kept = [
+        np.mean(m.predict("shuffle 0", X) == first.predict("shuffle 0", X)) for m in (free, strong)
+    ]
+    assert kept[1] > kept[0]
 
 
 def test_packnet_gives_every_weight_one_owner_and_never_moves_it_again():

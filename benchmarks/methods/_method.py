@@ -74,7 +74,7 @@ def parts(module):
         Buffers of norms are among the norms.
     """
     found = {"head": set(), "norm": set(), "bias": set(), "weight": set()}
-    head = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)][-1]
+    head, _ = head_of(module)
     for prefix, part in module.named_modules():
         for name, tensor in [*part.named_parameters(recurse=False), *_buffers(part)]:
             full = f"{prefix}.{name}" if prefix else name
@@ -85,6 +85,13 @@ def parts(module):
             else:
                 found["weight" if tensor.dim() > 1 else "bias"].add(full)
     return found
+
+
+def head_of(module):
+    """Return the name of the last linear layer, and the layer."""
+    return [(name, part) for name, part in module.named_modules() if isinstance(part, nn.Linear)][
+        -1
+    ]
 
 
 def _buffers(part):

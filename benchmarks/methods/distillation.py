@@ -1,51 +1,68 @@
 """The network keeps answering for earlier tasks as it did, on the new task's rows."""
 
-import torch
-from torch.nn.functional import kl_div
+from contextlib import contextmanager
 
-from benchmarks.methods._method import logits
+import torch
+from torch.nn.functional import cross_entropy, kl_div, linear
+
+from benchmarks.methods._method import head_of, logits, train
 from benchmarks.methods.sharing import FineTuning
 
 
 class LearningWithoutForgetting(FineTuning):
     """Fine-tuning with distillation from the network before the task (Li & Hoiem, 2016).
 
-    One earlier task is drawn for each batch, and its term counts as often as there are
-    earlier tasks.
+    The heads of all earlier tasks answer for every batch. Batch normalisation is shared, so
+    that one pass serves all heads.
 
     Parameters
     ----------
     strength : float
+        Of each earlier task's term.
     temperature : float
-    norm : {"own", "shared"}
     """
 
-    def __init__(self, network, training, seed, strength=1.0, temperature=2.0, norm="own"):
-        super().__init__(network, training, seed, norm)
+    def __init__(self, network, training, seed, strength=1.0, temperature=2.0):
+        super().__init__(network, training, seed, norm="shared")
         self.strength, self.temperature = strength, temperature
 
-    def extra(self, task):
-        """Return the distillation loss."""
-        names = [name for name in self.own if name != task.name]
-        if not names:
-            return None
-        X = torch.as_tensor(task.train[0])
+    def fit(self, task):
+        """Train the shared network and all heads."""
+        X, y = map(torch.as_tensor, task.train)
+        earlier = [name for name in self.own if name != task.name]
         with torch.no_grad():
-            before = {
-                name: torch.cat(
-                    [logits(self.module, self.tensors(name), x, False) for x in X.split(1024)]
-                )
-                for name in names
-            }
+            before = [self.answers(task.name, x, False, earlier)[1] for x in X.split(1024)]
+        before = {name: torch.cat([part[name] for part in before]) for name in earlier}
 
-        def distillation(rows):
-            name = names[int(torch.randint(len(names), ()))]
-            # In training mode, as is usual, unless that would spoil the earlier task's statistics.
-            mode = self.norm == "shared"
-            now = logits(self.module, self.tensors(name), X[rows], mode)
-            soft = (before[name][rows] / self.temperature).softmax(1)
-            now = (now / self.temperature).log_softmax(1)
-            divergence = kl_div(now, soft, reduction="batchmean") * self.temperature**2
-            return self.strength * len(names) * divergence
+        def step(rows):
+            out, answers = self.answers(task.name, X[rows], True, earlier)
+            loss = cross_entropy(out, y[rows])
+            for name, now in answers.items():
+                loss = loss + self.strength * self.divergence(before[name][rows], now)
+            return loss
 
-        return distillation
+        train(step, self.parameters(task.name), len(y), self.training)
+
+    def answers(self, name, X, training, earlier):
+        """Return the logits of one task, and those of earlier ones on the same rows."""
+        with _features(self.module) as seen:
+            out = logits(self.module, self.tensors(name), X, training)
+        heads = {one: list(self.own[one].values()) for one in earlier}
+        return out, {one: linear(seen[0], *head) for one, head in heads.items()}
+
+    def divergence(self, before, now):
+        """Return how far softened answers are from those before."""
+        soft = (before / self.temperature).softmax(1)
+        now = (now / self.temperature).log_softmax(1)
+        return kl_div(now, soft, reduction="batchmean") * self.temperature**2
+
+
+@contextmanager
+def _features(module):
+    """Yield a list that will hold what the head was given."""
+    seen = []
+    hook = head_of(module)[1].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    try:
+        yield seen
+    finally:
+        hook.remove()
