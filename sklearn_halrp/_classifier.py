@@ -276,7 +276,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
 
     # --- learning ----------------------------------------------------------------------
 
-    def fit(self, X, y=None, task_id=None, sample_weight=None):
+    def fit(self, X, y=None, task_id=None, *, sample_weight=None):
         """Forget everything and learn the tasks in the order they first appear.
 
         Parameters
@@ -583,27 +583,28 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
             result[rows] = classes[values.argmax(axis=1)]
         return result
 
-    def score(self, X, y=None, sample_weight=None, task_id=None):
+    def score(self, X, y=None, *, task_id=None, sample_weight=None):
         """Return the accuracy of the predictions.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, *sample_shape)
         y : array-like of shape (n_samples,)
-        sample_weight : array-like of shape (n_samples,), default=None
         task_id : int, str or array-like of shape (n_samples,), default=None
             As for `predict`.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each row counts.
 
         Returns
         -------
         float
             Mean accuracy over the rows, in [0, 1].
+
+        Notes
+        -----
+        scikit-learn's classifiers take weights in third place, where `fit` and `predict` have
+        ids here. So that neither is taken for the other, both go by name.
         """
-        if isinstance(sample_weight, str):
-            raise TypeError(
-                f"sample_weight is {sample_weight!r}. If that is a task, name the argument: "
-                f"score(X, y, task_id={sample_weight!r})."
-            )
         predicted = self._predict(X, task_id, "score")
         y = labels_in(X) if isinstance(X, Dataset) and y is None else y
         y = column_or_1d(np.asarray(keep_types(y), dtype=object))

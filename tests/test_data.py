@@ -92,8 +92,8 @@ COLUMNS = {
 def test_labels_ids_and_weights_may_be_held_by_anything(data, name):
     (X, y), hold = data, COLUMNS[name]
     weights = 1 + np.arange(N) % 3
-    wanted = make_classifier().fit(X, y, IDS, weights)
-    found = make_classifier().fit(X, hold(y), hold(IDS), hold(weights))
+    wanted = make_classifier().fit(X, y, IDS, sample_weight=weights)
+    found = make_classifier().fit(X, hold(y), hold(IDS), sample_weight=hold(weights))
     assert found.tasks_ == wanted.tasks_
     assert found.score(X, hold(y), task_id=hold(IDS)) == wanted.score(X, y, task_id=IDS)
     for clf in (found, wanted):

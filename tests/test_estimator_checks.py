@@ -54,7 +54,7 @@ class WithIds(ContinualClassifier):
         return super().predict_proba(with_ids(X))
 
     def score(self, X, y, sample_weight=None):
-        return super().score(with_ids(X), y, sample_weight)
+        return super().score(with_ids(X), y, sample_weight=sample_weight)
 
 
 def with_ids(X):

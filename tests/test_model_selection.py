@@ -251,7 +251,7 @@ def test_several_metrics_at_once_in_two_processes(routing, data, folds, classifi
         classifier, X, y, scoring=scoring, cv=folds, n_jobs=2, error_score="raise", params=params
     )
     for fold, (train, test) in enumerate(folds):
-        clf = clone(classifier).fit(X[train], y[train], ids[train], weights[train])
+        clf = clone(classifier).fit(X[train], y[train], ids[train], sample_weight=weights[train])
         rest = X[test], y[test], ids[test]
         assert found["test_loss"][fold] == pytest.approx(-by_hand(clf, *rest, loss), rel=1e-4)
         assert found["test_area"][fold] == pytest.approx(by_hand(clf, *rest, area), rel=1e-4)

@@ -94,7 +94,7 @@ def test_bagging_passes_ids_to_both(clf, data):
     expected = np.zeros((len(y), 3))
     for member, drawn in zip(bagging.estimators_, bagging.estimators_samples_, strict=True):
         alone = clone(clf).set_params(random_state=member.random_state)
-        alone.fit(X, y, ids, np.bincount(drawn, minlength=len(y)))
+        alone.fit(X, y, ids, sample_weight=np.bincount(drawn, minlength=len(y)))
         expected += alone.predict_proba(X, task_id=ids) / 2
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
