@@ -64,12 +64,29 @@ def check_task_id(value):
         return str(value)
     if isinstance(value, Integral) and not isinstance(value, bool | np.bool_):
         return int(value)
+    if value is None or str(value).lower() in ("nan", "nat", "<na>"):
+        raise TypeError(
+            f"Some rows have no task id: got {value!r} for an int or a string. Fill in the missing "
+            "ids, or leave those rows out."
+        )
     if isinstance(value, Real) and not isinstance(value, bool) and float(value).is_integer():
-        return int(value)  # an id that travelled in a float array
+        return _exact(value)  # an id that travelled in a float array
     hint = " Was the column of ids scaled with the features?" if isinstance(value, Real) else ""
     raise TypeError(
         f"A task id is an int or a string; got {value!r} ({type(value).__name__}).{hint}"
     )
+
+
+def _exact(value):
+    """Return a whole float as an int, if its type tells that int from its neighbours."""
+    limit = 2 ** (np.finfo(type(value)).nmant + 1) if isinstance(value, float | np.floating) else 0
+    if limit and abs(value) >= limit:
+        raise ValueError(
+            f"Task id {int(value)} came as {type(value).__name__}, which rounds ints from {limit} "
+            "on, so that ids of several tasks may have been merged. Keep ids in a DataFrame's "
+            "column of their own or in an array of ints, or use small codes: 0, 1, 2."
+        )
+    return int(value)
 
 
 def group_rows(task_id, n_samples):
@@ -87,9 +104,10 @@ def group_rows(task_id, n_samples):
     Raises
     ------
     ValueError
-        If there are not as many ids as rows.
+        If there are not as many ids as rows, or if one came as a float so large that it
+        may stand for several.
     TypeError
-        If an id is neither an int nor a string.
+        If an id is missing, or neither an int nor a string.
 
     Examples
     --------
@@ -294,6 +312,11 @@ def split_task_column(X, column):
         if column not in names and not position:
             raise ValueError(f"task_column={column!r} is no column of X; it has {listed(names)}.")
         name = column if column in names else names[column]
+        if position and name != names[column]:
+            raise ValueError(
+                f"task_column={column} is the name of one column of X and the position of another, "
+                f"{names[column]!r}. Give the columns names that are strings."
+            )
         rest = X.drop(columns=[name]) if hasattr(X, "iloc") else X.drop(name)
         return rest, X[name]
     X = check_array(X, dtype=None, ensure_all_finite=False)

@@ -45,7 +45,12 @@ MISTAKES = {
     "ids in 2-D": ({"task_id": np.zeros((40, 1), dtype=int)}, r"shape \(40, 1\)"),
     "fractional id": ({"task_id": 0.5}, "int or a string; got 0.5"),
     "boolean id": ({"task_id": True}, "int or a string; got True"),
-    "no id in ids": ({"task_id": ["new"] * 39 + [None]}, "int or a string; got None"),
+    "no id in ids": ({"task_id": ["new"] * 39 + [None]}, "no task id: got None"),
+    "NaN in ids": ({"task_id": np.r_[np.zeros(39), np.nan]}, "no task id: got .*nan"),
+    "long float32 ids": (
+        {"task_id": np.float32([20240001, 20240002] * 20)},
+        "2024000. .*float32.*16777216.*merged",
+    ),
     "no id": ({"task_id": None}, "2 tasks are known.*task_id='b'.*'a', 'b'"),
     "undeclared": ({"classes": [0, 1]}, "not in classes: 2, 3"),
     "no label in classes": ({"classes": [0, 1, 2, 3, np.nan]}, "NaN"),

@@ -71,6 +71,52 @@ def test_the_column_never_reaches_the_network(column, plain, data):
     assert clf.tasks_ == [0, 1]
 
 
+@pytest.mark.parametrize(
+    ("kind", "limit"), [(np.float16, 2**11), (np.float32, 2**24), (np.float64, 2**53)]
+)
+def test_ids_that_a_float_cannot_tell_apart_are_refused(kind, limit, data, plain):
+    X, y, ids = data
+    clf = clone(plain).set_params(task_column=0)
+    rows = np.insert(X.astype(kind), 0, limit - 2 + ids, axis=1)
+    assert clf.fit(rows, y).tasks_ == [limit - 2, limit - 1]
+    for base in (limit, -limit):
+        merged = np.insert(X.astype(kind), 0, base + ids, axis=1)
+        with pytest.raises(ValueError, match=rf"came as {kind.__name__}.* array of ints"):
+            clf.fit(merged, y)
+        with pytest.raises(ValueError, match="merged"):
+            clf.predict(merged)
+        with pytest.raises(ValueError, match="merged"):
+            TaskStratifiedKFold(2, task_column=0).split(merged, y)
+    whole = np.insert((16 * X).astype(np.int64), 0, limit + ids, axis=1)
+    assert clf.fit(whole, y).tasks_ == [limit, limit + 1]
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, "NA"])
+def test_rows_without_an_id_are_named(missing, data, plain):
+    pd = pytest.importorskip("pandas")
+    X, y, ids = data
+    column = [pd.NA if missing == "NA" else missing, *np.array(["a", "b"])[ids[1:]]]
+    clf = clone(plain).set_params(task_column="site")
+    for site in (column, pd.array([None, *ids[1:]], dtype="Int64")):
+        with pytest.raises(TypeError, match=r"Some rows have no task id.*leave those rows out"):
+            clf.fit(pd.DataFrame(X, columns=PIXELS).assign(site=site), y)
+
+
+def test_a_number_that_names_one_column_and_counts_to_another_is_refused(data, plain):
+    pd = pytest.importorskip("pandas")
+    X, y, ids = data
+    clf = clone(plain).set_params(task_column=1)
+    rows = pd.DataFrame(np.insert(X, 0, ids, axis=1), columns=range(1, 66))
+    with pytest.raises(ValueError, match=r"name of one column.* position of another, 2"):
+        clf.fit(rows, y)
+    rows.columns = [1, *range(100, 164)]
+    with pytest.raises(ValueError, match="position of another, 100"):
+        clf.fit(rows, y)
+    assert clf.set_params(task_column=0).fit(rows, y).tasks_ == [0, 1]
+    rows.columns = [100, *range(64)]  # 100 counts to no column
+    assert clf.set_params(task_column=100).fit(rows, y).tasks_ == [0, 1]
+
+
 def test_cross_validation_and_search(column, plain, data, folds):
     (rows, clf), (X, y, ids) = column, data
     settings = {"cv": folds, "scoring": "accuracy", "error_score": "raise"}
