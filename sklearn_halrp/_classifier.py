@@ -142,9 +142,10 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         Numbers that each task stores besides the base, over the base's. The sum of the
         values is the growth of the whole model.
     history_ : dict of task id to list of dict
-        One dictionary per epoch: visit, phase, epoch, losses, accuracy, seconds.
+        One dictionary per epoch: visit, phase, epoch, losses, accuracy, seconds; to five
+        digits.
     report_ : dict of task id to dict
-        What was found while learning each task; see `report` for a table.
+        What was found while learning each task, to five digits; see `report` for a table.
     n_numbers_ : int
         Numbers that base and tasks store together; pruned entries are not stored.
     n_bytes_ : int

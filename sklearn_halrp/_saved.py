@@ -10,11 +10,11 @@ from sklearn_halrp._network import Network, to_array
 from sklearn_halrp._partition import Partition
 from sklearn_halrp._probing import forward_on
 from sklearn_halrp._random import seeded
-from sklearn_halrp._task import Task
+from sklearn_halrp._task import Task, pack_notes, unpack_notes
 from sklearn_halrp._version import __version__
 from sklearn_halrp.exceptions import InvalidNetworkError
 
-FORMAT = 2
+FORMAT = 3
 
 
 def network_to_state(network, recipe=None, seed=None):
@@ -33,6 +33,7 @@ def network_to_state(network, recipe=None, seed=None):
     if recipe is not None and isinstance(recipe.module, torch.nn.Module):
         built = _arrays(build_module(recipe, seed))
         base = {name: None if _same(a, built.get(name)) else a for name, a in base.items()}
+    tasks = {name: task.to_state() for name, task in network.tasks.items()}
     return {
         "format": FORMAT,
         "base": base,
@@ -40,7 +41,8 @@ def network_to_state(network, recipe=None, seed=None):
         "form": network.form,
         "frozen": network.frozen,
         "dense": network.dense,
-        "tasks": {name: task.to_state() for name, task in network.tasks.items()},
+        "notes": pack_notes([task.pop("notes") for task in tasks.values()]),
+        "tasks": tasks,
     }
 
 
@@ -63,7 +65,7 @@ def network_from_state(recipe, state, seed):
     module = build_module(recipe, seed)
     if head is not None and roles.head in dict(module.named_modules()):
         module = with_outputs(module, roles.head, len(head), seed)
-    tasks = {name: Task(**task) for name, task in state["tasks"].items()}
+    tasks = {name: Task(**task) for name, task in with_notes(state).items()}
     network = Network(module, roles, state["form"], tasks, state["frozen"], state["dense"])
     tensors = {}
     for name, array in state["base"].items():
@@ -85,6 +87,19 @@ def network_from_state(recipe, state, seed):
         tensors[name] = _as(array, like)
     base = network.module_with(tensors, trainable=False)
     return replace(network, base=base.eval())
+
+
+def with_notes(state):
+    """Return the states of the tasks with the notes of each, which all lie together since format 3.
+
+    >>> with_notes({"tasks": {"a": {"visits": 1, "notes": b"as in format 2"}}})
+    {'a': {'visits': 1, 'notes': b'as in format 2'}}
+    """
+    tasks = state["tasks"]
+    if "notes" not in state:
+        return tasks
+    several = zip(tasks.items(), unpack_notes(state["notes"]), strict=True)
+    return {name: {**task, "notes": notes} for (name, task), notes in several}
 
 
 def _arrays(module):

@@ -5,12 +5,15 @@ task would take more memory than what they hold.
 """
 
 import json
+import lzma
 import zlib
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from sklearn_halrp._pruning import Compact
+
+DIGITS = 5  # of numbers in notes, which are there to be read by people
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ class Task:
     data : array of shape (n_bytes,), uint8
         All its arrays, one after the other.
     notes : bytes
-        Their names, types and shapes, and history and report: JSON, compressed.
+        Their names, types and shapes, and history and report, with floats rounded to
+        5 significant digits: JSON, compressed.
     """
 
     classes: np.ndarray
@@ -82,8 +86,8 @@ class Task:
         notes = {
             "arrays": [(part, name, a.dtype.str, a.shape) for part, name, a in arrays],
             "shapes": {name: (f.u.shape, f.v.shape) for name, f in factors.items()},
-            "history": list(history),
-            "report": report or {},
+            "history": _columns(_rounded(history)),
+            "report": _rounded(report or {}),
         }
         parts = [np.ascontiguousarray(array).reshape(-1).view(np.uint8) for *_, array in arrays]
         return cls(
@@ -127,7 +131,8 @@ class Task:
     @property
     def history(self):
         """One dictionary per epoch, over all visits."""
-        return self._notes()["history"]
+        history = self._notes()["history"]
+        return history if isinstance(history, list) else _rows(history)  # list: up to format 2
 
     @property
     def report(self):
@@ -166,3 +171,50 @@ class Task:
             arrays[part, name] = self.data[begin:end].view(kind).reshape(shape)
             begin = end
         return arrays
+
+
+def pack_notes(several):
+    """Return the notes of several tasks as one block, where what they share takes no room.
+
+    >>> several = [zlib.compress(b"[1]"), zlib.compress(b"[2]")]
+    >>> unpack_notes(pack_notes(several)) == several
+    True
+    """
+    return lzma.compress(b"\n".join(zlib.decompress(notes) for notes in several))
+
+
+def unpack_notes(block):
+    """Return the notes of each task; JSON has no line break that is not escaped."""
+    return [zlib.compress(notes) for notes in lzma.decompress(block).splitlines()]
+
+
+def _rounded(value):
+    """Return plain data with its floats rounded.
+
+    >>> _rounded({"loss": [0.123456789, 2], "seconds": 1e-9 / 3})
+    {'loss': [0.12346, 2], 'seconds': 3.3333e-10}
+    """
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, dict):
+        return {key: _rounded(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(entry) for entry in value]
+    return value
+
+
+def _columns(rows):
+    """Return dictionaries as one of columns, so that each key is written once; None is missing.
+
+    >>> _rows(_columns([{"a": 1, "b": 2}, {"a": 3}]))
+    [{'a': 1, 'b': 2}, {'a': 3}]
+    """
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return {key: [row.get(key) for row in rows] for key in keys}
+
+
+def _rows(columns):
+    return [
+        {key: entry for key, entry in zip(columns, row, strict=True) if entry is not None}
+        for row in zip(*columns.values(), strict=True)
+    ]

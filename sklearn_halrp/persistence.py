@@ -6,6 +6,7 @@ net with its module, is yours.
 """
 
 import json
+import lzma
 import os
 import zlib
 from pathlib import Path
@@ -16,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_halrp._checks import check_net
 from sklearn_halrp._classifier import ContinualClassifier
 from sklearn_halrp._default_net import default_net
-from sklearn_halrp._saved import network_to_state
+from sklearn_halrp._saved import network_to_state, with_notes
 from sklearn_halrp._task import Task
 from sklearn_halrp._training import recipe_of
 
@@ -65,10 +66,10 @@ def save(estimator, path):
     check_is_fitted(estimator)
     state = network_to_state(estimator._network)
     arrays = {f"base/{name}": array for name, array in state.pop("base").items()}
+    arrays["notes"] = np.frombuffer(state.pop("notes"), dtype=np.uint8)
     tasks = []
     for number, (task_id, task) in enumerate(state.pop("tasks").items()):
         arrays[f"task/{number}/data"] = task.pop("data")
-        arrays[f"task/{number}/notes"] = np.frombuffer(task.pop("notes"), dtype=np.uint8)
         tasks.append({"id": task_id, **task, "classes": _listed(task["classes"])})
     parameters = estimator.get_params(deep=False)
     own_net = parameters.pop("net") is not None and _name_of(estimator.net_.module)
@@ -136,7 +137,7 @@ def load(path, net=None):
         check_net(net)
     try:
         state = _state(about, arrays)
-    except (KeyError, TypeError, ValueError, IndexError, zlib.error) as error:
+    except (KeyError, TypeError, ValueError, IndexError, zlib.error, lzma.LZMAError) as error:
         raise ValueError(f"{path} is damaged: {error!r}.") from error
     size = int(np.prod(state["sample_shape_"]))
     first = next(iter(state["_network"]["tasks"].values()))
@@ -167,14 +168,16 @@ def _state(about, arrays):
     """Return what ContinualClassifier.__setstate__ takes, but for the net."""
     tasks = {}
     for number, task in enumerate(about["tasks"]):
-        saved = {
+        tasks[task["id"]] = {
             **{name: task[name] for name in ("visits", "n_numbers")},
             "classes": _array(task["classes"]),
             "data": arrays[f"task/{number}/data"],
-            "notes": arrays[f"task/{number}/notes"].tobytes(),
         }
-        Task(**saved).check()
-        tasks[task["id"]] = saved
+        if about["format"] < 3:
+            tasks[task["id"]]["notes"] = arrays[f"task/{number}/notes"].tobytes()
+    notes = {"notes": arrays["notes"].tobytes()} if about["format"] >= 3 else {}
+    for task in with_notes({"tasks": tasks, **notes}).values():
+        Task(**task).check()
     parameters = ContinualClassifier(**about["parameters"]).get_params(deep=False)
     state = {
         **parameters,
@@ -191,6 +194,7 @@ def _state(about, arrays):
             "form": about["form"],
             "frozen": about["frozen"],
             "dense": about["dense"],
+            **notes,
             "tasks": tasks,
         },
     }

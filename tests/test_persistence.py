@@ -86,6 +86,14 @@ def test_the_file_is_hardly_larger_than_the_numbers_in_it(digits):
     assert len(pickle.dumps(clf)) < 1.05 * clf.n_bytes_
 
 
+def test_the_file_of_the_default_network_is_hardly_larger_either(digits):
+    X, y = digits
+    clf = ContinualClassifier(random_state=0)
+    for task in range(10):
+        clf.partial_fit(permuted(X[:200], task), y[:200], task_id=f"task {task}")
+        assert len(pickle.dumps(clf)) < 1.05 * clf.n_bytes_
+
+
 @pytest.mark.parametrize("base", ["pretrained", "first"])
 def test_a_module_given_as_an_instance_is_in_the_file_once(digits, base):
     X, y = digits
@@ -137,15 +145,27 @@ def test_learning_goes_on_as_if_nothing_had_happened(learned, digits, tmp_path, 
     assert (tmp_path / "model.joblib").read_bytes() == before
 
 
-def test_files_of_format_1_are_read():
-    X, expected = load_iris().data / 8, np.load(DATA / "format_1.npz")
-    from_joblib = joblib.load(DATA / "format_1.joblib")
-    for clf in (from_joblib, load(DATA / "format_1.safetensors")):
+@pytest.mark.parametrize("number", [1, 2])
+def test_files_of_earlier_formats_are_read(number):
+    file = DATA / f"format_{number}"
+    X, expected = load_iris().data / 8, np.load(file.with_suffix(".npz"))
+    from_joblib = joblib.load(file.with_suffix(".joblib"))
+    for clf in (from_joblib, load(file.with_suffix(".safetensors"))):
         assert clf.tasks_ == ["species", 2]
         for task_id in clf.tasks_:
             np.testing.assert_allclose(
                 clf.predict_proba(X, task_id), expected[f"task {task_id}"], atol=1e-5
             )
+        before = clf.history_[2]
+        assert [row["epoch"] for row in before][-3:] == [47, 48, 49]
+        clf.partial_fit(X, load_iris().target % 2, task_id=2)
+        for row, again in zip(before, clf.history_[2][: len(before)], strict=True):
+            losses = [
+                [kept.get(f"{part}_loss", 0) for part in ("train", "valid")]
+                for kept in (row, again)
+            ]
+            assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+            assert row["phase"] == again["phase"]
         clf.partial_fit(X, load_iris().target, task_id="more")
         assert clf.score(X, load_iris().target, task_id="more") > 0.9
 
