@@ -4,6 +4,7 @@ from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
+from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight
@@ -290,6 +291,16 @@ def positions_in(classes, labels):
         place = {label: i for i, label in enumerate(classes.tolist())}
         return np.array([place[label] for label in labels.tolist()], dtype=np.int64)
     return np.searchsorted(classes, labels)
+
+
+def innermost(estimator, X=None):
+    """Return what fitted searches and pipelines end in, and X as it arrives there."""
+    if hasattr(estimator, "best_estimator_"):
+        return innermost(estimator.best_estimator_, X)
+    if isinstance(estimator, Pipeline):
+        before = estimator[:-1]
+        return innermost(estimator[-1], X if X is None or not len(before) else before.transform(X))
+    return estimator, X
 
 
 def split_task_column(X, column):

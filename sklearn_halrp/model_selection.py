@@ -10,7 +10,6 @@ from inspect import signature
 import numpy as np
 from sklearn.metrics import accuracy_score, get_scorer, precision_recall_fscore_support
 from sklearn.model_selection import BaseCrossValidator
-from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import check_consistent_length, column_or_1d
@@ -18,6 +17,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from sklearn_halrp._checks import (
     default_task_id,
     group_rows,
+    innermost,
     keep_types,
     labels_of_task,
     positions_in,
@@ -33,6 +33,7 @@ def task_scorer(
     response_method="predict",
     average="rows",
     greater_is_better=True,
+    task_column=None,
     **kwargs,
 ):
     """Make a scorer that tells the estimator which task every row belongs to.
@@ -44,18 +45,25 @@ def task_scorer(
     Parameters
     ----------
     score_func : callable or str
-        A metric, ``score_func(y, response, **kwargs)``, or the name of one of
-        scikit-learn's scorers, such as ``"accuracy"`` or ``"roc_auc_ovr"``, which then
-        decides on `response_method` and `greater_is_better`.
+        A metric, ``score_func(y, response, **kwargs)``. Or the name of one of
+        scikit-learn's scorers, such as ``"accuracy"`` or ``"roc_auc_ovr"``, or a scorer that
+        ``sklearn.metrics.make_scorer`` made: these decide on `response_method` and
+        `greater_is_better`.
     response_method : {"predict", "predict_proba", "decision_function"} or list of these, \
             default="predict"
         What the metric is computed from; of a list, the first that the estimator has.
     average : {"rows", "tasks"}, default="rows"
         One score of all rows together, or the mean of the scores of the tasks, each
         computed from the task's own rows, and from the columns of its own classes. Of
-        two classes a metric gets the probability of the second, or of `pos_label`.
+        two classes a metric gets the probability of the second, or of `pos_label`. A
+        metric's own ``average`` goes into its name, ``"f1_macro"``, or into
+        ``functools.partial(f1_score, average="macro")``.
     greater_is_better : bool, default=True
         Whether the metric is a score; the sign of a loss is turned.
+    task_column : int or str, default=None
+        Column of X, by position or name, that holds the task ids. Needed only for an average
+        over tasks of an estimator that hides its classifier, such as a VotingClassifier; the
+        classes of a task are then those of its rows in `y`.
     **kwargs
         Passed to the metric.
 
@@ -67,6 +75,8 @@ def task_scorer(
 
     Raises
     ------
+    TypeError
+        If `score_func` is neither a metric, nor a name, nor a scorer.
     ValueError
         If an argument is not one of those above. When the scorer is called: if an
         average over tasks is asked for and the tasks cannot be found.
@@ -94,10 +104,15 @@ def task_scorer(
     True
     """
     sign = 1 if greater_is_better else -1
-    if isinstance(score_func, str):
-        known = get_scorer(score_func)
+    known = get_scorer(score_func) if isinstance(score_func, str) else score_func
+    if all(hasattr(known, name) for name in _OF_A_SCORER):
         sign, response_method = known._sign, known._response_method
         score_func, kwargs = known._score_func, known._kwargs | kwargs
+    if not callable(score_func):
+        raise TypeError(
+            "score_func must be a metric such as sklearn.metrics.accuracy_score, a scorer of "
+            f"make_scorer, or the name of one, such as 'accuracy'; got {score_func!r}."
+        )
     methods = (response_method,) if isinstance(response_method, str) else tuple(response_method)
     if not methods or set(methods) - {"predict", "predict_proba", "decision_function"}:
         raise ValueError(
@@ -105,19 +120,27 @@ def task_scorer(
             f"of these; got {response_method!r}."
         )
     if average not in ("rows", "tasks"):
-        raise ValueError(f"average must be 'rows' or 'tasks'; got {average!r}.")
-    return _TaskScorer(score_func, sign, methods, average, kwargs)
+        raise ValueError(
+            f"average must be 'rows' or 'tasks'; got {average!r}. That of a metric goes into its "
+            "name, as in task_scorer('f1_macro'), or into functools.partial(f1_score, "
+            "average='macro')."
+        )
+    return _TaskScorer(score_func, sign, methods, average, kwargs, task_column)
+
+
+_OF_A_SCORER = ("_score_func", "_sign", "_kwargs", "_response_method")
 
 
 class _TaskScorer:
     """The scorer that `task_scorer` makes."""
 
-    def __init__(self, score_func, sign, methods, average, kwargs):
+    def __init__(self, score_func, sign, methods, average, kwargs, task_column):
         self._score_func = score_func
         self._sign = sign
         self._methods = methods
         self._average = average
         self._kwargs = kwargs
+        self._task_column = task_column
         self._requests = {"task_id": True, "sample_weight": None}
 
     def __call__(self, estimator, X, y, task_id=None, sample_weight=None):
@@ -131,12 +154,12 @@ class _TaskScorer:
             classes = None if method == "predict" else estimator.classes_
             return self._score(y, response, sample_weight, classes)
         scores = []
-        for name, rows in _rows_of_tasks(estimator, X, task_id, len(y)).items():
+        for name, rows in _rows_of_tasks(estimator, X, task_id, len(y), self._task_column).items():
             part, classes = response[rows], None
             if method != "predict":
-                clf, _ = _classifier(estimator)
-                classes = clf.task_classes_[name]
-                part = part[:, positions_in(clf.classes_, classes)] if part.ndim == 2 else part
+                classes = _classes_of(estimator, name, y[rows])
+                places = positions_in(estimator.classes_, classes)
+                part = part[:, places] if part.ndim == 2 else part
             weight = None if sample_weight is None else np.asarray(sample_weight)[rows]
             scores.append(self._score(y[rows], part, weight, classes))
         return float(np.mean(scores))
@@ -339,19 +362,24 @@ class TaskStratifiedKFold(BaseCrossValidator):
         return folds
 
 
-def task_report(estimator, X, y, task_id=None, *, output="text", digits=2):
+def task_report(estimator, X, y, task_id=None, *, task_column=None, output="text", digits=2):
     """Report how well each task is predicted, and what it costs.
 
     Parameters
     ----------
     estimator : ContinualClassifier
-        Fitted; or a Pipeline that ends in one, or a search over either.
+        Fitted; or a Pipeline that ends in one, or a search over either; with `task_column`
+        any classifier.
     X : array-like of shape (n_samples, n_features) or (n_samples, *sample_shape)
         Rows to predict.
     y : array-like of shape (n_samples,)
         Their labels.
     task_id : int, str or array-like of shape (n_samples,), default=None
         Their tasks, as for `predict`.
+    task_column : int or str, default=None
+        Column of X, by position or name, that holds the task ids. Needed only for an
+        estimator that hides its classifier, such as a VotingClassifier; growth and ranks
+        are then left out.
     output : {"text", "dict", "frame"}, default="text"
         A table to print, nested dictionaries, or a pandas.DataFrame.
     digits : int, default=2
@@ -398,30 +426,28 @@ def task_report(estimator, X, y, task_id=None, *, output="text", digits=2):
     if output not in ("text", "dict", "frame"):
         raise ValueError(f"output must be 'text', 'dict' or 'frame'; got {output!r}.")
     estimator = getattr(estimator, "best_estimator_", estimator)
-    clf, _ = _classifier(estimator)
+    clf, _ = _classifier(estimator) if task_column is None else innermost(estimator)
     y = _labels(y)
     predicted = estimator.predict(X, **({} if task_id is None else {"task_id": task_id}))
     check_consistent_length(y, predicted)
-    growth, ranks = clf.growth_, clf.ranks_
-    report = {
-        name: _measures(_plain(y[rows]), _plain(predicted[rows]))
-        | {
-            "growth": growth[name],
-            "mean rank": float(np.mean(list(ranks[name].values()))),
-            "ranks": ranks[name],
-        }
-        for name, rows in _rows_of_tasks(estimator, X, task_id, len(y)).items()
-    }
+    tasks = _rows_of_tasks(estimator, X, task_id, len(y), task_column)
+    report = {n: _measures(_plain(y[rows]), _plain(predicted[rows])) for n, rows in tasks.items()}
+    columns = _COLUMNS if hasattr(clf, "ranks_") else _COLUMNS[:-2]
+    if columns is _COLUMNS:
+        growth, ranks = clf.growth_, clf.ranks_
+        for name, row in report.items():
+            mean = float(np.mean(list(ranks[name].values())))
+            row |= {"growth": growth[name], "mean rank": mean, "ranks": ranks[name]}
     if output == "dict":
         return report
     if output == "text":
-        return _text(report, digits)
+        return _text(report, columns, digits)
     try:
         import pandas as pd
     except ImportError as error:
         raise ImportError("output='frame' needs pandas; output='dict' holds the same.") from error
-    frame = pd.DataFrame([[row[name] for name in _COLUMNS] for row in report.values()])
-    return frame.set_axis(list(_COLUMNS), axis=1).set_axis(pd.Index(report, name="task"))
+    frame = pd.DataFrame([[row[name] for name in columns] for row in report.values()])
+    return frame.set_axis(list(columns), axis=1).set_axis(pd.Index(report, name="task"))
 
 
 _RATIOS = ("precision", "recall", "f1-score")
@@ -447,13 +473,13 @@ def _measures(y, predicted):
     }
 
 
-def _text(report, digits):
+def _text(report, columns, digits):
     """Return the report as a table."""
     names = [str(name) for name in report]
     width = max(map(len, [*names, "task"]))
-    lines = [f"{'task':>{width}}" + "".join(f"{name:>11}" for name in _COLUMNS)]
+    lines = [f"{'task':>{width}}" + "".join(f"{name:>11}" for name in columns)]
     for name, row in zip(names, report.values(), strict=True):
-        cells = [f"{row[c]:>11}" if c == "support" else f"{row[c]:>11.{digits}f}" for c in _COLUMNS]
+        cells = [f"{row[c]:>11}" if c == "support" else f"{row[c]:>11.{digits}f}" for c in columns]
         lines.append(f"{name:>{width}}" + "".join(cells))
     return "\n".join(lines)
 
@@ -477,8 +503,15 @@ def _plain(labels):
     return np.array(labels.tolist())
 
 
-def _rows_of_tasks(estimator, X, task_id, n_samples):
+def _rows_of_tasks(estimator, X, task_id, n_samples, task_column=None):
     """Return the rows of each task; the ids are given, in X, or those of the only task."""
+    if task_column is not None:
+        if task_id is not None:
+            raise ValueError(
+                f"task_id was passed, and task_column={task_column!r} says that the ids are in X. "
+                "Leave one of them out."
+            )
+        task_id = split_task_column(X, task_column)[1]
     if task_id is None:
         clf, X = _classifier(estimator, X)
         if clf.task_column is None:
@@ -488,20 +521,23 @@ def _rows_of_tasks(estimator, X, task_id, n_samples):
     return group_rows(task_id, n_samples)
 
 
+def _classes_of(estimator, name, y):
+    """Return the classes of a task; of a classifier that is hidden, those that occur."""
+    clf, _ = innermost(estimator)
+    if hasattr(clf, "task_classes_"):
+        return clf.task_classes_[name]
+    return np.intersect1d(labels_of_task(name, y), estimator.classes_)
+
+
 def _classifier(estimator, X=None):
     """Return the classifier inside searches and pipelines, and X as it arrives there."""
-    if hasattr(estimator, "best_estimator_"):
-        return _classifier(estimator.best_estimator_, X)
-    if isinstance(estimator, Pipeline):
-        before = estimator[:-1]
-        return _classifier(
-            estimator[-1], X if X is None or not len(before) else before.transform(X)
-        )
+    estimator, X = innermost(estimator, X)
     if not hasattr(estimator, "task_column"):
         raise ValueError(
             "To look at tasks one by one, their ids and classes must be known: give a "
             "ContinualClassifier, alone, at the end of a Pipeline or inside a search; got a "
-            f"{type(estimator).__name__}. A task_id can be passed to average='tasks' of "
-            "predictions by any estimator whose predict takes it."
+            f"{type(estimator).__name__}. If X has a column of ids, name it: task_column=... works "
+            "with any estimator. A task_id can be passed to average='tasks' of predictions by any "
+            "estimator whose predict takes it."
         )
     return estimator, X

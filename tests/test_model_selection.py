@@ -1,6 +1,7 @@
 """Scorers, folds and reports that know tasks, each against a loop written by hand."""
 
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -345,7 +346,10 @@ def test_what_cannot_be_scored_is_said(fitted, data):
         (lambda: task_scorer("accuracy", response_method="x"), None),
         (lambda: task_scorer(metrics.accuracy_score, response_method="x"), "response_method"),
         (lambda: task_scorer(metrics.accuracy_score, response_method=[]), "response_method"),
-        (lambda: task_scorer("accuracy", average="macro"), "'rows' or 'tasks'"),
+        (
+            lambda: task_scorer(metrics.f1_score, average="macro"),
+            r"'rows' or 'tasks'.*'f1_macro'.*partial\(f1_score, average='macro'\)",
+        ),
         (lambda: task_scorer("closeness"), "closeness"),
         (lambda: task_scorer("accuracy")(fitted, X, y), "2 tasks are known"),
         (lambda: task_scorer("accuracy")(fitted, X, None, ids), "y to be passed"),
@@ -363,6 +367,51 @@ def test_what_cannot_be_scored_is_said(fitted, data):
     other = VotingClassifier([("a", GaussianNB())]).fit(X, y)
     with pytest.raises(ValueError, match=r"ContinualClassifier.*got a VotingClassifier"):
         task_scorer("accuracy", average="tasks")(other, X, y)
+
+
+def test_scorers_of_make_scorer_do_as_their_names_do(fitted, data):
+    X, y, ids = data
+    scorers = {name: metrics.get_scorer(name) for name in ("neg_log_loss", "roc_auc_ovr")}
+    scorers["f1_macro"] = metrics.make_scorer(metrics.f1_score, average="macro")
+    for name, scorer in scorers.items():
+        found = [
+            task_scorer(each, average="tasks")(fitted, X, y, task_id=ids) for each in (scorer, name)
+        ]
+        assert found[0] == found[1]
+    macro = partial(metrics.f1_score, average="macro")
+    assert task_scorer(macro, average="tasks")(fitted, X, y, task_id=ids) == found[1]
+
+
+@pytest.mark.parametrize("score_func", [None, 3, ["accuracy"]])
+def test_what_is_no_metric_is_refused(score_func):
+    with pytest.raises(TypeError, match=r"score_func must be a metric.*make_scorer.*got"):
+        task_scorer(score_func)
+
+
+def test_a_column_tells_the_tasks_of_ensembles(fitted, data, classifier):
+    X, y, ids = data
+    rows = np.insert(X, 0, ids == "parity", axis=1)
+    inside = clone(classifier).set_params(task_column=0)
+    alone = clone(inside).fit(rows, y)
+    voting = VotingClassifier([("a", inside)], voting="soft").fit(rows, y)
+    for name, average in (("accuracy", "tasks"), ("neg_log_loss", "tasks"), ("accuracy", "rows")):
+        scorer = task_scorer(name, average=average, task_column=0)
+        assert scorer(voting, rows, y) == pytest.approx(
+            task_scorer(name, average=average)(alone, rows, y), rel=1e-5
+        )
+        assert scorer(alone, rows, y) == task_scorer(name, average=average)(alone, rows, y)
+    with pytest.raises(ValueError, match=r"got a VotingClassifier.*task_column="):
+        task_report(voting, rows, y)
+    with pytest.raises(ValueError, match="Leave one of them out"):
+        task_report(fitted, X, y, ids, task_column=0)
+    report = task_report(voting, rows, y, task_column=0, output="dict")
+    whole = task_report(alone, rows, y, task_column=0, output="dict")
+    assert whole == task_report(alone, rows, y, output="dict")
+    for name, row in whole.items():
+        assert row == report[name] | {c: row[c] for c in ("growth", "mean rank", "ranks")}
+    head, *lines = task_report(voting, rows, y, task_column=0).splitlines()
+    assert head.split()[-1] == "support"
+    assert len(lines) == 2
 
 
 def test_the_first_response_that_there_is(fitted, data):
