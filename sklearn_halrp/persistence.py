@@ -8,13 +8,15 @@ net with its module, is yours.
 import json
 import lzma
 import os
+import warnings
 import zlib
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_halrp._checks import check_net
+from sklearn_halrp._checks import check_net, innermost
 from sklearn_halrp._classifier import ContinualClassifier
 from sklearn_halrp._default_net import default_net
 from sklearn_halrp._saved import network_to_state, with_notes
@@ -39,6 +41,9 @@ def save(estimator, path):
 
     Raises
     ------
+    TypeError
+        If it is no ContinualClassifier: of a Pipeline save the last step, and of a subclass
+        make a plain ContinualClassifier, since a file holds no code.
     sklearn.exceptions.NotFittedError
         If no task has been learned.
     ImportError
@@ -63,6 +68,7 @@ def save(estimator, path):
     >>> bool((again.predict_proba(X / 16) == clf.predict_proba(X / 16)).all())
     True
     """
+    _check_plain(estimator)
     check_is_fitted(estimator)
     state = network_to_state(estimator._network)
     arrays = {f"base/{name}": array for name, array in state.pop("base").items()}
@@ -73,8 +79,8 @@ def save(estimator, path):
         tasks.append({"id": task_id, **task, "classes": _listed(task["classes"])})
     parameters = estimator.get_params(deep=False)
     own_net = parameters.pop("net") is not None and _name_of(estimator.net_.module)
-    if not isinstance(parameters["random_state"], int | None):
-        parameters["random_state"] = None  # a generator: only what was drawn from it matters now
+    seed = parameters["random_state"]  # of a generator only what was drawn from it matters now
+    parameters["random_state"] = int(seed) if isinstance(seed, Integral) else None
     parameters["dtype"] = np.dtype(parameters["dtype"]).name
     about = {
         **state,
@@ -121,6 +127,12 @@ def load(path, net=None):
     ImportError
         If safetensors is not installed.
 
+    Warns
+    -----
+    UserWarning
+        If the net's module has another name than the one that was saved: if it is another
+        module, of the same shapes, the predictions are others too.
+
     Examples
     --------
     >>> from sklearn_halrp.persistence import load
@@ -145,7 +157,41 @@ def load(path, net=None):
     state["net_"] = recipe_of(default_net(size, len(first["classes"])) if net is None else net)
     estimator = ContinualClassifier()
     estimator.__setstate__(state)
+    if net is not None:
+        _warn_of_another_module(path, about["own_net"], net)
     return estimator
+
+
+def _check_plain(estimator):
+    """Refuse what would not come back as it is."""
+    if type(estimator) is ContinualClassifier:
+        return
+    name = type(estimator).__name__
+    if isinstance(estimator, ContinualClassifier):
+        raise TypeError(
+            f"A file holds no code, so a {name} would come back as a plain ContinualClassifier. "
+            "Use joblib for it, in files to be opened only if you trust their author."
+        )
+    inside, _ = innermost(estimator)
+    where = "model.best_estimator_" if hasattr(estimator, "best_estimator_") else "model"
+    where += "[-1]" if inside is not getattr(estimator, "best_estimator_", None) else ""
+    hint = (
+        f" Save the classifier inside, save({where}, path); all else needs joblib."
+        if isinstance(inside, ContinualClassifier)
+        else ""
+    )
+    raise TypeError(f"save takes a ContinualClassifier; got a {name}.{hint}")
+
+
+def _warn_of_another_module(path, saved, net):
+    """Say that the module has another name; it may only have moved."""
+    given = _name_of(net.module)
+    if isinstance(saved, str) and given != saved:
+        warnings.warn(
+            f"{path} was saved with the module {saved}, and the net has {given}. If that is the "
+            "same code under another name, all is well; if not, predictions are wrong.",
+            stacklevel=3,
+        )
 
 
 def _read(path):

@@ -7,6 +7,9 @@ import struct
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.model_selection import GridSearchCV
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
 
 from sklearn_halrp import ContinualClassifier
 from sklearn_halrp.persistence import load, save
@@ -49,6 +52,48 @@ def test_the_default_network_needs_no_net(digits, tmp_path):
     assert np.array_equal(loaded.predict_proba(frame, "b"), clf.predict_proba(frame, "b"))
     assert file.stat().st_size < clf.n_bytes_ + 10_000  # mostly the history of 100 epochs
     assert [f.name for f in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("seed", [3, np.int64(3), np.uint8(3)])
+def test_the_random_state_comes_back(seed, digits, tmp_path):
+    X, y = digits
+    clf = ContinualClassifier(random_state=seed).fit(X[:60], y[:60])
+    save(clf, tmp_path / "model")
+    assert load(tmp_path / "model").random_state == 3
+
+
+class Elsewhere(ZOO["mlp"].module):
+    """The same tensors under another name."""
+
+
+def test_a_module_of_another_name_is_said(learned, digits, tmp_path, recwarn):
+    save(learned, tmp_path / "model")
+    load(tmp_path / "model", net=make_net(ZOO["mlp"].module()))  # as an instance
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match=r"module tests.modules.MLP, .* has .*Elsewhere"):
+        loaded = load(tmp_path / "model", net=make_net(Elsewhere))
+    assert np.array_equal(loaded.predict_proba(digits[0], 2), learned.predict_proba(digits[0], 2))
+
+
+class Own(ContinualClassifier):
+    pass
+
+
+def test_what_would_not_come_back_is_not_saved(learned, digits, tmp_path):
+    X, y = digits
+    file = tmp_path / "model"
+    pipe = make_pipeline("passthrough", learned)
+    search = GridSearchCV(make_classifier(), {}, cv=2, refit=False)
+    search.best_estimator_ = pipe
+    for estimator, message in [
+        (pipe, r"got a Pipeline\. .* save\(model\[-1\], path\)"),
+        (search, r"got a GridSearchCV\. .*best_estimator_\[-1\]"),
+        (GaussianNB().fit(X, y), r"got a GaussianNB\.$"),
+        (Own().fit(X[:60], y[:60]), "Own would come back as a plain .* Use joblib"),
+    ]:
+        with pytest.raises(TypeError, match=message):
+            save(estimator, file)
+        assert not file.exists()
 
 
 def test_loading_runs_no_pickle(learned, tmp_path, monkeypatch):
