@@ -6,6 +6,7 @@ in ``_``. Matplotlib is imported only then.
 
 import numpy as np
 
+from sklearn_halrp._checks import innermost
 from sklearn_halrp._drawing import (
     MOST_LABELLED,
     MOST_WRITTEN,
@@ -198,7 +199,7 @@ class RanksDisplay:
         Parameters
         ----------
         estimator : ContinualClassifier
-            Fitted.
+            Fitted; or a Pipeline that ends in one, or a search over either.
         **kwargs
             Passed to `plot`.
 
@@ -206,7 +207,7 @@ class RanksDisplay:
         -------
         RanksDisplay
         """
-        return cls(estimator.ranks_).plot(**kwargs)
+        return cls(_classifier(estimator).ranks_).plot(**kwargs)
 
     def plot(self, ax=None, *, cmap="GnBu"):
         """Draw the heat map.
@@ -301,7 +302,7 @@ class GrowthDisplay:
         Parameters
         ----------
         estimator : ContinualClassifier
-            Fitted.
+            Fitted; or a Pipeline that ends in one, or a search over either.
         **kwargs
             Passed to `plot`.
 
@@ -322,7 +323,7 @@ class GrowthDisplay:
         True
         >>> plt.close(display.figure_)
         """
-        return cls(estimator.growth_).plot(**kwargs)
+        return cls(_classifier(estimator).growth_).plot(**kwargs)
 
     def plot(self, ax=None, *, colors=("#c7e9c6", "#1d6fa8")):
         """Draw the bars.
@@ -421,7 +422,7 @@ class SpectrumDisplay:
         Parameters
         ----------
         estimator : ContinualClassifier
-            Fitted.
+            Fitted; or a Pipeline that ends in one, or a search over either.
         task_id : int or str
             A task that is a perturbation: not the one that trained the base.
         **kwargs
@@ -436,7 +437,7 @@ class SpectrumDisplay:
         ValueError
             If the task was never learned, or has no spectra.
         """
-        reports = estimator.report_
+        reports = _classifier(estimator).report_
         if "layers" not in reports.get(task_id, {}):
             having = [name for name, report in reports.items() if "layers" in report]
             raise ValueError(
@@ -510,3 +511,14 @@ class SpectrumDisplay:
             bar.outline.set_visible(False)
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+
+def _classifier(estimator):
+    """Return the classifier that a pipeline or a search ends in."""
+    found, _ = innermost(estimator)
+    if not hasattr(found, "task_column"):
+        raise TypeError(
+            "A display is drawn from a fitted ContinualClassifier, alone, at the end of a Pipeline "
+            f"or inside a search; got a {type(found).__name__}."
+        )
+    return found

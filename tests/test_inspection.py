@@ -7,6 +7,10 @@ import itertools
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
 
 from sklearn_halrp.inspection import (
     AccuracyMatrixDisplay,
@@ -14,6 +18,7 @@ from sklearn_halrp.inspection import (
     RanksDisplay,
     SpectrumDisplay,
 )
+from tests.conftest import make_classifier
 
 SIZES = [1, 3, 20, 200]
 
@@ -130,6 +135,21 @@ def test_long_names_keep_their_ends_and_leave_room_for_the_picture():
     assert [text[-13:] for text in shown] == [name[-13:] for name in names]
     display.figure_.canvas.draw()
     assert display.ax_.get_window_extent().width > display.figure_.bbox.width / 4
+
+
+def test_classifiers_inside_pipelines_and_searches_are_drawn(learned):
+    search = GridSearchCV(GaussianNB(), {})
+    search.best_estimator_ = make_pipeline("passthrough", learned)
+    for model in (search, search.best_estimator_):
+        assert RanksDisplay.from_estimator(model).ranks == learned.ranks_
+        assert GrowthDisplay.from_estimator(model).growth == learned.growth_
+        layers = SpectrumDisplay.from_estimator(model, 2).layers
+        assert layers == learned.report_[2]["layers"]
+    for display in (RanksDisplay, GrowthDisplay):
+        with pytest.raises(TypeError, match=r"fitted ContinualClassifier.*got a GridSearchCV"):
+            display.from_estimator(GridSearchCV(learned, {}))
+        with pytest.raises(NotFittedError):
+            display.from_estimator(make_pipeline("passthrough", make_classifier()))
 
 
 def test_what_does_not_fit_is_refused():
