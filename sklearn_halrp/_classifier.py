@@ -15,7 +15,7 @@ from sklearn.utils.validation import (
     column_or_1d,
     validate_data,
 )
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from sklearn_halrp import _report
 from sklearn_halrp._building import build_network
@@ -35,7 +35,7 @@ from sklearn_halrp._checks import (
     task_classes,
     union_of_classes,
 )
-from sklearn_halrp._datasets import DatasetRows, from_tensor, given, labels_in
+from sklearn_halrp._datasets import DatasetRows, check_dataset, from_tensor, given, labels_in
 from sklearn_halrp._default_net import default_net
 from sklearn_halrp._importance import ESTIMATORS
 from sklearn_halrp._learning import Lesson, Settings, learn_all
@@ -285,7 +285,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         X : array-like of shape (n_samples, n_features) or (n_samples, *sample_shape)
             Finite numbers: an array, a DataFrame, a tensor. Or a
             ``torch.utils.data.Dataset`` of pairs of a row and a label,
-            which is read batch by batch, when it is needed.
+            which is read batch by batch, when it is needed; rows are converted to `dtype`.
         y : array-like of shape (n_samples,)
             Labels, ints or strings. None with a Dataset: its attribute ``targets`` or ``y``
             is used, or all rows are read once for them.
@@ -687,25 +687,22 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
     def _rows(self, X):
         """Return rows that can be predicted."""
         if isinstance(X, Dataset):
-            return DatasetRows(X)
+            return DatasetRows(X, self._array_checks()["dtype"])
         return validate_data(self, X, reset=False, **self._array_checks())
 
     def _labelled_rows(self, X, y, reset):
         """Return rows that can be learned, and their labels."""
-        if isinstance(X, DataLoader):
-            raise TypeError(
-                "X is a DataLoader, and the net makes batches itself: pass the loader's dataset."
-            )
         if not isinstance(X, Dataset):
             return validate_data(self, X, keep_types(y), reset=reset, **self._array_checks())
         if y is not None:
             raise ValueError("X is a Dataset, which has its labels itself: leave y out.")
-        rows = DatasetRows(X)
+        rows = DatasetRows(X, self._array_checks()["dtype"])
         if reset:
             self.n_features_in_ = rows.shape[1]
         return rows, labels_in(X)
 
     def _take_task_column(self, X, task_id):
+        check_dataset(X)
         X = from_tensor(X)
         if self.task_column is None:
             return X, task_id

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 
 def from_tensor(X):
@@ -13,6 +13,44 @@ def from_tensor(X):
     return (X.float() if X.dtype is torch.bfloat16 else X).numpy()  # numpy has no bfloat16
 
 
+def check_dataset(X):
+    """Refuse what torch has for rows and this package cannot look up.
+
+    Raises
+    ------
+    TypeError
+        If X is a DataLoader, or a dataset whose rows have no places or come without labels.
+    ValueError
+        If it is a dataset without rows.
+    """
+    if isinstance(X, DataLoader):
+        raise TypeError(
+            "X is a DataLoader, and the net makes batches itself: pass the loader's dataset."
+        )
+    if not isinstance(X, Dataset):
+        return
+    name = type(X).__name__
+    if isinstance(X, IterableDataset) or not hasattr(X, "__len__"):
+        raise TypeError(
+            f"X is a {name}, whose rows cannot be counted and looked up. Pass a Dataset with "
+            "__len__ and __getitem__, or an array of its rows."
+        )
+    if not len(X):
+        raise ValueError(f"X is a {name} of 0 rows.")
+    first = X[0]
+    if not isinstance(first, tuple | list) or len(first) != 2:
+        many = f" of {len(first)}" if isinstance(first, tuple | list | dict) else ""
+        raise TypeError(
+            f"X is a {name} whose entries are a {type(first).__name__}{many}. They must be pairs "
+            "of a row and a label. To predict, any label will do, such as 0; or pass an array."
+        )
+    if isinstance(first[0], dict | str):
+        raise TypeError(
+            f"X is a {name} whose rows are a {type(first[0]).__name__}. A row must be one tensor "
+            "or array: put what the module takes into one, and take it apart in its forward."
+        )
+
+
 class DatasetRows:
     """Gives a dataset the length, shape and indexing of an array.
 
@@ -20,12 +58,14 @@ class DatasetRows:
     ----------
     dataset : Dataset
         Of pairs of a row and a label. All rows have the shape of the first.
+    dtype : str or numpy dtype, optional
+        What rows are converted to when they are read.
     """
 
     nbytes = 0  # held in memory
 
-    def __init__(self, dataset):
-        self.dataset = dataset
+    def __init__(self, dataset, dtype=None):
+        self.dataset = dataset if dtype is None else _Typed(dataset, dtype)
 
     def __len__(self):
         return len(self.dataset)
@@ -45,6 +85,27 @@ class DatasetRows:
     def labelled(self, y):
         """Return a dataset of the same rows with these labels."""
         return _Labelled(self.dataset, y)
+
+
+class _Typed(Dataset):
+    """The same rows, of one type and shape."""
+
+    def __init__(self, dataset, dtype):
+        self.dataset = dataset
+        self.dtype = np.dtype(dtype)
+        self.shape = tuple(np.shape(dataset[0][0]))
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, i):
+        row, label = self.dataset[i]
+        shape = tuple(np.shape(row))
+        if shape != self.shape:
+            raise ValueError(f"Row {i} of X has shape {shape}, and row 0 has {self.shape}.")
+        if isinstance(row, torch.Tensor):
+            return row.to(torch.from_numpy(np.empty(0, self.dtype)).dtype), label
+        return np.asarray(row, dtype=self.dtype), label
 
 
 class _Labelled(Dataset):

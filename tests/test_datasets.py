@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Dataset, Subset, TensorDataset
+from sklearn.base import clone
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
+from sklearn_halrp import ContinualClassifier
 from tests.conftest import make_classifier, permuted
 from tests.modules import Conv2d
 
@@ -56,6 +58,67 @@ def test_several_tasks_strings_and_weights(digits):
         assert np.array_equal(one.predict(X, task_id), other.predict(X, task_id))
     assert one.sample_shape_ == (64,)
     assert one.n_features_in_ == 64
+
+
+class Entries(Dataset):
+    """Gives what a function makes of a row and its label."""
+
+    def __init__(self, X, y, entry):
+        self.X, self.y, self.entry = X, y, entry
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, i):
+        return self.entry(torch.from_numpy(self.X[i]), int(self.y[i]))
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        raise NotImplementedError
+
+
+class Endless(Dataset):
+    def __getitem__(self, i):
+        raise NotImplementedError
+
+
+UNFIT = {
+    "stream": (lambda X, y: Stream(), "Stream, whose rows cannot be counted"),
+    "no length": (lambda X, y: Endless(), "Endless, whose rows cannot be counted"),
+    "loader": (lambda X, y: DataLoader(Entries(X, y, lambda *e: e)), "the loader's dataset"),
+    "rows alone": (lambda X, y: Entries(X, y, lambda x, y: x), "are a Tensor. .*any label will do"),
+    "one tensor": (lambda X, y: TensorDataset(torch.from_numpy(X)), "are a tuple of 1.*pairs"),
+    "triples": (lambda X, y: Entries(X, y, lambda x, y: (x, y, y)), "are a tuple of 3.*pairs"),
+    "records": (lambda X, y: Entries(X, y, lambda x, y: {"x": x, "y": y}), "are a dict of 2"),
+    "dict rows": (lambda X, y: Entries(X, y, lambda x, y: ({"x": x}, y)), "rows are a dict.*one"),
+    "no rows": (lambda X, y: Entries(X[:0], y, lambda *e: e), "of 0 rows"),
+    "ragged": (
+        lambda X, y: Entries(X, y, lambda x, y: (x[:-1] if y == 3 else x, y)),
+        r"has shape \(63,\), and row 0 has \(64,\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_what_is_no_dataset_of_pairs_is_refused_at_the_door(name, digits):
+    X, y = digits[0][:60], digits[1][:60]
+    make, message = UNFIT[name]
+    clf = make_classifier(net={"max_epochs": 1}).fit(X, y)
+    for call in (clf.predict, clf.predict_proba, clf.score, clf.partial_fit, clf.fit):
+        with pytest.raises((TypeError, ValueError), match=message):
+            call(make(X, y))
+    assert clf.tasks_ == [0]
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.int64])
+@pytest.mark.parametrize("as_array", [True, False])
+def test_rows_are_converted_as_arrays_are(kind, as_array, digits):
+    X, y = torch.from_numpy(digits[0][:60] * 16).to(kind), digits[1][:60]
+    data = Entries(X.numpy(), y, lambda x, y: (x.numpy() if as_array else x, y))
+    for clf in (make_classifier(), ContinualClassifier(random_state=0)):
+        found, expected = clone(clf).fit(data), clone(clf).fit(X.numpy(), y)
+        assert np.array_equal(found.predict_proba(data), expected.predict_proba(X))
 
 
 def test_datasets_that_do_not_fit_are_refused(digits):
