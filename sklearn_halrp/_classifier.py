@@ -208,6 +208,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
     __metadata_request__partial_fit = {"task_id": True, "sample_weight": True}
     __metadata_request__predict = {"task_id": True}
     __metadata_request__predict_proba = {"task_id": True}
+    __metadata_request__predict_log_proba = {"task_id": True}
     __metadata_request__score = {"task_id": True, "sample_weight": True}
 
     def __init__(
@@ -542,7 +543,10 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
             If X does not have the shape of the rows that were learned, or the number
             of ids differs from that of the rows.
         """
-        n_samples, groups = self._probabilities(X, task_id, "predict_proba")
+        return self._predict_proba(X, task_id, "predict_proba")
+
+    def _predict_proba(self, X, task_id, method):
+        n_samples, groups = self._probabilities(X, task_id, method)
         result = None
         every_row = np.arange(n_samples)
         for classes, rows, values in groups:
@@ -551,6 +555,29 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
             columns = positions_in(self.classes_, classes)
             result[every_row[rows, None], columns] = values
         return result
+
+    def predict_log_proba(self, X, task_id=None):
+        """Predict the logarithm of the probability of every class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, *sample_shape)
+        task_id : int, str or array-like of shape (n_samples,), default=None
+            As for `predict_proba`.
+
+        Returns
+        -------
+        array of shape (n_samples, n_classes), float32
+            Columns are `classes_`; those of other tasks are minus infinity.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, ValueError
+            As `predict_proba`.
+        """
+        probability = self._predict_proba(X, task_id, "predict_log_proba")
+        with np.errstate(divide="ignore"):
+            return np.log(probability)
 
     def predict(self, X, task_id=None):
         """Predict the label of every row, among those of its task.

@@ -3,9 +3,11 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_wine
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 
@@ -235,6 +237,24 @@ def test_the_score_is_the_share_of_equal_labels(learned, digits):
     assert weighted == pytest.approx(np.average(correct, weights=weights))
     with pytest.raises(ValueError, match="inconsistent numbers"):
         learned.score(X[:300], y[:299], task_id="first")
+
+
+def test_log_probabilities_are_the_logarithms(digits):
+    X, y = (
+        digits[0][:120],
+        np.where(np.arange(120) < 60, digits[1][:120] % 3, 7 + np.arange(120) % 2),
+    )
+    ids = np.repeat(["a", "b"], 60)
+    clf = make_classifier().fit(X, y, ids)
+    p, log_p = clf.predict_proba(X, ids), clf.predict_log_proba(X, ids)
+    assert log_p.dtype == np.float32
+    np.testing.assert_allclose(np.exp(log_p), p, rtol=1e-5)
+    own = np.equal.outer(ids == "a", clf.classes_ < 7)
+    assert np.array_equal(np.isfinite(log_p), own)
+    assert np.array_equal(np.isneginf(log_p), ~own)
+    with config_context(enable_metadata_routing=True):
+        routed = make_pipeline("passthrough", clf).predict_log_proba(X, task_id=ids)
+    assert np.array_equal(routed, log_p)
 
 
 def test_ids_may_come_in_many_types(digits):

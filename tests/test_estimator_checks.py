@@ -53,6 +53,9 @@ class WithIds(ContinualClassifier):
     def predict_proba(self, X):
         return super().predict_proba(with_ids(X))
 
+    def predict_log_proba(self, X):
+        return super().predict_log_proba(with_ids(X))
+
     def score(self, X, y, sample_weight=None):
         return super().score(with_ids(X), y, sample_weight=sample_weight)
 

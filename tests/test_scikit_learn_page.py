@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import sklearn
@@ -17,16 +19,27 @@ from sklearn.ensemble import (
     StackingClassifier,
     VotingClassifier,
 )
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.frozen import FrozenEstimator
 from sklearn.inspection import permutation_importance
-from sklearn.model_selection import cross_val_predict
+from sklearn.metrics import ConfusionMatrixDisplay
+from sklearn.model_selection import (
+    GridSearchCV,
+    HalvingGridSearchCV,
+    TunedThresholdClassifierCV,
+    cross_val_predict,
+)
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.fixes import parse_version
+from skorch.dataset import ValidSplit
 
 from sklearn_halrp.exceptions import MissingTaskError
+from sklearn_halrp.model_selection import TaskStratifiedKFold, task_scorer
 from tests.conftest import make_classifier
 from tests.modules import MLP
 
+matplotlib.use("Agg")
 PAGE = Path(__file__).parent.parent / "docs" / "scikit-learn.md"
 
 
@@ -67,6 +80,12 @@ TOOLS = {
     "voting": lambda clf, X, y, ids: (
         VotingClassifier([("a", clf)]).fit(X, y, task_id=ids).predict(X)
     ),
+    "tuned threshold": lambda clf, X, y, ids: TunedThresholdClassifierCV(clf, cv=2).fit(
+        X, y > 0, task_id=ids
+    ),
+    "display": lambda clf, X, y, ids: ConfusionMatrixDisplay.from_estimator(
+        clf.fit(X, y, task_id=ids), X, y
+    ),
     "permutation": lambda clf, X, y, ids: permutation_importance(
         clf.fit(X, y, task_id=ids), X, y, n_repeats=1
     ),
@@ -80,6 +99,46 @@ def test_tools_that_pass_no_ids_to_predict(tool, clf, data):
     with config_context(enable_metadata_routing=True):
         with pytest.raises(MissingTaskError, match="task_column"):
             TOOLS[tool](clf, X[mixed], y[mixed], ids[mixed])
+
+
+def test_a_frozen_estimator_takes_ids_from_a_column(clf, data):
+    X, y, ids = data
+    with config_context(enable_metadata_routing=True):
+        frozen = FrozenEstimator(clone(clf).fit(X, y, task_id=ids))
+        model = make_pipeline("passthrough", frozen).fit(X, y)
+        with pytest.raises(TypeError, match=r"unexpected argument.*task_id"):
+            model.predict(X, task_id=ids)
+    rows = np.insert(X, 0, ids == "south", axis=1)
+    inside = clone(clf).set_params(task_column=0).fit(rows, y)
+    model = make_pipeline("passthrough", FrozenEstimator(inside)).fit(rows, y)
+    assert np.array_equal(model.predict(rows), inside.predict(rows))
+    assert ConfusionMatrixDisplay.from_estimator(inside, rows, y).confusion_matrix.sum() == len(y)
+    plt.close("all")
+
+
+@pytest.mark.parametrize("heeded", [True, False])
+def test_weights_of_a_search_must_be_asked_for_by_the_scorer(heeded, clf, data):
+    X, y, ids = data
+    given = {"task_id": ids, "sample_weight": np.ones(len(y))}
+    with config_context(enable_metadata_routing=True):
+        search = GridSearchCV(clf, {}, scoring=task_scorer("accuracy"), cv=TaskStratifiedKFold(2))
+        with pytest.raises(ValueError, match="set_score_request"):
+            search.fit(X, y, **given)
+        scorer = task_scorer("accuracy").set_score_request(sample_weight=heeded)
+        search.set_params(scoring=scorer).fit(X, y, **given)
+    assert search.best_score_ >= 0
+
+
+def test_halving_needs_enough_rows_for_a_split(clf, data):
+    X, y, ids = data
+    rows = np.insert(X, 0, ids == "south", axis=1)
+    cv = TaskStratifiedKFold(2, task_column=0, random_state=0)
+    settings = {"cv": cv, "random_state": 0, "error_score": "raise"}
+    clf.set_params(task_column=0, net__train_split=ValidSplit(5))
+    grid = {"max_rank": [1, 2, 3, 4]}
+    with pytest.raises(ValueError, match="train_split cannot split"):
+        HalvingGridSearchCV(clf, grid, min_resources="smallest", **settings).fit(rows, y)
+    assert HalvingGridSearchCV(clf, grid, min_resources=40, **settings).fit(rows, y).n_resources_
 
 
 @pytest.mark.skipif(
