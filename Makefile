@@ -70,10 +70,11 @@ docs: $(DOCS_READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going docs build/docs
 	@echo "open build/docs/index.html"
 
-# The pages are shown in a Chromium of the system, or one of playwright's, where there is one.
+# The pages are shown in a Chromium of the system, or one of playwright's. Where there is none:
+# make docs-check FLAGS=--no-browser
 docs-check: $(CHECK_READY) docs
 	OMP_NUM_THREADS=1 $(BIN)/python docs/check_code.py docs/start.md docs/guide/*.md
-	$(BIN)/python docs/check_site.py build/docs --out build/screenshots
+	$(BIN)/python docs/check_site.py build/docs --out build/screenshots $(FLAGS)
 
 benchmark: $(READY)
 	$(BIN)/python -m benchmarks.permuted_mnist --data-dir "$(DATA)"

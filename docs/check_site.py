@@ -3,11 +3,11 @@
 python docs/check_site.py SITE [--out FOLDER] [--no-browser]
 
 Serves the folder SITE on this machine and visits every page. It fails on links and pictures
-that lead nowhere within the site, and, where a browser is found, on pages that are not shown
-without a JavaScript error or a failed request. The browser also takes a screenshot of each page.
+that lead nowhere within the site, and on pages that a browser does not show without a JavaScript
+error or a failed request. The browser also takes a screenshot of each page.
 
 Links and pictures need the standard library only. The browser needs playwright, and a Chromium
-of the system or of playwright's own.
+of the system or of playwright's own; without one the check fails, unless --no-browser is given.
 """
 
 import argparse
@@ -22,6 +22,10 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chromium-headless-shell")
+NO_BROWSER = (
+    "no browser, so the pages were not shown: install playwright and a Chromium, as by playwright "
+    "install chromium, or leave it out with --no-browser (make docs-check FLAGS=--no-browser)"
+)
 # Where a page refers to something: tag, and the attribute that names it.
 REFERENCES = {
     "a": "href",
@@ -160,16 +164,18 @@ def main():
     parser = argparse.ArgumentParser(description="Look at the built site as a visitor would.")
     parser.add_argument("site", type=Path)
     parser.add_argument("--out", type=Path, help="folder for screenshots")
-    parser.add_argument("--no-browser", action="store_true")
+    parser.add_argument("--no-browser", action="store_true", help="do not show the pages")
     options = parser.parse_args()
     site = options.site.resolve()
     if not (site / "index.html").is_file():
         sys.exit(f"{options.site} holds no site; run make docs first")
     faults = check_references(site)
-    shown = None if options.no_browser else visit(site, options.out or site.parent / "screenshots")
-    if shown is None:
-        print("no browser: pages were not shown")
-    faults = list(dict.fromkeys(faults + (shown or [])))
+    if options.no_browser:
+        print("pages were not shown")
+    else:
+        shown = visit(site, options.out or site.parent / "screenshots")
+        faults += [NO_BROWSER] if shown is None else shown
+    faults = list(dict.fromkeys(faults))
     print("\n".join(faults) if faults else "nothing is wrong")
     sys.exit(bool(faults))
 
