@@ -188,7 +188,9 @@ def test_bagging_needs_a_position(column, plain, data):
     expected = np.zeros((N, 5))
     for member, drawn in zip(bagging.estimators_, bagging.estimators_samples_, strict=True):
         alone = clone(plain).set_params(random_state=member.random_state)
-        alone.fit(X, np.searchsorted(np.unique(y), y), ids, np.bincount(drawn, minlength=N))
+        alone.fit(
+            X, np.searchsorted(np.unique(y), y), ids, sample_weight=np.bincount(drawn, minlength=N)
+        )
         expected += alone.predict_proba(X, task_id=ids) / 2
     np.testing.assert_allclose(bagging.predict_proba(rows), expected, rtol=1e-6)
 
