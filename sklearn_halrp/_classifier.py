@@ -730,7 +730,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
 
     def _take_task_column(self, X, task_id):
         check_dataset(X)
-        X = from_tensor(X)
+        X = from_tensor(X, self.task_column)
         if self.task_column is None:
             return X, task_id
         if isinstance(X, Dataset):

@@ -5,10 +5,21 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 
-def from_tensor(X):
-    """Return a tensor as an array in main memory, and all else as it is."""
+def from_tensor(X, task_column=None):
+    """Return a tensor as an array in main memory, and all else as it is.
+
+    Raises
+    ------
+    ValueError
+        If a column holds ids and the type rounds them.
+    """
     if not isinstance(X, torch.Tensor):
         return X
+    if task_column is not None and X.dtype is torch.bfloat16:
+        raise ValueError(
+            "X is a tensor of bfloat16, which rounds ids from 256 on, so it can have no "
+            "task_column: pass the ids as task_id, or X as float32 made before the ids went in."
+        )
     X = X.detach().cpu()
     return (X.float() if X.dtype is torch.bfloat16 else X).numpy()  # numpy has no bfloat16
 

@@ -5,6 +5,7 @@ Each result is compared with that of a loop over plain arrays, with ids passed a
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
@@ -89,6 +90,13 @@ def test_ids_that_a_float_cannot_tell_apart_are_refused(kind, limit, data, plain
             TaskStratifiedKFold(2, task_column=0).split(merged, y)
     whole = np.insert((16 * X).astype(np.int64), 0, limit + ids, axis=1)
     assert clf.fit(whole, y).tasks_ == [limit, limit + 1]
+
+
+def test_ids_in_bfloat16_are_refused(data, plain):
+    X, y, ids = data
+    rows = torch.tensor(np.insert(X, 0, ids, axis=1), dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match="bfloat16, which rounds ids from 256"):
+        clone(plain).set_params(task_column=0).fit(rows, y)
 
 
 @pytest.mark.parametrize("missing", [None, np.nan, "NA"])
