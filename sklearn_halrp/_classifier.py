@@ -100,9 +100,11 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         Whether U V spans output and input channels and is added at each position of a
         convolution kernel, as published, or spans the unfolded kernel, which is more
         exact at a given rank and costs more.
-    importance : {"fisher", "uniform"}, default="fisher"
-        How the Hessian norm of a layer is estimated: by mean squared gradients on
-        held-out data, as published, or not at all.
+    importance : {"fisher", "kfac", "uniform"}, default="fisher"
+        How the Hessian is estimated on held-out data: by one number for each layer, its
+        mean squared gradient, as published; in Kronecker form, by the second moments of
+        each layer's inputs and of the gradients in its outputs, which weighs single
+        directions; or not at all.
     task_column : int or str, default=None
         Column of X, by position or name, that holds the task ids. It never reaches
         the network. With it, ``task_id`` arguments are not needed.

@@ -37,7 +37,17 @@ def test_no_circles():
 
 
 @pytest.mark.parametrize(
-    "name", ["_low_rank", "_ranks", "_pruning", "_importance", "_weight", "_modules", "_task"]
+    "name",
+    [
+        "_low_rank",
+        "_ranks",
+        "_pruning",
+        "_importance",
+        "_curvature",
+        "_weight",
+        "_modules",
+        "_task",
+    ],
 )
 def test_tensor_mathematics_know_nothing_of_scikit_learn_or_skorch(name):
     text = (PACKAGE / f"{name}.py").read_text()
