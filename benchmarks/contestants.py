@@ -38,6 +38,8 @@ class Contestant:
 
 CONTESTANTS = {
     "HALRP, defaults": Contestant(methods.HALRP),
+    "HALRP, budget 0.05": Contestant(methods.HALRP, {"growth_budget": 0.05}),
+    "HALRP, budget 0.025": Contestant(methods.HALRP, {"growth_budget": 0.025}),
     "HALRP, published": Contestant(methods.HALRP, published_settings()),
     "separate networks": Contestant(methods.Separate),
     "copies of the first": Contestant(methods.Copies),
