@@ -5,6 +5,7 @@ from functools import partial
 
 from benchmarks import methods
 from benchmarks.running import settings_of
+from sklearn_halrp import published_settings
 
 BOTH = ["own", "shared"]
 SCALES = {"scale": [1, 4, 16]}
@@ -35,22 +36,11 @@ class Contestant:
         return partial(self.method, training=training, seed=seed, **chosen)
 
 
-# What the paper sets for small networks; the growth bound is for all tasks together there.
-PUBLISHED = {
-    "warmup_epochs": 1,
-    "approximation_rate": 0.9,
-    "max_rank": 100,
-    "l1_penalty": 1e-6,
-    "l2_penalty": 1e-4,
-    "prune_threshold": 1e-5,
-    "growth_budget": 0.6,
-    "convolution": "channel",
-    "importance": "fisher",
-}
-
 CONTESTANTS = {
     "HALRP, defaults": Contestant(methods.HALRP),
-    "HALRP, published": Contestant(methods.HALRP, PUBLISHED),
+    "HALRP, budget 0.05": Contestant(methods.HALRP, {"growth_budget": 0.05}),
+    "HALRP, budget 0.025": Contestant(methods.HALRP, {"growth_budget": 0.025}),
+    "HALRP, published": Contestant(methods.HALRP, published_settings()),
     "separate networks": Contestant(methods.Separate),
     "copies of the first": Contestant(methods.Copies),
     "joint training": Contestant(methods.Joint),
@@ -73,10 +63,14 @@ CONTESTANTS = {
 def contestants(n_tasks, names=None):
     """Return those that are named, or all, for a stream of so many tasks.
 
-    PackNet divides its weights evenly among the tasks, so it has to know how many will come.
+    PackNet divides its weights evenly among the tasks, and the published HALRP its growth of 0.6,
+    so these two know how many will come.
     """
     chosen = {name: CONTESTANTS[name] for name in names or CONTESTANTS}
     if "PackNet" in chosen:
         packnet = chosen["PackNet"]
         chosen["PackNet"] = Contestant(packnet.method, {"share": 1 / n_tasks}, packnet.grid)
+    if "HALRP, published" in chosen:
+        settings = published_settings(max(n_tasks, 2))
+        chosen["HALRP, published"] = Contestant(methods.HALRP, settings)
     return chosen

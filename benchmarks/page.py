@@ -19,7 +19,12 @@ from benchmarks.running import summary
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 DOCS = HERE.parent / "docs"
-OURS = {"HALRP, defaults": "#0b6e4f", "HALRP, published": "#8fb339"}
+OURS = {
+    "HALRP, defaults": "#0b6e4f",
+    "HALRP, budget 0.05": "#2c9c69",
+    "HALRP, budget 0.025": "#7bc8a4",
+    "HALRP, published": "#d1a000",
+}
 MARKERS = "osv^<>DPXdhH*8p"
 
 

@@ -137,7 +137,7 @@ def training_step(network, rounds):
     """Time a step of the low-rank phase, of the published layers, and of plain training."""
     module, shape, *_ = network
     timed = {"callbacks": [StepTimes()]}
-    clf = ContinualClassifier(recipe(module, 2, **timed), random_state=0)
+    clf = ContinualClassifier(recipe(module, 2, **timed), convolution="channel", random_state=0)
     clf.partial_fit(*digits(shape, 10 * BATCH), task_id="base")
     X, y = digits(shape, 10 * BATCH, seed=1)
     clf.partial_fit(X, y, task_id="task").set_params(net__max_epochs=1, growth_budget=1.0)
@@ -162,7 +162,7 @@ def whole_task(network, rounds):
     """Time a task from warm-up to pruning, and plain training for as many epochs."""
     module, shape, tasks, *_ = network
     for n_rows, epochs in tasks:
-        clf = ContinualClassifier(recipe(module, epochs), random_state=0)
+        clf = ContinualClassifier(recipe(module, epochs), convolution="channel", random_state=0)
         clf.partial_fit(*digits(shape, n_rows), task_id="base")
         X, y = digits(shape, n_rows, seed=1)
         count = iter(range(10**6))

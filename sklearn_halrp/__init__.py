@@ -1,6 +1,7 @@
 """Continual learning that feels like scikit-learn."""
 
 from sklearn_halrp._classifier import ContinualClassifier
+from sklearn_halrp._published import published_settings
 from sklearn_halrp._version import __version__
 
-__all__ = ["ContinualClassifier", "__version__"]
+__all__ = ["ContinualClassifier", "__version__", "published_settings"]

@@ -1,9 +1,12 @@
 """From freely trained weights to a low-rank perturbation of the base."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 
 from sklearn_halrp import _low_rank
+from sklearn_halrp._curvature import Curvatures, whitened_spectrum, whitened_split
 from sklearn_halrp._importance import ESTIMATORS
 from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._modules import get_tensor
@@ -35,10 +38,14 @@ class Layer:
 
     Attributes
     ----------
+    spectrum : Spectrum or WhitenedSpectrum
+        Plain, until `weigh` is given a curvature.
     energies : array of shape (n_terms,)
         What each term, in descending order, takes off the squared norm of the residual.
     residual_energy : float
         The squared norm of the residual ``free - diag(r) weight diag(s)``.
+    scores : array of shape (n_terms,)
+        Since `weigh`: twice what each term takes off the predicted increase of the loss.
     """
 
     def __init__(self, weight, free, form):
@@ -46,7 +53,7 @@ class Layer:
         self.r, self.s = _low_rank.fit_scales(free, weight)
         residual = free - _low_rank.scale(weight, self.r, self.s)
         self.matrix = _low_rank.gather(residual, form)
-        self.spectrum = _low_rank.spectrum(self.matrix)
+        self.spectrum, self.split = _low_rank.spectrum(self.matrix), _low_rank.split
         copies = _low_rank.copies(weight.shape, form)
         self.energies = copies * self.spectrum.values.pow(2).cpu().numpy()
         self.residual_energy = float(residual.double().pow(2).sum())
@@ -56,26 +63,43 @@ class Layer:
         """Numbers that one rank-1 term has to store."""
         return sum(self.matrix.shape)
 
+    @property
+    def change(self):
+        """What all ranks together can change, as a tensor of the weight's shape."""
+        spread = _low_rank.spread(self.matrix, self.weight.shape, self.form)
+        return spread.expand(self.weight.shape).contiguous()
+
+    def weigh(self, importance, curvature=None):
+        """Say how much the loss depends on the weight, or on each direction in it."""
+        self.scores = importance * self.energies
+        # What no rank can give back, in the channel form.
+        self.beyond = importance * max(self.residual_energy - float(self.energies.sum()), 0.0)
+        if curvature is not None:
+            self.spectrum = whitened_spectrum(curvature, len(self.energies))
+            self.split = whitened_split
+            self.scores = self.spectrum.values.pow(2).cpu().numpy()
+
     def leading(self, count):
         """Return the largest singular values to six digits."""
         return [float(f"{value:.6g}") for value in self.spectrum.values[:count].tolist()]
 
     def factors(self, rank):
         """Return the perturbation of this rank, with balanced factors."""
-        return Factors(self.r, self.s, *_low_rank.split(self.matrix, self.spectrum, rank))
+        return Factors(self.r, self.s, *self.split(self.matrix, self.spectrum, rank))
 
     def cut(self, rank):
         """Return the weight that this rank makes of the free one."""
         return _low_rank.effective_weight(self.weight, self.factors(rank), self.form)
 
-    def dropped(self, rank):
-        """Return the squared norm of what this rank leaves out of the free weight."""
-        return max(self.residual_energy - float(self.energies[:rank].sum()), 0.0)
+    def predicted_increase(self, rank):
+        """Return the predicted increase of the loss with all other weights free."""
+        return 0.5 * (float(self.scores[rank:].sum()) + self.beyond)
 
     def kept(self, rank):
         """Return the share of the spectrum's energy that this rank keeps."""
-        total = float(self.energies.sum())
-        return float(self.energies[:rank].sum()) / total if total else 1.0
+        squares = self.spectrum.values.pow(2)
+        total = float(squares.sum())
+        return float(squares[:rank].sum()) / total if total else 1.0
 
 
 def choose_factors(network, net, held_out, settings):
@@ -98,13 +122,13 @@ def choose_factors(network, net, held_out, settings):
         Per weight: rank, importance, spectrum, share kept.
     """
     free = {name: get_tensor(net.module_, name) for name in network.roles.perturbed}
-    importance = ESTIMATORS[settings.importance](losses(net, held_out, IMPORTANCE_ROWS), free)
     layers = {
         name: Layer(get_tensor(network.base, name).detach(), weight.detach(), network.form)
         for name, weight in free.items()
     }
+    importance = _weigh(layers, free, net, held_out, settings)
     ranks = choose_ranks(
-        {name: importance[name] * layer.energies for name, layer in layers.items()},
+        {name: layer.scores for name, layer in layers.items()},
         settings.approximation_rate,
         settings.max_rank,
         costs={name: layer.term_cost for name, layer in layers.items()},
@@ -123,6 +147,20 @@ def choose_factors(network, net, held_out, settings):
     return {name: layer.factors(ranks[name]) for name, layer in layers.items()}, layers, found
 
 
+def _weigh(layers, free, net, held_out, settings):
+    """Weigh all layers, and return the importance of each."""
+    curvatures = None
+    if settings.importance == "kfac":
+        curvatures = Curvatures(net.module_, {name: x.change for name, x in layers.items()})
+    with curvatures.watching() if curvatures else nullcontext():
+        measured = losses(net, held_out, IMPORTANCE_ROWS)
+        importance = ESTIMATORS[settings.importance](measured, free, curvatures)
+    found = curvatures.found() if curvatures else {}
+    for name, layer in layers.items():
+        layer.weigh(importance[name], found.get(name))
+    return importance
+
+
 def _allowance(network, module, settings):
     """Return how many numbers the growth budget leaves for low-rank terms."""
     roles = network.roles
@@ -134,11 +172,11 @@ def _allowance(network, module, settings):
 def loss_increases(net, layers, found, held_out):
     """Compare the theorem's bound on the loss with what truncation really costs.
 
-    Predicted for each layer is ``importance / 2`` times the squared norm of what its
-    rank leaves out; measured is the loss on some held-out rows with this layer alone
-    truncated, less the loss of the freely trained network. The importance is an
-    estimate, and one epoch of training is not yet a minimum, so the two agree in
-    order rather than in size.
+    Predicted for each layer is half the sum of the scores that its rank leaves out; with
+    one importance for the whole layer this is ``importance / 2`` times a squared norm.
+    Measured is the loss on some held-out rows with this layer alone truncated, less the
+    loss of the freely trained network. The importance is an estimate, and one epoch of
+    training is not yet a minimum, so the two agree in order rather than in size.
 
     Returns
     -------
@@ -151,7 +189,7 @@ def loss_increases(net, layers, found, held_out):
     before = mean_loss(net, held_out, n_rows)
     rows = {}
     for name, layer in layers.items():
-        predicted = 0.5 * found[name]["importance"] * layer.dropped(found[name]["rank"])
+        predicted = layer.predicted_increase(found[name]["rank"])
         measured = _loss_with(net, {name: cut[name]}, held_out, n_rows) - before
         rows[name] = {
             **found[name],

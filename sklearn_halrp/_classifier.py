@@ -96,13 +96,16 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         Most numbers that one task may store, as a share of the base's, in (0, 10]. Ranks are
         limited and the smallest entries of U and V pruned until the task fits.
         (Published: 0.2 to 0.6, but for all tasks together.)
-    convolution : {"channel", "unfolded"}, default="channel"
-        Whether U V spans output and input channels and is added at each position of a
-        convolution kernel, as published, or spans the unfolded kernel, which is more
-        exact at a given rank and costs more.
-    importance : {"fisher", "uniform"}, default="fisher"
-        How the Hessian norm of a layer is estimated: by mean squared gradients on
-        held-out data, as published, or not at all.
+    convolution : {"unfolded", "channel"}, default="unfolded"
+        Whether U V spans the unfolded kernel of a convolution, or output and input
+        channels and is added at each position of the kernel, as published. A term of
+        the latter has fewer numbers; at the same growth the former is the more accurate
+        where tasks have little in common.
+    importance : {"fisher", "kfac", "uniform"}, default="fisher"
+        How the Hessian is estimated on held-out data: by one number for each layer, its
+        mean squared gradient, as published; in Kronecker form, by the second moments of
+        each layer's inputs and of the gradients in its outputs, which weighs single
+        directions; or not at all.
     task_column : int or str, default=None
         Column of X, by position or name, that holds the task ids. It never reaches
         the network. With it, ``task_id`` arguments are not needed.
@@ -159,13 +162,14 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
 
     See Also
     --------
+    published_settings : The settings of the publication.
     sklearn_halrp.metrics : Accuracy, forgetting and growth over a stream of tasks.
 
     References
     ----------
     Li, Lai, Wang, Shui, Sahoo, Ling, Yang, Wang, Gagné, Zhou, "Hessian Aware Low-Rank
     Perturbation for Order-Robust Continual Learning", IEEE TKDE 36(11), 2024,
-    arXiv:2311.15161.
+    arXiv:2311.15161. `published_settings` has its settings.
 
     Examples
     --------
@@ -224,7 +228,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         l2_penalty=1e-4,
         prune_threshold=1e-5,
         growth_budget=0.6,
-        convolution="channel",
+        convolution="unfolded",
         importance="fisher",
         task_column=None,
         dtype="float32",

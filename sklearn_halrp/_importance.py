@@ -11,7 +11,7 @@ of arXiv:2311.15161, theorem 1.
 import torch
 
 
-def fisher(losses, weights):
+def fisher(losses, weights, curvatures=None):
     """Estimate by the mean squared gradient (empirical Fisher), as published.
 
     For batches ``b`` of ``n_b`` rows with mean loss ``L_b``, the importance of a weight
@@ -21,10 +21,12 @@ def fisher(losses, weights):
 
     Parameters
     ----------
-    losses : iterable of (loss, n_rows)
+    losses : iterable of (loss, n_rows, ...)
         Scalar tensors that depend on the weights.
     weights : dict of str to tensor
         Those that ask for no gradient, since a callback froze them, get 0.
+    curvatures : Curvatures, optional
+        Are given the gradients too, and the weights of the rows, where `losses` has them.
 
     Returns
     -------
@@ -39,18 +41,22 @@ def fisher(losses, weights):
     total = dict.fromkeys(weights, 0.0)
     weights = {name: weight for name, weight in weights.items() if weight.requires_grad}
     n_batches = 0
-    for loss, n_rows in losses if weights else ():
+    for loss, n_rows, *row_weights in losses if weights else ():
         gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
-        for name, gradient in zip(weights, gradients, strict=True):
+        gradients = dict(zip(weights, gradients, strict=True))
+        if curvatures:
+            curvatures.add(n_rows, gradients, *row_weights)
+        for name, gradient in gradients.items():
             if gradient is not None:
                 total[name] += n_rows * gradient.detach().double().pow(2).mean().item()
         n_batches += 1
     return {name: value / max(n_batches, 1) for name, value in total.items()}
 
 
-def uniform(losses, weights):
+def uniform(losses, weights, curvatures=None):
     """Give every weight the importance 1: ranks by singular values alone."""
     return dict.fromkeys(weights, 1.0)
 
 
-ESTIMATORS = {"fisher": fisher, "uniform": uniform}
+# "kfac" weighs single directions by `Curvatures`, and by `fisher` where that says nothing.
+ESTIMATORS = {"kfac": fisher, "fisher": fisher, "uniform": uniform}

@@ -58,6 +58,11 @@ def heed_weights(net):
     net.get_loss = partial(_loss, net)
 
 
+def weights_in(net, x):
+    """Return the weights that an input of this net brings along, or None."""
+    return x["sample_weight"] if getattr(net.infer, "func", None) is _infer else None
+
+
 def _infer(net, x, **parameters):
     return type(net).infer(net, x["rows"], **parameters)
 

@@ -1,6 +1,7 @@
 """Training and evaluating any module with the user's skorch net as the recipe."""
 
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch.utils.data import Subset
 
 from sklearn_halrp._batches import speed_up
 from sklearn_halrp._processes import alone, is_shared, together
-from sklearn_halrp._sample_weight import heed_weights
+from sklearn_halrp._sample_weight import heed_weights, weights_in
 
 
 def recipe_of(net):
@@ -127,8 +128,16 @@ def spread(dataset, n_rows):
     return Subset(dataset, np.linspace(0, len(dataset) - 1, n_rows).round().astype(int))
 
 
+class Measured(NamedTuple):
+    """The mean loss of a batch, its number of rows, and their weights if they have any."""
+
+    loss: torch.Tensor
+    n_rows: int
+    weights: torch.Tensor | None = None
+
+
 def losses(net, dataset, n_rows=None):
-    """Yield the mean loss of each batch and its number of rows, in evaluation mode.
+    """Yield what `Measured` says of each batch, in evaluation mode.
 
     Parameters
     ----------
@@ -144,13 +153,14 @@ def losses(net, dataset, n_rows=None):
     with torch.backends.cudnn.flags(enabled=False):
         for batch in net.get_iterator(dataset, training=False):
             x, y = unpack_data(batch)
-            yield net.get_loss(net.infer(x), y, X=x, training=False), len(y)
+            loss = net.get_loss(net.infer(x), y, X=x, training=False)
+            yield Measured(loss, len(y), weights_in(net, x))
 
 
 def mean_loss(net, dataset, n_rows=None):
     """Return the mean loss over the rows, without gradients."""
     with torch.no_grad():
-        pairs = [(loss.item(), n) for loss, n in losses(net, dataset, n_rows)]
+        pairs = [(loss.item(), n) for loss, n, _ in losses(net, dataset, n_rows)]
     return sum(loss * n for loss, n in pairs) / max(sum(n for _, n in pairs), 1)
 
 

@@ -56,4 +56,4 @@ def test_an_unused_weight_has_no_importance():
 
 def test_uniform_is_one_everywhere():
     assert uniform(iter(()), {"a": None, "b": None}) == {"a": 1.0, "b": 1.0}
-    assert set(ESTIMATORS) == {"fisher", "uniform"}
+    assert set(ESTIMATORS) == {"kfac", "fisher", "uniform"}

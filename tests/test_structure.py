@@ -37,7 +37,17 @@ def test_no_circles():
 
 
 @pytest.mark.parametrize(
-    "name", ["_low_rank", "_ranks", "_pruning", "_importance", "_weight", "_modules", "_task"]
+    "name",
+    [
+        "_low_rank",
+        "_ranks",
+        "_pruning",
+        "_importance",
+        "_curvature",
+        "_weight",
+        "_modules",
+        "_task",
+    ],
 )
 def test_tensor_mathematics_know_nothing_of_scikit_learn_or_skorch(name):
     text = (PACKAGE / f"{name}.py").read_text()
@@ -56,4 +66,8 @@ def test_the_face_does_no_tensor_mathematics():
 
 
 def test_only_public_names_are_public():
-    assert sorted(sklearn_halrp.__all__) == ["ContinualClassifier", "__version__"]
+    assert sorted(sklearn_halrp.__all__) == [
+        "ContinualClassifier",
+        "__version__",
+        "published_settings",
+    ]
