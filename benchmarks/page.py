@@ -21,6 +21,7 @@ RESULTS = HERE / "results"
 DOCS = HERE.parent / "docs"
 OURS = {
     "HALRP, defaults": "#0b6e4f",
+    "HALRP, tuned": "#063d2c",
     "HALRP, budget 0.05": "#2c9c69",
     "HALRP, budget 0.025": "#7bc8a4",
     "HALRP, published": "#d1a000",

@@ -40,6 +40,36 @@ class FactorPenalty(Callback):
                     tensor.grad.add_(tensor.sign(), alpha=self.l1)
 
 
+class FactorRate(Callback):
+    """Give U and V a learning rate of their own.
+
+    They become groups of the optimizer beside those of the net, with the same settings, so
+    that schedules act on them as on all others.
+
+    Parameters
+    ----------
+    factors : iterable of Factors
+    scale : float
+        Their learning rate over that of the group they were in.
+    """
+
+    def __init__(self, factors, scale):
+        self.parameters = {id(tensor) for _, _, u, v in factors for tensor in (u, v)}
+        self.scale = scale
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        """Divide the groups, before schedules look at them."""
+        if self.scale == 1:
+            return
+        optimizer = net.optimizer_
+        for group in list(optimizer.param_groups):
+            factors = [p for p in group["params"] if id(p) in self.parameters]
+            if not factors:
+                continue
+            group["params"] = [p for p in group["params"] if id(p) not in self.parameters]
+            optimizer.add_param_group({**group, "params": factors, "lr": self.scale * group["lr"]})
+
+
 class StopIfDiverged(Callback):
     """Raise as soon as a training loss is NaN or infinite.
 

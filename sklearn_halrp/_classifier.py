@@ -90,6 +90,10 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         lambda_1, on the magnitudes of U and V. Published: 1e-6 to 1e-4.
     l2_penalty : float, default=1e-4
         lambda_2, on half the squares of r, s, U and V. Published: 1e-4 to 1e-3.
+    factor_lr_scale : float, default=1.0
+        Learning rate of U and V, over the net's. Where a task brings few steps of training,
+        low-rank terms that begin small do not get far in them: 3 to 10 can help much there,
+        and can do harm where the steps are many. Worth a search.
     prune_threshold : float, default=1e-5
         Entries of U and V up to this magnitude are pruned.
     growth_budget : float, default=0.6
@@ -195,6 +199,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         "max_rank": [Interval(Integral, 1, None, closed="left")],
         "l1_penalty": [Interval(Real, 0, None, closed="left")],
         "l2_penalty": [Interval(Real, 0, None, closed="left")],
+        "factor_lr_scale": [Interval(Real, 0, None, closed="neither")],
         "prune_threshold": [Interval(Real, 0, None, closed="left")],
         "growth_budget": [Interval(Real, 0, 10, closed="right")],  # a share, not per cent
         "convolution": [StrOptions(set(FORMS))],
@@ -226,6 +231,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         max_rank=100,
         l1_penalty=1e-6,
         l2_penalty=1e-4,
+        factor_lr_scale=1.0,
         prune_threshold=1e-5,
         growth_budget=0.6,
         convolution="unfolded",
@@ -245,6 +251,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         self.max_rank = max_rank
         self.l1_penalty = l1_penalty
         self.l2_penalty = l2_penalty
+        self.factor_lr_scale = factor_lr_scale
         self.prune_threshold = prune_threshold
         self.growth_budget = growth_budget
         self.convolution = convolution
@@ -401,6 +408,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
             self.max_rank,
             self.l1_penalty,
             self.l2_penalty,
+            self.factor_lr_scale,
             self.prune_threshold,
             self.growth_budget,
             self.importance,
@@ -867,7 +875,8 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
 
     def __setstate__(self, state):
         """Build the base again and put its arrays in place."""
-        state = dict(state)
+        # A file of an earlier version lacks the parameters that came since.
+        state = {**type(self)().get_params(deep=False), **state}
         saved = state.pop("_network", None)
         super().__setstate__(state)
         if saved is not None:

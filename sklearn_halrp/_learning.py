@@ -16,7 +16,13 @@ try:
 except ImportError:  # since joblib 1.6 it is a package of its own
     import cloudpickle
 
-from sklearn_halrp._callbacks import FactorPenalty, ShowProgress, StopIfDiverged, diverged
+from sklearn_halrp._callbacks import (
+    FactorPenalty,
+    FactorRate,
+    ShowProgress,
+    StopIfDiverged,
+    diverged,
+)
 from sklearn_halrp._choosing import FEWEST_ROWS, choose_factors, loss_increases
 from sklearn_halrp._datasets import DatasetRows, given
 from sklearn_halrp._head import grow_head, head_tensors, with_head
@@ -43,6 +49,7 @@ class Settings:
     max_rank: int
     l1_penalty: float
     l2_penalty: float
+    factor_lr_scale: float
     prune_threshold: float
     growth_budget: float
     importance: str
@@ -304,7 +311,8 @@ class _Visit:
         penalty = FactorPenalty(
             factors.values(), self.settings.l1_penalty, self.settings.l2_penalty
         )
-        self._train(module, "low-rank", epochs, [penalty], compile=False)
+        rate = FactorRate(factors.values(), self.settings.factor_lr_scale)
+        self._train(module, "low-rank", epochs, [rate, penalty], compile=False)
         self._check_fixed(module)
         return module, factors
 

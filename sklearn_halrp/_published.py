@@ -45,6 +45,7 @@ def published_settings(n_tasks=2, growth=0.6):
         "max_rank": 100,
         "l1_penalty": 1e-6,
         "l2_penalty": 1e-4,
+        "factor_lr_scale": 1.0,
         "prune_threshold": 1e-5,
         "growth_budget": growth / (n_tasks - 1),
         "convolution": "channel",

@@ -21,6 +21,7 @@ SETTINGS = {
     "approximation_rate": 0.9,
     "max_rank": 100,
     "l1_penalty": 0.0,
+    "factor_lr_scale": 1.0,
     "l2_penalty": 0.0,
     "prune_threshold": 0.0,
     "growth_budget": 1e9,
