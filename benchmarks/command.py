@@ -17,6 +17,7 @@ def parser(doc, seeds=3, epochs=10, batch_size=128):
     )
     one.add_argument("stream", help="a name in benchmarks.streams.STREAMS")
     one.add_argument("--data-dir", help="folder of the original files")
+    one.add_argument("--download", action="store_true", help="fetch the files that are missing")
     one.add_argument("--seeds", type=int, default=seeds)
     one.add_argument("--epochs", type=int, default=epochs)
     one.add_argument("--batch-size", type=int, default=batch_size)
@@ -38,7 +39,7 @@ def fingerprint(stream):
 
 def prepared(options):
     """Return the stream, how to train, and the file of results."""
-    stream = load(options.stream, options.data_dir)
+    stream = load(options.stream, options.data_dir, options.download)
     if options.tasks:
         stream = stream.first(options.tasks)
     training = Training(options.epochs, options.batch_size)

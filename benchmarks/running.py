@@ -132,6 +132,7 @@ class Results:
             self.content["runs"].append({"key": key, **result})
             self.save()
             print(f"{count}/{len(missing)} {json.dumps(key)}", file=sys.stderr, flush=True)
+        self.save()
         return [self.find(key) for key, *_ in jobs]
 
     def save(self):
