@@ -147,10 +147,19 @@ def default_task_id(task_id, known, method):
     """Return the id that is meant when it may be left out."""
     if task_id is not None:
         return task_id
-    if len(known) <= 1:
-        return next(iter(known), 0)
+    if not known:
+        return 0
     last = next(reversed(known))
-    meant = f"{len(known)} tasks are known, so {method} must be told which one is meant"
+    number = "1 task is" if len(known) == 1 else f"{len(known)} tasks are"
+    meant = f"{number} known, so {method} must be told which one is meant"
+    if method == "partial_fit" and list(known) != [0]:
+        # A forgotten id must not train the next customer's rows into the last one's task.
+        raise MissingTaskError(
+            f"{meant}: pass task_id={last!r} to go on with that one, or a new id for a new task. "
+            f"Known: {listed(known)}."
+        )
+    if len(known) == 1:
+        return last
     if method == "to_module":
         raise MissingTaskError(f"{meant}: to_module({last!r}). Known: {listed(known)}.")
     raise MissingTaskError(

@@ -341,7 +341,8 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
             Labels, ints or strings; None with a Dataset.
         task_id : int, str or array-like of shape (n_samples,), default=None
             One id for all rows, or one per row; several new tasks are learned in order
-            of first appearance. It may be left out while at most one task is known.
+            of first appearance. It may be left out as long as it always was: the rows then
+            belong to one task, 0.
         classes : array-like of shape (n_classes,), default=None
             All labels the tasks of this call will ever have, when `y` lacks some.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -357,7 +358,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
             If an argument cannot be used. As with every error and interruption, the
             estimator is left as it was before the call.
         sklearn_halrp.exceptions.MissingTaskError
-            If several tasks are known and `task_id` is left out.
+            If `task_id` is left out and a task with another id than 0 is known.
         sklearn_halrp.exceptions.TrainingDivergedError
             If a loss or a weight becomes NaN or infinite.
 
@@ -397,6 +398,11 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         ]
         if self.net is not None:
             check_net(self.net)
+        elif self.base == "pretrained":
+            raise ValueError(
+                "base='pretrained' needs a net whose module brings its weights along; net=None "
+                "builds one with random weights. Give the net, or leave base='first'."
+            )
         if first:
             self._start(X, lessons[0])
         else:

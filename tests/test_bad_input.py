@@ -317,6 +317,22 @@ def test_another_module_on_the_same_base_is_refused(clf):
     clf.set_params(net=make_net(lr=1e-3)).partial_fit(X, Y, task_id="new")
 
 
+def test_a_forgotten_id_does_not_train_the_last_customer_s_task(digits):
+    X, y = digits
+    clf = make_classifier().partial_fit(X[:60], y[:60], task_id="acme")
+    before = clf.predict_proba(X[:60])
+    with pytest.raises(MissingTaskError, match=r"task_id='acme' to go on .* new id for a new task"):
+        clf.partial_fit(X[:60, ::-1], y[:60] % 2)
+    assert np.array_equal(clf.predict_proba(X[:60]), before)
+    without = make_classifier().partial_fit(X[:60], y[:60]).partial_fit(X[60:120], y[60:120])
+    assert without.tasks_ == [0]
+
+
+def test_a_default_network_has_nothing_pretrained(digits):
+    with pytest.raises(ValueError, match="net=None builds one with random weights"):
+        ContinualClassifier(base="pretrained").fit(digits[0][:60], digits[1][:60])
+
+
 def test_held_out_rows_without_a_finite_loss_are_an_error(digits):
     rows, labels = digits
 
