@@ -351,7 +351,9 @@ def build(results=RESULTS, pictures=None):
     text = (HERE / "findings.md").read_text()
     for kind in SECTIONS:
         text = text.replace(f"<!-- {kind} -->", section(plt, kind, results, pictures))
-    return text.replace("<!-- scale -->", scale(plt, results, pictures))
+    if "<!-- scale -->" in text:
+        text = text.replace("<!-- scale -->", scale(plt, results, pictures))
+    return text
 
 
 def main():

@@ -153,10 +153,14 @@ def _with_one_thread(key, function, arguments):
 def _called():
     """Return the module that was run and its arguments, without places on this machine."""
     name = getattr(sys.modules["__main__"].__spec__, "name", None) or "benchmarks"
-    words, hide = [], False
+    words, before = [], None
     for word in sys.argv[1:]:
-        words.append("DIR" if hide else word)
-        hide = word == "--data-dir"
+        if before == "--data-dir":
+            word = "DIR"
+        elif before == "--json":
+            word = f"benchmarks/results/{Path(word).name}"
+        words.append(word)
+        before = word
     return [name, *words]
 
 
