@@ -11,6 +11,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter
 from scipy.stats import spearmanr
 
 from benchmarks import ablations, cost, little_data, orders, theorem
@@ -100,6 +101,9 @@ def plot_comparison(plt, points, title):
             label=name,
         )
     ax.set(xscale="log", xlabel="stored megabytes", ylabel="accuracy after all tasks, %")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_title(title)
     low = min(100 * value["ACC"].mean() for value in points.values())
     ax.set_ylim(bottom=low - 3)
@@ -224,10 +228,9 @@ def plot_bound(plt, found, title):
         for i, layer in enumerate(dict.fromkeys(layers)):
             some = np.array([one == layer for one in layers]) & (predicted > 0) & (measured > 0)
             ax.plot(predicted[some], measured[some], MARKERS[i % 15], ms=5, alpha=0.7, label=layer)
-        low, high = ax.get_xlim()[0], ax.get_xlim()[1]
         ax.set(xscale="log", yscale="log", xlabel="predicted increase of the loss", title=name)
-        ends = np.array([max(low, 1e-7), max(high, 1e-6)])
-        ax.plot(ends, ends, color="grey", lw=1)
+        ax.set(xlim=(1e-6, 1), ylim=(1e-6, 10))
+        ax.plot([1e-6, 1], [1e-6, 1], color="grey", lw=1)
         ax.grid(alpha=0.3)
         ax.legend(fontsize=7, frameon=False)
     axes[0][0].set_ylabel("measured increase")
