@@ -126,7 +126,7 @@ class Results:
             Processes, each with one thread.
         """
         missing = [job for job in jobs if self.find(job[0]) is None]
-        parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=1)
+        parallel = Parallel(n_jobs=n_jobs, return_as="generator", batch_size=1)
         done = parallel(delayed(_with_one_thread)(*job) for job in missing)
         for count, (key, result) in enumerate(done, 1):
             self.content["runs"].append({"key": key, **result})

@@ -122,7 +122,9 @@ def save_and_ask_again(clf, nets, tasks, out):
     print(f"\n{out / 'model.joblib'}: {one:,} bytes; weights of separate networks: {many:,}")
     here = Path(__file__).parent
     command = [sys.executable, here / "ask_again.py", out / "model.joblib"]
-    subprocess.run([*command, out / "probabilities.npz"], check=True)
+    # As many threads as here: sums of floats depend on it.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    subprocess.run([*command, out / "probabilities.npz"], check=True, env=environment)
 
 
 def draw(clf, matrix, tuned, tasks, out):
