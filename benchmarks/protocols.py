@@ -25,7 +25,7 @@ from torch.optim.lr_scheduler import ExponentialLR
 from benchmarks.networks import AlexNet, LeNet, ResNet18
 from benchmarks.preparing import Rows
 from benchmarks.streams import load
-from sklearn_halrp import ContinualClassifier
+from sklearn_halrp import ContinualClassifier, published_settings
 
 # Orders A to E of Yoon et al. (ICLR 2020), as in the authors' run_cifar100.py.
 SPLITS = {
@@ -156,21 +156,9 @@ class Protocol:
             device=device,
             verbose=0,
         )
-        settings = PUBLISHED | {"growth_budget": self.growth / (self.n_tasks - 1)} | self.settings
+        settings = published_settings(self.n_tasks, self.growth) | self.settings
         return ContinualClassifier(net, random_state=seed, **settings)
 
-
-# What all experiments share, unless a protocol says otherwise.
-PUBLISHED = {
-    "warmup_epochs": 1,
-    "approximation_rate": 0.9,
-    "max_rank": 100,
-    "l1_penalty": 1e-6,
-    "l2_penalty": 1e-4,
-    "prune_threshold": 1e-5,
-    "convolution": "channel",
-    "importance": "fisher",
-}
 
 FIVE = {"sets": ("cifar10", "mnist", "svhn", "fashion", "notmnist"), "size": 32}
 

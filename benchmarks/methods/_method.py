@@ -110,6 +110,12 @@ def tensors_of(module, names=None):
     }
 
 
+def begin_as(tensors, other, head):
+    """Give tensors the values that another task's have, all but those of the head."""
+    for name in tensors.keys() - head:
+        tensors[name].data.copy_(other[name].data)
+
+
 def trained(tensors):
     """Return those that gradients change."""
     return [tensor for tensor in tensors if isinstance(tensor, nn.Parameter)]

@@ -3,7 +3,16 @@
 import torch
 from torch import nn
 
-from benchmarks.methods._method import Method, labels, loss_on, parts, tensors_of, train, trained
+from benchmarks.methods._method import (
+    Method,
+    begin_as,
+    labels,
+    loss_on,
+    parts,
+    tensors_of,
+    train,
+    trained,
+)
 
 
 class Adapters(Method):
@@ -24,10 +33,7 @@ class Adapters(Method):
         every = tensors_of(self.network(n_classes=task.n_classes))
         own = {name: every[name] for name in every.keys() - self.names}
         if self.base:
-            head = parts(self.module)["head"]
-            first = next(iter(self.own.values()))
-            for name in own.keys() - head:
-                own[name].data.copy_(first[name].data)
+            begin_as(own, next(iter(self.own.values())), parts(self.module)["head"])
             changes = {name: self.fresh(weight) for name, weight in self.base.items()}
         else:
             self.base = {name: every[name] for name in self.names}

@@ -41,9 +41,7 @@ class Joint(FineTuning):
             out = logits(self.module, self.tensors(names[task]), X[some], True)
             return cross_entropy(out, y[some])
 
-        own = (tensor for part in self.own.values() for tensor in part.values())
-        every = trained([*self.shared.values(), *own])
-        train(step, every, int(lengths.sum()), self.training)
+        train(step, trained(self.every_tensor()), int(lengths.sum()), self.training)
         with torch.no_grad():  # batch normalisation follows weights that other tasks moved since
             for name, (X, _) in zip(names, rows, strict=True):
                 for batch in X.split(size):

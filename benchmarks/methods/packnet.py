@@ -2,7 +2,16 @@
 
 import torch
 
-from benchmarks.methods._method import Method, labels, loss_on, parts, tensors_of, train, trained
+from benchmarks.methods._method import (
+    Method,
+    begin_as,
+    labels,
+    loss_on,
+    parts,
+    tensors_of,
+    train,
+    trained,
+)
 
 
 class PackNet(Method):
@@ -36,10 +45,7 @@ class PackNet(Method):
         every = tensors_of(self.network(n_classes=task.n_classes))
         own = {name: every[name] for name in every.keys() - self.names}
         if self.own:
-            head = parts(self.module)["head"]
-            first = next(iter(self.own.values()))
-            for name in own.keys() - head:
-                own[name].data.copy_(first[name].data)
+            begin_as(own, next(iter(self.own.values())), parts(self.module)["head"])
         self.own[task.name] = own
         free = {name: owner == -1 for name, owner in self.owner.items()}
         again = round(self.retrain * self.training.epochs)

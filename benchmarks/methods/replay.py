@@ -42,8 +42,7 @@ class Replay(FineTuning):
 
     def parameters(self, name):
         """Return all: the norms and heads of earlier tasks are trained again too."""
-        own = (tensor for part in self.own.values() for tensor in part.values())
-        return trained([*self.shared.values(), *own])
+        return trained(self.every_tensor())
 
     def end(self, task):
         """Keep some rows."""

@@ -1,6 +1,15 @@
 """A whole network for every task: nothing is shared, nothing is forgotten."""
 
-from benchmarks.methods._method import Method, labels, loss_on, parts, tensors_of, train, trained
+from benchmarks.methods._method import (
+    Method,
+    begin_as,
+    labels,
+    loss_on,
+    parts,
+    tensors_of,
+    train,
+    trained,
+)
 
 
 class Separate(Method):
@@ -38,8 +47,5 @@ class Copies(Separate):
         """Return the first task's tensors, with a fresh head."""
         tensors = tensors_of(fresh)
         if self.nets:
-            first = next(iter(self.nets.values()))
-            head = parts(fresh)["head"]
-            for name in tensors.keys() - head:
-                tensors[name].data.copy_(first[name].data)
+            begin_as(tensors, next(iter(self.nets.values())), parts(fresh)["head"])
         return tensors

@@ -1,9 +1,8 @@
 """One network for all tasks, with a head for each: plain fine-tuning, and what builds on it."""
 
-from torch import nn
-
 from benchmarks.methods._method import (
     Method,
+    begin_as,
     labels,
     loss_on,
     parts,
@@ -49,10 +48,7 @@ class FineTuning(Method):
         self.draw(task.name)
         own = tensors_of(self.network(n_classes=task.n_classes), self.own_names)
         if self.own:
-            head = parts(self.module)["head"]
-            last = list(self.own.values())[-1]
-            for name in own.keys() - head:
-                own[name] = _copy(last[name])
+            begin_as(own, list(self.own.values())[-1], parts(self.module)["head"])
         self.own[task.name] = own
 
     def fit(self, task):
@@ -81,14 +77,10 @@ class FineTuning(Method):
         """Return labels."""
         return labels(self.module, self.tensors(name), X)
 
+    def every_tensor(self):
+        """Return the tensors that tasks share, and those of each."""
+        return [t for part in (self.shared, *self.own.values()) for t in part.values()]
+
     def n_numbers(self):
         """Count the network and what tasks own."""
-        return sum(
-            tensor.numel() for part in (self.shared, *self.own.values()) for tensor in part.values()
-        )
-
-
-def _copy(tensor):
-    if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(tensor.detach().clone())
-    return tensor.clone()
+        return sum(tensor.numel() for tensor in self.every_tensor())
