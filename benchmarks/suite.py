@@ -68,9 +68,8 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     chosen = [c for c in (QUICK if options.quick else FULL) if c[0] in options.only]
     for stream in dict.fromkeys(stream for _, stream, _ in chosen):
-        load(
-            stream, options.data_dir, options.download, lazily=True
-        )  # what is missing is missed at once
+        # What is missing is missed at once.
+        load(stream, options.data_dir, options.download, lazily=True)
     folder = options.results or (None if options.quick else RESULTS)
     for command, stream, settings in chosen:
         print(f"\n{command}: {stream}", flush=True)
