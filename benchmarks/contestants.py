@@ -40,7 +40,7 @@ CONTESTANTS = {
     "HALRP, defaults": Contestant(methods.HALRP),
     "HALRP, tuned": Contestant(methods.HALRP, grid={"factor_lr_scale": [1, 3, 10]}),
     "HALRP, budget 0.05": Contestant(methods.HALRP, {"growth_budget": 0.05}),
-    "HALRP, budget 0.025": Contestant(methods.HALRP, {"growth_budget": 0.025}),
+    "HALRP, budget 0.02": Contestant(methods.HALRP, {"growth_budget": 0.02}),
     "HALRP, published": Contestant(methods.HALRP, published_settings()),
     "separate networks": Contestant(methods.Separate),
     "copies of the first": Contestant(methods.Copies),

@@ -232,6 +232,7 @@ def same_columns(X, n_columns):
 STREAMS = {
     "digits": digits,
     "permuted-mnist": permuted_mnist,
+    "permuted-mnist-32": partial(permuted_mnist, size=32, channels=3),
     "rotated-fashion": rotated_fashion,
     "split-cifar10": split_cifar10,
     "split-cifar100": split_cifar100,
