@@ -10,9 +10,11 @@ from dataclasses import replace
 import numpy as np
 from skorch.callbacks import Callback
 
+from benchmarks import tables
 from benchmarks.command import parser, prepared
 from benchmarks.methods import HALRP, Separate
 from benchmarks.running import learn_stream
+from benchmarks.tables import deviation, grouped, spread
 
 
 class FixedScales(Callback):
@@ -114,28 +116,43 @@ def measured(stream, method, training, seed, settings):
     return result
 
 
-def found(runs, name):
-    """Return the later tasks' accuracies, one for each seed, and the growth of one of them."""
-    own = [one for one in runs if one["key"]["variant"] == name]
-    accuracy = np.array([np.mean(one["accuracy"][-1][1:]) for one in own])
-    growth = np.mean(
-        [(one["numbers"][-1] / one["numbers"][0] - 1) / (len(one["numbers"]) - 1) for one in own]
-    )
-    return accuracy, growth
+def growth(run):
+    """Return what a later task stores, over the first."""
+    numbers = run["numbers"]
+    return (numbers[-1] / numbers[0] - 1) / (len(numbers) - 1)
 
 
-def table(runs):
-    """Return one line per variant; differences are from the defaults with the same seed."""
-    lines = [f"{'':<38}{'accuracy':>10}{'difference':>16}{'growth of a task':>18}"]
-    reference, _ = found(runs, "defaults")
-    for name in dict.fromkeys(run["key"]["variant"] for run in runs):
-        accuracy, growth = found(runs, name)
-        difference = 100 * (accuracy - reference[: len(accuracy)])
-        lines.append(
-            f"{name:<38}{100 * accuracy.mean():10.2f}"
-            f"{difference.mean():+10.2f} ±{difference.std():4.2f}{growth:18.4f}"
-        )
-    return "\n".join(lines)
+def found(runs):
+    """Return what every variant reached, once for each seed.
+
+    Returns
+    -------
+    dict
+        Variant -> accuracy of the later tasks, its difference from the defaults' with the same
+        seed, and the growth of a task.
+    """
+    values = {}
+    for name, own in grouped(runs, "variant").items():
+        accuracy = np.array([np.mean(run["accuracy"][-1][1:]) for run in own])
+        values[name] = {"accuracy": accuracy, "growth": np.array([growth(run) for run in own])}
+    for one in values.values():
+        reference = values["defaults"]["accuracy"][: len(one["accuracy"])]
+        one["difference"] = one["accuracy"] - reference
+    return values
+
+
+def table(values):
+    """Return one line per variant."""
+    rows = [
+        [
+            name,
+            spread(one["accuracy"]),
+            f"{100 * one['difference'].mean():+.2f} ± {100 * deviation(one['difference']):.2f}",
+            f"{100 * one['growth'].mean():.2f} %",
+        ]
+        for name, one in values.items()
+    ]
+    return tables.table(["", "accuracy", "difference", "growth of a task"], rows)
 
 
 def main(arguments=None):
@@ -143,7 +160,7 @@ def main(arguments=None):
     options = parser(__doc__, seeds=2).parse_args(arguments)
     stream, training, results = prepared(options)
     jobs = jobs_of(stream, training, options.seeds, options.methods)
-    print(table(results.complete(jobs, options.jobs)))
+    print(table(found(results.complete(jobs, options.jobs))))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""All methods on one stream: accuracy, forgetting, stored bytes and time.
+"""All methods on one stream: accuracy, forgetting and stored bytes.
 
     python -m benchmarks.compare STREAM --data-dir DIR [--seeds 5] [--jobs 2] [--json FILE]
 
@@ -9,9 +9,11 @@ tuned.
 
 import numpy as np
 
+from benchmarks import tables
 from benchmarks.command import parser, prepared
 from benchmarks.contestants import contestants
 from benchmarks.running import learn_stream, summary
+from benchmarks.tables import grouped, spread
 
 TUNING_SEED = 1000  # no seed of the comparison
 TUNING_TASKS = 3
@@ -59,21 +61,36 @@ def compare(results, stream, training, seeds, n_jobs=1, names=None):
     return run(results, stream, contestants(len(stream.tasks), names), training, seeds, n_jobs)
 
 
-def table(runs):
-    """Return one line per method: mean and standard deviation over seeds."""
-    lines = [f"{'':<30}{'ACC':>14}{'BWT':>16}{'growth':>9}{'kB':>9}{'s/task':>8}"]
-    for name in dict.fromkeys(run["key"]["method"] for run in runs):
-        found = [summary(run) for run in runs if run["key"]["method"] == name]
-        value = {key: np.array([one[key] for one in found]) for key in found[0]}
-        lines.append(
-            f"{name:<30}"
-            f"{100 * value['ACC'].mean():>8.2f} ±{100 * value['ACC'].std():4.2f}"
-            f"{100 * value['BWT'].mean():>10.2f} ±{100 * value['BWT'].std():4.2f}"
-            f"{value['growth'].mean():>9.3f}"
-            f"{value['bytes'].mean() / 1000:>9.0f}"
-            f"{np.median(value['seconds']):>8.1f}"
-        )
-    return "\n".join(lines)
+def found(runs):
+    """Return method -> ACC, BWT, bytes and the like, one of each for every seed."""
+    learned = grouped([run for run in runs if "seed" in run["key"]], "method")
+    values = {name: [summary(run) for run in own] for name, own in learned.items()}
+    return {
+        name: {key: np.array([one[key] for one in own]) for key in own[0]}
+        for name, own in values.items()
+    }
+
+
+def table(values):
+    """Return one line per method."""
+    rows = [
+        [
+            f"**{name}**" if name.startswith("HALRP") else name,
+            spread(one["ACC"]),
+            forgotten(one["BWT"]),
+            f"{100 * one['growth'].mean():.1f} %",
+            f"{one['bytes'].mean() / 1e6:.2f}",
+        ]
+        for name, one in values.items()
+    ]
+    return tables.table(["", "ACC", "BWT", "growth", "stored MB"], rows)
+
+
+def forgotten(bwt):
+    """Return backward transfer in words; joint training has none, and 0 is exact."""
+    if np.isnan(bwt).all():
+        return ""
+    return spread(bwt) if bwt.any() else "0"
 
 
 def main(arguments=None):
@@ -81,7 +98,7 @@ def main(arguments=None):
     options = parser(__doc__, seeds=5).parse_args(arguments)
     stream, training, results = prepared(options)
     runs = compare(results, stream, training, options.seeds, options.jobs, options.methods)
-    print(table(runs))
+    print(table(found(runs)))
 
 
 if __name__ == "__main__":

@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks import tables
 from benchmarks.command import parser, prepared
 from benchmarks.contestants import contestants
 from benchmarks.running import learn_stream, summary
+from benchmarks.tables import grouped
 
 
 def resident():
@@ -74,34 +76,32 @@ def measure(results, stream, training, rounds, names=None):
     return results.complete(jobs, 1)
 
 
-def ratios(runs, reference="fine-tuning"):
+def found(runs, reference="fine-tuning"):
     """Return method -> median time over the reference's, memory and stored bytes."""
     plain = {
         run["key"]["round"]: summary(run)["seconds"]
         for run in runs
         if run["key"]["method"] == reference
     }
-    found = {}
-    for name in dict.fromkeys(run["key"]["method"] for run in runs):
-        own = [run for run in runs if run["key"]["method"] == name]
-        found[name] = {
+    return {
+        name: {
             "time": np.median(
                 [summary(run)["seconds"] / plain[run["key"]["round"]] for run in own]
             ),
             "memory": np.median([run["memory"] for run in own]),
             "bytes": np.median([run["bytes"][-1] for run in own]),
         }
-    return found
+        for name, own in grouped(runs, "method").items()
+    }
 
 
-def table(runs):
+def table(values):
     """Return one line per method."""
-    lines = [f"{'':<22}{'time':>7}{'memory MB':>11}{'stored MB':>11}"]
-    for name, one in ratios(runs).items():
-        lines.append(
-            f"{name:<22}{one['time']:7.2f}{one['memory'] / 1e6:11.1f}{one['bytes'] / 1e6:11.2f}"
-        )
-    return "\n".join(lines)
+    rows = [
+        [name, f"{one['time']:.2f}", f"{one['memory'] / 1e6:.0f}", f"{one['bytes'] / 1e6:.2f}"]
+        for name, one in values.items()
+    ]
+    return tables.table(["", "time / fine-tuning", "memory MB", "stored MB"], rows)
 
 
 def main(arguments=None):
@@ -110,7 +110,8 @@ def main(arguments=None):
     one.add_argument("--rounds", type=int, default=3)
     options = one.parse_args(arguments)
     stream, training, results = prepared(options)
-    print(table(measure(results, stream, training, options.rounds, options.methods)))
+    runs = measure(results, stream, training, options.rounds, options.methods)
+    print(table(found(runs)))
 
 
 if __name__ == "__main__":

@@ -11,9 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from benchmarks import tables
 from benchmarks.command import parser, prepared
 from benchmarks.contestants import contestants
 from benchmarks.running import learn_stream
+from benchmarks.tables import grouped, spread
 
 SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
 METHODS = (
@@ -56,27 +58,19 @@ def later(run):
     return float(np.mean(run["accuracy"][-1][1:]))
 
 
-def by_share(runs, name):
-    """Return share -> accuracies of a method, one for each seed."""
-    found = {}
-    for one in runs:
-        if one["key"]["method"] == name:
-            found.setdefault(one["key"]["share"], []).append(later(one))
-    return found
+def found(runs):
+    """Return method -> share -> accuracies, one for each seed."""
+    return {
+        name: {share: [later(run) for run in few] for share, few in grouped(own, "share").items()}
+        for name, own in grouped(runs, "method").items()
+    }
 
 
-def table(runs):
+def table(values):
     """Return one line per method, one column per share."""
-    shares = sorted({run["key"]["share"] for run in runs})
-    lines = [f"{'':<22}" + "".join(f"{100 * share:>13.0f} %" for share in shares)]
-    for name in dict.fromkeys(run["key"]["method"] for run in runs):
-        found = by_share(runs, name)
-        cells = (
-            f"{100 * np.mean(found[share]):9.1f} ±{100 * np.std(found[share]):4.1f}"
-            for share in shares
-        )
-        lines.append(f"{name:<22}" + "".join(cells))
-    return "\n".join(lines)
+    shares = sorted(next(iter(values.values())))
+    rows = [[name, *(spread(one[share], 1) for share in shares)] for name, one in values.items()]
+    return tables.table(["", *(f"{100 * share:.0f} %" for share in shares)], rows)
 
 
 def main(arguments=None):
@@ -85,7 +79,7 @@ def main(arguments=None):
     stream, training, results = prepared(options)
     names = options.methods or METHODS
     runs = learn_with_little(results, stream, training, options.seeds, options.jobs, names)
-    print(table(runs))
+    print(table(found(runs)))
 
 
 if __name__ == "__main__":

@@ -9,10 +9,12 @@ first order.
 
 import numpy as np
 
+from benchmarks import tables
 from benchmarks.command import parser, prepared
 from benchmarks.compare import tune
 from benchmarks.contestants import contestants
 from benchmarks.running import learn_stream
+from benchmarks.tables import deviation, grouped
 from sklearn_halrp.metrics import aopd, mopd
 
 METHODS = (
@@ -57,8 +59,8 @@ def final(run):
     return accuracy
 
 
-def robustness(runs, name):
-    """Return what the orders, and what the seeds, do to a method.
+def robustness(runs):
+    """Return what the orders, and what the seeds, do to one method.
 
     Returns
     -------
@@ -66,35 +68,40 @@ def robustness(runs, name):
         For ``"orders"`` and ``"seeds"``: AOPD, MOPD, and mean, lowest and standard deviation of
         ACC.
     """
-    runs = [run for run in runs if run["key"]["method"] == name]
     natural = sorted(runs[0]["key"]["order"])
     groups = {
         "orders": [run for run in runs if run["key"]["seed"] == 0],
         "seeds": [run for run in runs if run["key"]["order"] == natural],
     }
-    found = {}
+    values = {}
     for group, members in groups.items():
-        values = np.array([final(run) for run in members])
-        means = values.mean(1)
-        found[group] = {
-            "AOPD": aopd(values),
-            "MOPD": mopd(values),
+        accuracy = np.array([final(run) for run in members])
+        means = accuracy.mean(1)
+        values[group] = {
+            "AOPD": aopd(accuracy),
+            "MOPD": mopd(accuracy),
             "mean": means.mean(),
             "worst": means.min(),
-            "sd": means.std(),
+            "sd": deviation(means),
         }
-    return found
+    return values
 
 
-def table(runs):
-    """Return two lines per method."""
-    lines = [f"{'':<22}{'':<8}{'AOPD':>7}{'MOPD':>7}{'ACC':>8}{'worst':>8}{'sd':>6}"]
-    for name in dict.fromkeys(run["key"]["method"] for run in runs):
-        for group, values in robustness(runs, name).items():
-            cells = (100 * values[key] for key in ("AOPD", "MOPD", "mean", "worst", "sd"))
-            a, m, mean, worst, sd = cells
-            lines.append(f"{name:<22}{group:<8}{a:7.2f}{m:7.2f}{mean:8.2f}{worst:8.2f}{sd:6.2f}")
-    return "\n".join(lines)
+def found(runs):
+    """Return method -> `robustness`."""
+    ordered = [run for run in runs if "order" in run["key"]]
+    return {name: robustness(own) for name, own in grouped(ordered, "method").items()}
+
+
+def table(values):
+    """Return one line per method."""
+    rows = []
+    for name, one in values.items():
+        both = [one[group][key] for key in ("AOPD", "MOPD") for group in ("orders", "seeds")]
+        means = [one["orders"][key] for key in ("mean", "worst", "sd")]
+        rows.append([name, *(f"{100 * value:.2f}" for value in both + means)])
+    header = ["", "AOPD", "by chance", "MOPD", "by chance", "mean ACC", "worst order", "sd"]
+    return tables.table(header, rows)
 
 
 def main(arguments=None):
@@ -104,7 +111,8 @@ def main(arguments=None):
     options = one.parse_args(arguments)
     stream, training, results = prepared(options)
     names = options.methods or METHODS
-    print(table(learn_in_orders(results, stream, training, options.orders, options.jobs, names)))
+    runs = learn_in_orders(results, stream, training, options.orders, options.jobs, names)
+    print(table(found(runs)))
 
 
 if __name__ == "__main__":

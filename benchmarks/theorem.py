@@ -11,8 +11,10 @@ warm-up, give cuts of all sizes.
 import numpy as np
 from scipy.stats import spearmanr
 
+from benchmarks import tables
 from benchmarks.command import parser, prepared
 from benchmarks.methods import HALRP
+from benchmarks.tables import grouped
 
 ALPHAS = (0.2, 0.5, 0.8, 0.95)
 WARMUPS = (1, 3)
@@ -58,33 +60,33 @@ def measure(results, stream, training, seeds, n_jobs=1, importances=("fisher",))
     return results.complete(jobs, n_jobs)
 
 
-def pairs(runs, importance, warmup):
-    """Return predicted and measured increases, and the layer of each."""
-    rows = [
-        row
-        for run in runs
-        if run["key"]["importance"] == importance and run["key"]["warmup"] == warmup
-        for row in run["rows"]
-    ]
-    values = np.array([[row["predicted_increase"], row["measured_increase"]] for row in rows])
-    return values[:, 0], values[:, 1], [row["layer"] for row in rows]
+def found(runs):
+    """Return (importance, warm-up) -> predicted and measured increases, and the layer of each."""
+    values = {}
+    for importance, own in grouped(runs, "importance").items():
+        for warmup, few in sorted(grouped(own, "warmup").items()):
+            rows = [row for run in few for row in run["rows"]]
+            values[importance, warmup] = {
+                "predicted": np.array([row["predicted_increase"] for row in rows]),
+                "measured": np.array([row["measured_increase"] for row in rows]),
+                "layers": np.array([row["layer"] for row in rows]),
+            }
+    return values
 
 
-def table(runs):
+def table(values):
     """Return one line per importance and warm-up."""
-    lines = [
-        f"{'importance':<12}{'warm-up':>8}{'cuts':>6}{'rank corr.':>12}{'measured/predicted':>20}"
-    ]
-    for importance in dict.fromkeys(run["key"]["importance"] for run in runs):
-        for warmup in sorted({run["key"]["warmup"] for run in runs}):
-            predicted, measured, _ = pairs(runs, importance, warmup)
-            correlation = spearmanr(predicted, measured).statistic
-            some = predicted > 0
-            ratio = np.median(measured[some] / predicted[some]) if some.any() else np.nan
-            lines.append(
-                f"{importance:<12}{warmup:>8}{len(predicted):>6}{correlation:>12.2f}{ratio:>20.1f}"
-            )
-    return "\n".join(lines)
+    rows = []
+    for (importance, warmup), one in values.items():
+        predicted, measured = one["predicted"], one["measured"]
+        some = predicted > 0
+        ratio = np.median(measured[some] / predicted[some]) if some.any() else np.nan
+        above = np.mean(measured[some] > predicted[some]) if some.any() else np.nan
+        correlation = spearmanr(predicted, measured).statistic
+        cells = [str(len(predicted)), f"{correlation:.2f}", f"{ratio:.1f}", f"{100 * above:.0f} %"]
+        rows.append([f"{importance}, warm-up of {warmup}", *cells])
+    header = ["", "cuts", "rank correlation", "measured / predicted", "above the prediction"]
+    return tables.table(header, rows)
 
 
 def main(arguments=None):
@@ -96,7 +98,7 @@ def main(arguments=None):
     runs = measure(
         results, stream, training, options.seeds, options.jobs, tuple(options.importances)
     )
-    print(table(runs))
+    print(table(found(runs)))
 
 
 if __name__ == "__main__":

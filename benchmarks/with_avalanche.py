@@ -30,7 +30,7 @@ import torch
 from torch import nn
 
 from benchmarks.command import parser, prepared
-from benchmarks.compare import run, table
+from benchmarks.compare import found, run, table
 from benchmarks.contestants import Contestant
 from benchmarks.methods import Method
 
@@ -297,7 +297,8 @@ def main(arguments=None):
     stream, training, results = prepared(options)
     results.content["versions"]["avalanche"] = avalanche.__version__
     chosen = contestants(stream, options.methods)
-    print(table(run(results, stream, chosen, training, options.seeds, options.jobs)))
+    runs = run(results, stream, chosen, training, options.seeds, options.jobs)
+    print(table(found(runs)))
 
 
 if __name__ == "__main__":
