@@ -23,8 +23,8 @@ from skorch.callbacks import LRScheduler
 from torch.optim.lr_scheduler import ExponentialLR
 
 from benchmarks.networks import AlexNet, LeNet, ResNet18
-from benchmarks.preparing import Rows
 from benchmarks.streams import load
+from benchmarks.streams.preparing import Rows
 from sklearn_halrp import ContinualClassifier, published_settings
 
 # Orders A to E of Yoon et al. (ICLR 2020), as in the authors' run_cifar100.py.

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from benchmarks import readers
-from benchmarks.formats import read_idx, read_pickle
+from benchmarks.streams import readers
+from benchmarks.streams.formats import read_idx, read_pickle
 
 RANDOM = np.random.RandomState(0)
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import builders, streams
-from benchmarks.preparing import Rows, moments, prepare
-from benchmarks.readers import Halves
-from benchmarks.tasks import Stream, Task, some_rows
+from benchmarks import streams
+from benchmarks.streams import builders
+from benchmarks.streams.preparing import Rows, moments, prepare
+from benchmarks.streams.readers import Halves
+from benchmarks.streams.tasks import Stream, Task, some_rows
 from tests.test_readers import (
     random_bytes,
     write_cifar,

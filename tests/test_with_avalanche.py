@@ -11,7 +11,7 @@ from benchmarks.methods import Training
 from benchmarks.networks import MLP
 from benchmarks.running import learn_stream
 from benchmarks.streams import load
-from benchmarks.tasks import Stream
+from benchmarks.streams.tasks import Stream
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

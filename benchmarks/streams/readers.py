@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.formats import entries, read_idx, read_image, read_keel, read_pickle
+from benchmarks.streams.formats import entries, read_idx, read_image, read_keel, read_pickle
 
 DEBIAN = Path("/usr/share/datasets")  # where Debian's package dataset-fashion-mnist puts its files
 

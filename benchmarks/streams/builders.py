@@ -5,8 +5,8 @@ from functools import partial
 import numpy as np
 from scipy import ndimage
 
-from benchmarks.preparing import moments, prepare
-from benchmarks.tasks import Recipes, Task
+from benchmarks.streams.preparing import moments, prepare
+from benchmarks.streams.tasks import Recipes, Task
 
 
 def make_task(name, train, test, rows, number, change):
@@ -17,7 +17,7 @@ def make_task(name, train, test, rows, number, change):
     name : str
     train, test : pairs of arrays
         Images or columns, and labels from 0.
-    rows : benchmarks.preparing.Rows
+    rows : benchmarks.streams.preparing.Rows
     number : int
         Draws other rows for each number.
     change : callable
@@ -87,7 +87,7 @@ def split(halves, groups, rows, change):
     halves : pair of pairs
     groups : dict
         Name of each task, and its classes.
-    rows : benchmarks.preparing.Rows
+    rows : benchmarks.streams.preparing.Rows
     change : callable
     """
 
@@ -126,7 +126,7 @@ def several(sets, rows, size, channels):
     ----------
     sets : dict
         Name and halves of each.
-    rows : benchmarks.preparing.Rows
+    rows : benchmarks.streams.preparing.Rows
     size, channels : int
     """
 

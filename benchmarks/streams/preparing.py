@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from benchmarks.tasks import some_rows
+from benchmarks.streams.tasks import some_rows
 
 
 @dataclass(frozen=True)

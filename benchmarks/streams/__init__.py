@@ -15,11 +15,11 @@ from sklearn.decomposition import PCA
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks import builders, readers
 from benchmarks.networks import MLP, LeNet
-from benchmarks.preparing import Rows, moments, prepare
-from benchmarks.readers import Halves
-from benchmarks.tasks import Recipes, Stream, Task
+from benchmarks.streams import builders, readers
+from benchmarks.streams.preparing import Rows, moments, prepare
+from benchmarks.streams.readers import Halves
+from benchmarks.streams.tasks import Recipes, Stream, Task
 
 FEW = Rows(300, 80, 150)
 PAIRS = Rows(1600, 400, 1000)  # 800, 200 and 500 of each of two classes
