@@ -3,6 +3,7 @@
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -44,7 +45,7 @@ from sklearn_halrp.exceptions import InvalidNetworkError
 class Settings:
     """The method's parameters; see ContinualClassifier for their meaning."""
 
-    warmup_epochs: int
+    warmup_epochs: int | float
     approximation_rate: float
     max_rank: int
     l1_penalty: float
@@ -54,6 +55,12 @@ class Settings:
     growth_budget: float
     importance: str
     verbose: int
+
+    def warmup(self, epochs):
+        """Return how many of so many epochs are warm-up."""
+        if isinstance(self.warmup_epochs, Integral):
+            return min(self.warmup_epochs, epochs)
+        return min(max(1, round(self.warmup_epochs * epochs)), epochs)
 
 
 @dataclass(frozen=True)
@@ -273,7 +280,7 @@ class _Visit:
         if self.known and self.known.factors:
             own, factors = self._own(), self.network.factors(self.known)
         else:
-            warmup = min(self.settings.warmup_epochs, epochs)
+            warmup = self.settings.warmup(epochs)
             own, factors = self._warm_up(warmup)
             epochs -= warmup
         module, factors = self._tune(own, factors, epochs)

@@ -337,12 +337,24 @@ def _size(clf, parts, power):
 
 def test_the_warm_up_counts_towards_the_epochs(digits):
     X, y = digits
-    for warmup, epochs in [(1, 3), (0, 3), (3, 3), (9, 3)]:
-        clf = make_classifier(warmup_epochs=warmup).fit(X[:99], y[:99], task_id=0)
+    for warmup, epochs, expected in [
+        (1, 3, 1),
+        (0, 3, 0),
+        (3, 3, 3),
+        (9, 3, 3),
+        (0.5, 4, 2),
+        (0.3, 6, 2),
+        (0.9, 6, 5),
+        (0.1, 3, 1),  # of one epoch at least
+        (np.float32(0.5), 1, 1),
+        (np.int64(1), 3, 1),
+    ]:
+        clf = make_classifier(net={"max_epochs": epochs}, warmup_epochs=warmup)
+        clf.fit(X[:99], y[:99], task_id=0)
         clf.partial_fit(permuted(X[:99], 1), y[:99], task_id=1)
         phases = [row["phase"] for row in clf.history_[1]]
         assert len(phases) == epochs
-        assert phases.count("warm-up") == min(warmup, epochs)
+        assert phases.count("warm-up") == expected
 
 
 def test_growth_stays_within_the_budget_of_each_task(digits):
@@ -419,7 +431,7 @@ def test_tables_of_the_report(learned):
 def test_early_stopping_ends_a_phase_and_is_no_interruption(digits):
     X, y = digits
     stop = EarlyStopping(monitor="train_loss", patience=2, threshold=10, threshold_mode="abs")
-    clf = make_classifier(net={"callbacks": [stop], "max_epochs": 20})
+    clf = make_classifier(net={"callbacks": [stop], "max_epochs": 20}, warmup_epochs=1)
     clf.fit(X[:100], y[:100], task_id=0)
     assert len(clf.history_[0]) == 3
     clf.partial_fit(permuted(X[:100], 1), y[:100], task_id=1)
