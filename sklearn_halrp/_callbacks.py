@@ -3,6 +3,8 @@
 import torch
 from skorch.callbacks import Callback
 
+from sklearn_halrp._network import to_array
+from sklearn_halrp._pruning import cut_to_fit
 from sklearn_halrp.exceptions import TrainingDivergedError
 
 
@@ -68,6 +70,50 @@ class FactorRate(Callback):
                 continue
             group["params"] = [p for p in group["params"] if id(p) not in self.parameters]
             optimizer.add_param_group({**group, "params": factors, "lr": self.scale * group["lr"]})
+
+
+class PruneAndHold(Callback):
+    """Prune U and V to the growth budget in mid-training, and hold at zero what went.
+
+    The epochs that follow mend what the pruning did.
+
+    Parameters
+    ----------
+    factors : iterable of Factors
+    max_numbers : int
+        Most entries of all U and V together that may be left.
+    after : int
+        How many epochs come before it.
+    """
+
+    def __init__(self, factors, max_numbers, after):
+        self.tensors = [tensor for _, _, u, v in factors for tensor in (u, v)]
+        self.max_numbers = max_numbers
+        self.after = after
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        """Begin with all entries."""
+        self.epoch, self.gone = 0, []
+
+    @torch.no_grad()
+    def on_epoch_begin(self, net, **kwargs):
+        """Prune when it is time."""
+        if self.epoch == self.after:
+            cut = cut_to_fit([to_array(tensor) for tensor in self.tensors], self.max_numbers)
+            if cut:
+                self.gone = [tensor.abs() <= cut for tensor in self.tensors]
+                self._hold()
+        self.epoch += 1
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        """Undo what the optimizer did to pruned entries."""
+        if training and self.gone:
+            self._hold()
+
+    @torch.no_grad()
+    def _hold(self):
+        for tensor, gone in zip(self.tensors, self.gone, strict=True):
+            tensor.masked_fill_(gone, 0)
 
 
 class StopIfDiverged(Callback):

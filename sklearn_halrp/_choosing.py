@@ -13,6 +13,7 @@ from sklearn_halrp._modules import get_tensor
 from sklearn_halrp._processes import agreed
 from sklearn_halrp._pruning import MOST_PRUNED
 from sklearn_halrp._ranks import choose_ranks
+from sklearn_halrp._storing import allowance
 from sklearn_halrp._training import losses, mean_loss
 
 # Rows from which the importance is estimated: more would cost time and hardly change the
@@ -132,7 +133,7 @@ def choose_factors(network, net, held_out, settings):
         settings.approximation_rate,
         settings.max_rank,
         costs={name: layer.term_cost for name, layer in layers.items()},
-        max_cost=_allowance(network, net.module_, settings) / (1 - MOST_PRUNED),
+        max_cost=allowance(network, net.module_, settings) / (1 - MOST_PRUNED),
     )
     ranks = agreed(net, ranks)  # other machines may round differently
     found = {
@@ -159,14 +160,6 @@ def _weigh(layers, free, net, held_out, settings):
     for name, layer in layers.items():
         layer.weigh(importance[name], found.get(name))
     return importance
-
-
-def _allowance(network, module, settings):
-    """Return how many numbers the growth budget leaves for low-rank terms."""
-    roles = network.roles
-    scales = sum(sum(get_tensor(module, name).shape[:2]) for name in roles.perturbed)
-    own = sum(get_tensor(module, name).numel() for name in roles.own)
-    return max(settings.growth_budget * network.n_numbers - scales - own, 0)
 
 
 def loss_increases(net, layers, found, held_out):

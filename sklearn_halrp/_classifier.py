@@ -102,6 +102,10 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         Most numbers that one task may store, as a share of the base's, in (0, 10]. Ranks are
         limited and the smallest entries of U and V pruned until the task fits.
         (Published: 0.2 to 0.6, but for all tasks together.)
+    retrain_epochs : int or float, default=0.5
+        Epochs, out of those that follow the warm-up, that train what pruning to the budget
+        has left. A float between 0 and 1 is a share of them, rounded, and at least one
+        epoch. Where the budget asks for no pruning it changes nothing. Published: 0.
     convolution : {"unfolded", "channel"}, default="unfolded"
         Whether U V spans the unfolded kernel of a convolution, or output and input
         channels and is added at each position of the kernel, as published. A term of
@@ -207,6 +211,10 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         "factor_lr_scale": [Interval(Real, 0, None, closed="neither")],
         "prune_threshold": [Interval(Real, 0, None, closed="left")],
         "growth_budget": [Interval(Real, 0, 10, closed="right")],  # a share, not per cent
+        "retrain_epochs": [
+            Interval(Integral, 0, None, closed="left"),
+            Interval(Real, 0, 1, closed="neither"),
+        ],
         "convolution": [StrOptions(set(FORMS))],
         "importance": [StrOptions(set(ESTIMATORS))],
         "task_column": [Integral, str, None],
@@ -239,6 +247,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         factor_lr_scale=1.0,
         prune_threshold=1e-5,
         growth_budget=0.6,
+        retrain_epochs=0.5,
         convolution="unfolded",
         importance="fisher",
         task_column=None,
@@ -259,6 +268,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         self.factor_lr_scale = factor_lr_scale
         self.prune_threshold = prune_threshold
         self.growth_budget = growth_budget
+        self.retrain_epochs = retrain_epochs
         self.convolution = convolution
         self.importance = importance
         self.task_column = task_column
@@ -421,6 +431,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
             self.l2_penalty,
             self.factor_lr_scale,
             self.prune_threshold,
+            self.retrain_epochs,
             self.growth_budget,
             self.importance,
             self.verbose,

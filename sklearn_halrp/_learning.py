@@ -20,6 +20,7 @@ except ImportError:  # since joblib 1.6 it is a package of its own
 from sklearn_halrp._callbacks import (
     FactorPenalty,
     FactorRate,
+    PruneAndHold,
     ShowProgress,
     StopIfDiverged,
     diverged,
@@ -35,7 +36,7 @@ from sklearn_halrp._processes import is_shared
 from sklearn_halrp._random import seed_for, seeded
 from sklearn_halrp._sample_weight import give_weights
 from sklearn_halrp._saved import check_complete, network_from_state, network_to_state
-from sklearn_halrp._storing import store
+from sklearn_halrp._storing import allowance, store
 from sklearn_halrp._task import Task
 from sklearn_halrp._training import around, epochs_of, recipe_of, spread, train, writes_files
 from sklearn_halrp.exceptions import InvalidNetworkError
@@ -52,15 +53,25 @@ class Settings:
     l2_penalty: float
     factor_lr_scale: float
     prune_threshold: float
+    retrain_epochs: int | float
     growth_budget: float
     importance: str
     verbose: int
 
     def warmup(self, epochs):
-        """Return how many of so many epochs are warm-up."""
-        if isinstance(self.warmup_epochs, Integral):
-            return min(self.warmup_epochs, epochs)
-        return min(max(1, round(self.warmup_epochs * epochs)), epochs)
+        """Return how many of all epochs are warm-up."""
+        return _epochs(self.warmup_epochs, epochs)
+
+    def retrain(self, epochs):
+        """Return how many of the low-rank epochs come after pruning."""
+        return _epochs(self.retrain_epochs, epochs)
+
+
+def _epochs(wanted, there):
+    """Return a number of epochs, or a share of those that there are."""
+    if not isinstance(wanted, Integral):
+        wanted = max(1, round(wanted * there))
+    return min(wanted, there)
 
 
 @dataclass(frozen=True)
@@ -319,7 +330,12 @@ class _Visit:
             factors.values(), self.settings.l1_penalty, self.settings.l2_penalty
         )
         rate = FactorRate(factors.values(), self.settings.factor_lr_scale)
-        self._train(module, "low-rank", epochs, [rate, penalty], compile=False)
+        prune = PruneAndHold(
+            factors.values(),
+            allowance(self.network, module, self.settings),
+            after=epochs - self.settings.retrain(epochs),
+        )
+        self._train(module, "low-rank", epochs, [rate, penalty, prune], compile=False)
         self._check_fixed(module)
         return module, factors
 

@@ -86,13 +86,33 @@ def prune(pairs, threshold, max_numbers):
            [1.]]), array([[2., 0.]]))}
     """
     pruned = {name: _drop_empty(*_above(u, v, threshold)) for name, (u, v) in pairs.items()}
-    magnitudes = [np.abs(factor[factor != 0]) for pair in pruned.values() for factor in pair]
+    cut = cut_to_fit([factor for pair in pruned.values() for factor in pair], max_numbers)
+    return {name: _drop_empty(*_above(u, v, cut)) for name, (u, v) in pruned.items()}
+
+
+def cut_to_fit(arrays, max_numbers):
+    """Return the magnitude up to which entries have to go so that no more are left than may be.
+
+    Parameters
+    ----------
+    arrays : list of ndarray
+    max_numbers : int
+        Most entries other than zero that may be left, over all arrays together.
+
+    Returns
+    -------
+    float
+        0 if none has to go.
+
+    Examples
+    --------
+    >>> cut_to_fit([np.array([3., 0., -1.]), np.array([2.])], max_numbers=2)
+    1.0
+    """
+    magnitudes = [np.abs(array[array != 0]) for array in arrays]
     magnitudes = np.concatenate(magnitudes) if magnitudes else np.zeros(0)
     surplus = magnitudes.size - max_numbers
-    if surplus <= 0:
-        return pruned
-    quantile = np.partition(magnitudes, surplus - 1)[surplus - 1]
-    return {name: _drop_empty(*_above(u, v, quantile)) for name, (u, v) in pruned.items()}
+    return float(np.partition(magnitudes, surplus - 1)[surplus - 1]) if surplus > 0 else 0.0
 
 
 def _above(u, v, threshold):

@@ -48,6 +48,7 @@ def published_settings(n_tasks=2, growth=0.6):
         "factor_lr_scale": 1.0,
         "prune_threshold": 1e-5,
         "growth_budget": growth / (n_tasks - 1),
+        "retrain_epochs": 0,
         "convolution": "channel",
         "importance": "fisher",
     }

@@ -1,9 +1,18 @@
 """From a trained perturbation to what a task keeps of it."""
 
 from sklearn_halrp._low_rank import Factors
+from sklearn_halrp._modules import get_tensor
 from sklearn_halrp._network import to_array
 from sklearn_halrp._pruning import Compact, prune
 from sklearn_halrp._task import StoredFactors
+
+
+def allowance(network, module, settings):
+    """Return how many numbers the growth budget leaves for low-rank terms."""
+    roles = network.roles
+    scales = sum(sum(get_tensor(module, name).shape[:2]) for name in roles.perturbed)
+    own = sum(get_tensor(module, name).numel() for name in roles.own)
+    return max(int(settings.growth_budget * network.n_numbers) - scales - own, 0)
 
 
 def store(network, module, factors, settings):

@@ -293,6 +293,8 @@ def test_modules_in_fixed_form_are_refused(convert, message):
         ("warmup_epochs", -1),
         ("warmup_epochs", 1.0),  # an epoch, or all of them?
         ("warmup_epochs", 0.0),
+        ("retrain_epochs", -1),
+        ("retrain_epochs", 1.0),
         ("approximation_rate", 0.0),
         ("approximation_rate", 1.5),
         ("max_rank", 0),

@@ -24,6 +24,7 @@ SETTINGS = {
     "factor_lr_scale": 1.0,
     "l2_penalty": 0.0,
     "prune_threshold": 0.0,
+    "retrain_epochs": 0,
     "growth_budget": 1e9,
     "importance": "fisher",
     "verbose": 0,

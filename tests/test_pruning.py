@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sklearn_halrp._pruning import Compact, prune
+from sklearn_halrp._pruning import Compact, cut_to_fit, prune
 
 values = st.one_of(st.just(0.0), st.floats(-8, 8, width=32))
 
@@ -69,3 +69,15 @@ def test_without_pressure_nothing_is_lost():
     pruned_u, pruned_v = prune({"w": (u, v)}, 0.0, 27)["w"]
     assert np.array_equal(pruned_u, u)
     assert np.array_equal(pruned_v, v)
+
+
+@given(
+    st.lists(arrays(np.float32, st.integers(0, 9), elements=values.map(np.float32)), max_size=4),
+    st.integers(0, 20),
+)
+def test_the_cut_is_the_lowest_that_fits(found, most):
+    cut = cut_to_fit(found, most)
+    entries = np.abs(np.concatenate([np.zeros(0), *found]))
+    assert np.sum(entries > cut) <= most
+    if cut:  # with any lower one too much is left
+        assert np.sum(entries >= cut) > most

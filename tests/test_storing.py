@@ -1,4 +1,6 @@
+import numpy as np
 import pytest
+from skorch.callbacks import Callback
 
 from sklearn_halrp._pruning import MOST_PRUNED
 from tests.conftest import make_classifier, permuted
@@ -25,3 +27,74 @@ def test_a_budget_that_binds_is_used_up(digits, budget):
     assert allowed < before
     stored = clf.growth_[1] * n_numbers
     assert allowed - 1 - max(map(max, shapes)) < stored < allowed + 1e-6
+
+
+class Entries(Callback):
+    """Count the entries of U and V that are not zero after each epoch of low-rank training."""
+
+    seen = []
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        Entries.seen.append([])
+
+    def on_epoch_end(self, net, **kwargs):
+        factors = [t for name, t in net.module_.named_parameters() if name.endswith(("_u", "_v"))]
+        Entries.seen[-1].append([np.flatnonzero(t.detach().numpy()) for t in factors])
+
+
+def learn_tightly(digits, epochs=8, **settings):
+    X, y = (part[:300] for part in digits)
+    Entries.seen.clear()
+    net = {"max_epochs": epochs, "callbacks": [Entries()]}
+    clf = make_classifier(net=net, approximation_rate=1.0, growth_budget=0.4, **settings)
+    clf.partial_fit(X, y, task_id=0).partial_fit(permuted(X, 1), y, task_id=1)
+    return clf, Entries.seen[-1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "full"),
+    [
+        ({"warmup_epochs": 2, "retrain_epochs": 2}, 4),
+        ({"warmup_epochs": 2, "retrain_epochs": 0.5}, 3),
+        ({"warmup_epochs": 2}, 3),
+        ({"warmup_epochs": 2, "retrain_epochs": 0.01}, 5),  # of one epoch at least
+        ({"warmup_epochs": 2, "retrain_epochs": 0}, 6),
+        ({"warmup_epochs": 2, "retrain_epochs": 99}, 0),
+    ],
+)
+def test_what_is_pruned_stays_at_zero_while_the_rest_is_trained(digits, settings, full):
+    clf, epochs = learn_tightly(digits, **settings)
+    n_numbers = sum(parameter.numel() for parameter in MLP().parameters())
+    fixed = clf.report_[1]["n_numbers_before_pruning"]
+    if full:
+        fixed -= sum(map(len, epochs[0]))
+    allowed = int(0.4 * n_numbers) - fixed if full else None
+    assert len(epochs) == 6
+    for before in epochs[:full]:
+        assert sum(map(len, before)) == sum(map(len, epochs[0]))
+    for after in epochs[full:]:
+        for now, at_first in zip(after, epochs[full], strict=True):
+            assert np.isin(now, at_first).all()
+        if full:
+            assert sum(map(len, after)) <= allowed < sum(map(len, epochs[0]))
+    assert clf.growth_[1] <= 0.4
+
+
+def test_epochs_after_pruning_mend_what_it_did(digits):
+    X, y = (part[:300] for part in digits)
+    losses = []
+    for retrain in (0, 0.5):
+        clf, _ = learn_tightly(digits, epochs=20, retrain_epochs=retrain)
+        probabilities = clf.predict_proba(permuted(X, 1), task_id=1)
+        losses.append(-np.log(probabilities[np.arange(len(y)), y]).mean())
+    assert losses[1] < 0.9 * losses[0]
+
+
+def test_a_budget_that_does_not_bind_leaves_the_training_alone(digits):
+    X, y = (part[:300] for part in digits)
+    found = []
+    for retrain in (0, 0.5):
+        clf = make_classifier(growth_budget=10.0, retrain_epochs=retrain)
+        clf.partial_fit(X, y, task_id=0).partial_fit(permuted(X, 1), y, task_id=1)
+        found.append(clf.predict_proba(X, task_id=1))
+    assert np.array_equal(*found)
