@@ -55,6 +55,7 @@ VARIANTS = {
     "budget 0.05": {"growth_budget": 0.05},
     "budget 0.1": {"growth_budget": 0.1},
     "budget 0.2": {"growth_budget": 0.2},
+    "budget 0.05, pruned at the end": {"growth_budget": 0.05, "retrain_epochs": 0},
     "factor_lr_scale 3": {"factor_lr_scale": 3},
     "factor_lr_scale 10": {"factor_lr_scale": 10},
     "importance: kfac": {"importance": "kfac"},
