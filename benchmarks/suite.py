@@ -22,22 +22,24 @@ COMMANDS = {
     "theorem": theorem,
     "cost": cost,
 }
+OURS = ["HALRP, defaults", "HALRP, budget 0.05", "HALRP, budget 0.02", "HALRP, published"]
+LARGE = [*OURS, "separate networks", "copies of the first", "PackNet", "LoRA, rank 4"]
+TEN = ["HALRP, budget 0.02", "separate networks", "HALRP, published"]
 MANY = ["HALRP, defaults", "HALRP, published", "separate networks", "fine-tuning", "EWC"]
 MANY += ["PackNet", "BatchEnsemble", "LoRA, rank 4"]
+OMNIGLOT = ["--seeds", "2", "--epochs", "20", "--batch-size", "32", "--methods", *MANY]
+LITTLE = ["HALRP, defaults", "separate networks", "copies of the first"]
 FULL = [
     ("compare", "letters", ["--seeds", "5"]),
-    ("compare", "five-datasets", ["--seeds", "3"]),
-    ("compare", "permuted-mnist", ["--seeds", "2", "--tasks", "5"]),
-    ("compare", "split-cifar10", ["--seeds", "3"]),
-    (
-        "compare",
-        "omniglot-rotation",
-        ["--seeds", "2", "--epochs", "20", "--batch-size", "32", "--methods", *MANY],
-    ),
+    ("compare", "five-datasets", ["--seeds", "5"]),
+    ("compare", "permuted-mnist", ["--seeds", "5", "--tasks", "5"]),
+    ("compare", "permuted-mnist-32", ["--seeds", "2", "--tasks", "10", "--methods", *TEN]),
+    ("compare", "split-cifar10", ["--seeds", "3", "--methods", *LARGE]),
+    ("compare", "omniglot-rotation", OMNIGLOT),
     ("orders", "letters", ["--orders", "20"]),
-    ("orders", "five-datasets", ["--orders", "20"]),
+    ("orders", "five-datasets", ["--orders", "20", "--methods", "HALRP, defaults", "EWC"]),
     ("little_data", "five-datasets", ["--seeds", "2"]),
-    ("little_data", "split-cifar10", ["--seeds", "3"]),
+    ("little_data", "split-cifar10", ["--seeds", "2", "--methods", *LITTLE]),
     ("ablations", "letters", ["--seeds", "3"]),
     ("ablations", "five-datasets", ["--seeds", "2", "--tasks", "4"]),
     ("theorem", "five-datasets", ["--seeds", "2", "--importances", "fisher", "kfac"]),
