@@ -61,13 +61,25 @@ CONTESTANTS = {
 }
 
 
+def contestant(name):
+    """Return who is called so; a budget in the name may be any.
+
+    >>> contestant("HALRP, budget 0.007").fixed
+    {'growth_budget': 0.007}
+    """
+    ours, _, budget = name.partition(" budget ")
+    if ours == "HALRP," and name not in CONTESTANTS:
+        return Contestant(methods.HALRP, {"growth_budget": float(budget)})
+    return CONTESTANTS[name]
+
+
 def contestants(n_tasks, names=None):
-    """Return those that are named, or all, for a stream of so many tasks.
+    """Return those that are named, or all that are listed, for a stream of so many tasks.
 
     PackNet divides its weights evenly among the tasks, and the published HALRP its growth of 0.6,
     so these two know how many will come.
     """
-    chosen = {name: CONTESTANTS[name] for name in names or CONTESTANTS}
+    chosen = {name: contestant(name) for name in names or CONTESTANTS}
     if "PackNet" in chosen:
         packnet = chosen["PackNet"]
         chosen["PackNet"] = Contestant(packnet.method, {"share": 1 / n_tasks}, packnet.grid)

@@ -22,8 +22,8 @@ COMMANDS = {
     "theorem": theorem,
     "cost": cost,
 }
-OURS = ["HALRP, defaults", "HALRP, budget 0.05", "HALRP, budget 0.02", "HALRP, published"]
-LARGE = [*OURS, "separate networks", "copies of the first", "PackNet", "LoRA, rank 4"]
+LARGE = ["HALRP, defaults", "HALRP, budget 0.02", "HALRP, budget 0.007", "HALRP, published"]
+LARGE += ["separate networks", "copies of the first", "PackNet", "BatchEnsemble", "LoRA, rank 4"]
 TEN = ["HALRP, budget 0.02", "separate networks", "HALRP, published"]
 MANY = ["HALRP, defaults", "HALRP, published", "separate networks", "fine-tuning", "EWC"]
 MANY += ["PackNet", "BatchEnsemble", "LoRA, rank 4"]
