@@ -20,9 +20,9 @@ are differences from `benchmarks.methods`:
 The library is no dependency of this package. It comes with a pip that is kept from changing torch:
 
     pip install -c constraints.txt torch scikit-learn skorch
-    pip install torchmetrics tensorboard matplotlib psutil gputil pytorchcv wandb gdown dill \
-        "qpsolvers[open_source_solvers]"
-    pip install --no-deps torchvision avalanche-lib==0.6.0
+    pip install -c constraints.txt torch torchmetrics tensorboard matplotlib psutil gputil \
+        requests wandb gdown dill "qpsolvers[open_source_solvers]"
+    pip install --no-deps torchvision pytorchcv avalanche-lib==0.6.0
     pip install --no-deps -e .
 """
 
