@@ -118,6 +118,8 @@ class Results:
     def complete(self, jobs, n_jobs):
         """Run what is missing and return the runs of all keys.
 
+        The file has them in this order in the end, whatever was there before.
+
         Parameters
         ----------
         jobs : list of (key, function, arguments)
@@ -132,8 +134,11 @@ class Results:
             self.content["runs"].append({"key": key, **result})
             self.save()
             print(f"{count}/{len(missing)} {json.dumps(key)}", file=sys.stderr, flush=True)
+        wanted = [self.find(key) for key, *_ in jobs]
+        others = [run for run in self.content["runs"] if all(run is not one for one in wanted)]
+        self.content["runs"] = others + wanted
         self.save()
-        return [self.find(key) for key, *_ in jobs]
+        return wanted
 
     def save(self):
         """Write the file."""

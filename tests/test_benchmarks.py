@@ -187,3 +187,10 @@ def test_results_of_other_settings_are_not_mixed(tmp_path):
     assert Results(path, {"epochs": 1}).find({"seed": 0}) == {"key": {"seed": 0}}
     with pytest.raises(SystemExit, match="other settings"):
         Results(path, {"epochs": 2})
+
+
+def test_a_file_has_its_runs_in_the_order_of_the_last_command(tmp_path):
+    path = tmp_path / "runs.json"
+    Results(path, {}).complete([({"seed": seed}, dict, ()) for seed in (2, 0)], 1)
+    Results(path, {}).complete([({"seed": seed}, dict, ()) for seed in (0, 1)], 1)
+    assert [run["key"]["seed"] for run in Results(path, {}).content["runs"]] == [2, 0, 1]
