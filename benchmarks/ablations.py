@@ -2,37 +2,58 @@
 
     python -m benchmarks.ablations STREAM --data-dir DIR [--seeds 2] [--jobs 2] [--json FILE]
 
-Accuracies are those of the tasks after the first; growth is what one of them stores, over the base.
+Accuracies are those of the tasks that train no base; growth is what one of them stores, over the
+base.
 """
 
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
+import torch
 from skorch.callbacks import Callback
 
 from benchmarks import tables
 from benchmarks.command import parser, prepared
+from benchmarks.contestants import DEFAULTS
 from benchmarks.methods import HALRP, Separate
 from benchmarks.running import learn_stream
 from benchmarks.tables import deviation, grouped, spread
 
 
-class FixedScales(Callback):
-    """Hold r and s at 1: W_t = W + U V."""
+class Fixed(Callback):
+    """Train neither r nor s."""
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Set them where they are about to be trained."""
+        """Hold them where they are about to be trained."""
         for name, tensor in net.module_.named_parameters():
             if name.endswith(("_r", "_s")):
-                tensor.data.fill_(1)
                 tensor.requires_grad_(False)
 
 
-def without_scales(network, training, seed, **settings):
-    """Return the method with r and s held at 1."""
-    method = HALRP(network, training, seed, **settings)
-    method.classifier.net.set_params(callbacks=[("fixed scales", FixedScales())])
-    return method
+def ones(free, weight):
+    """Return scales that change nothing, in the place of those that fit the free weights best."""
+    return torch.ones(free.shape[0]), torch.ones(free.shape[1])
+
+
+class WithoutScales(HALRP):
+    """The method with r and s at 1: W_t = W + U V. They are still counted in what is stored."""
+
+    def learn(self, task):
+        """Learn the task."""
+        self.classifier.net.set_params(callbacks=[("fixed", Fixed())])
+        # No setting of the package does this, so it is taken out by hand.
+        with mock.patch("sklearn_halrp._low_rank.fit_scales", ones):
+            super().learn(task)
+
+
+class OwnRowsOnly(HALRP):
+    """The method that never sees the validation rows: ranks follow from the rows it learns."""
+
+    def learn(self, task):
+        """Learn the task."""
+        self.classifier.net.set_params(train_split=None)
+        self.classifier.partial_fit(*task.train, task_id=task.name)
 
 
 # Beside the defaults: fisher, unfolded, 4 of 10 epochs of warm-up, alpha 0.9, a budget of 0.6.
@@ -59,7 +80,7 @@ VARIANTS = {
     "factor_lr_scale 3": {"factor_lr_scale": 3},
     "factor_lr_scale 10": {"factor_lr_scale": 10},
     "importance: kfac": {"importance": "kfac"},
-    "no pruning by size": {"prune_threshold": 0.0},
+    "no pruning": {"prune_threshold": 0.0, "growth_budget": 10.0, "retrain_epochs": 0},
     "pruning below 0.001": {"prune_threshold": 1e-3},
     "pruning below 0.01": {"prune_threshold": 1e-2},
     "no penalties": {"l1_penalty": 0.0, "l2_penalty": 0.0},
@@ -85,15 +106,30 @@ def with_few_first(stream):
     return replace(stream, tasks=(few.tasks[0], *stream.tasks[1:]))
 
 
+def largest_first(stream):
+    """Return the order in which the task with the most rows comes first."""
+    rows = [len(task.train[1]) for task in stream.tasks]
+    largest = int(np.argmax(rows))
+    return [largest, *(i for i in range(len(rows)) if i != largest)]
+
+
 def jobs_of(stream, training, seeds, names=None):
     """Return what is to be run."""
-    made = {name: (HALRP, settings, stream) for name, settings in VARIANTS.items()}
-    made["r and s held at 1"] = (without_scales, {}, stream)
-    made["base: a tenth of the first task"] = (HALRP, {}, with_few_first(stream))
-    made["base: first task with random labels"] = (HALRP, {}, with_noise_first(stream))
+    made = {name: (HALRP, DEFAULTS | changes, stream) for name, changes in VARIANTS.items()}
+    made["r and s held at 1"] = (WithoutScales, DEFAULTS, stream)
+    made["importance from training rows"] = (OwnRowsOnly, DEFAULTS, stream)
+    made["base: a tenth of the first task"] = (HALRP, DEFAULTS, with_few_first(stream))
+    made["base: first task with random labels"] = (HALRP, DEFAULTS, with_noise_first(stream))
+    largest = stream.in_order(largest_first(stream))
+    if largest.tasks[0] is not stream.tasks[0]:
+        made["base: the largest task"] = (HALRP, DEFAULTS, largest)
     made["separate networks"] = (Separate, {}, stream)
     return [
-        ({"variant": name, "seed": seed}, measured, (tasks, method, training, seed, settings))
+        (
+            {"variant": name, "seed": seed, "settings": settings},
+            measured,
+            (tasks, method, training, seed, settings),
+        )
         for seed in range(seeds)
         for name, (method, settings, tasks) in made.items()
         if not names or name in names
@@ -109,6 +145,7 @@ def measured(stream, method, training, seed, settings):
         return learners[0]
 
     result = learn_stream(stream, make, False)
+    result["tasks"] = [task.name for task in stream.tasks]
     if hasattr(learners[0], "classifier"):
         ranks = learners[0].classifier.ranks_
         result["ranks"] = [list(ranks[task.name].values()) for task in stream.tasks[1:]]
@@ -130,14 +167,28 @@ def found(runs):
         Variant -> accuracy of the later tasks, its difference from the defaults' with the same
         seed, and the growth of a task.
     """
+    bases = {run["tasks"][0] for run in runs}
+    reference = {run["key"]["seed"]: run for run in runs if run["key"]["variant"] == "defaults"}
     values = {}
     for name, own in grouped(runs, "variant").items():
-        accuracy = np.array([np.mean(run["accuracy"][-1][1:]) for run in own])
-        values[name] = {"accuracy": accuracy, "growth": np.array([growth(run) for run in own])}
-    for one in values.values():
-        reference = values["defaults"]["accuracy"][: len(one["accuracy"])]
-        one["difference"] = one["accuracy"] - reference
+        values[name] = {
+            "accuracy": np.array([later(run, bases) for run in own]),
+            "growth": np.array([growth(run) for run in own]),
+            "difference": np.array(
+                [
+                    later(run, bases) - later(reference[run["key"]["seed"]], bases)
+                    for run in own
+                    if run["key"]["seed"] in reference
+                ]
+            ),
+        }
     return values
+
+
+def later(run, bases):
+    """Return the mean final accuracy of the tasks that are the base of no variant."""
+    final = zip(run["tasks"], run["accuracy"][-1], strict=True)
+    return np.mean([accuracy for name, accuracy in final if name not in bases])
 
 
 def table(values):
@@ -146,7 +197,7 @@ def table(values):
         [
             name,
             spread(one["accuracy"]),
-            f"{100 * one['difference'].mean():+.2f} ± {100 * deviation(one['difference']):.2f}",
+            changed(one["difference"]),
             f"{100 * one['growth'].mean():.2f} %",
         ]
         for name, one in values.items()
@@ -154,9 +205,16 @@ def table(values):
     return tables.table(["", "accuracy", "difference", "growth of a task"], rows)
 
 
+def changed(difference):
+    """Return a difference in points with its deviation, or nothing without the defaults' runs."""
+    if not len(difference):
+        return ""
+    return f"{100 * difference.mean():+.2f} ± {100 * deviation(difference):.2f}"
+
+
 def main(arguments=None):
     """Run the command."""
-    options = parser(__doc__, seeds=2).parse_args(arguments)
+    options = parser("ablations", __doc__, seeds=2).parse_args(arguments)
     stream, training, results = prepared(options)
     jobs = jobs_of(stream, training, options.seeds, options.methods)
     print(table(found(results.complete(jobs, options.jobs))))

@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import sys
 
 import numpy as np
 
@@ -10,10 +11,23 @@ from benchmarks.running import Results
 from benchmarks.streams import load
 
 
-def parser(doc, seeds=3, epochs=10, batch_size=128):
-    """Return a parser with the arguments that all of them take."""
-    one = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+class Parser(argparse.ArgumentParser):
+    """One that also remembers the command, which is written down with the results."""
+
+    def parse_args(self, arguments=None):
+        """Return what was said, and the command as ``words``."""
+        given = sys.argv[1:] if arguments is None else arguments
+        options = super().parse_args(given)
+        options.words = [self.prog, *given]
+        return options
+
+
+def parser(name, doc, seeds=3, epochs=10, batch_size=128):
+    """Return a parser for a module of this name, with the arguments that all of them take."""
+    one = Parser(
+        prog=f"benchmarks.{name}",
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     one.add_argument("stream", help="a name in benchmarks.streams.STREAMS")
     one.add_argument("--data-dir", help="folder of the original files")
@@ -37,8 +51,11 @@ def fingerprint(stream):
     return digest.hexdigest()[:12]
 
 
-def prepared(options):
-    """Return the stream, how to train, and the file of results."""
+def prepared(options, **versions):
+    """Return the stream, how to train, and the file of results.
+
+    Versions are those of what computes besides the libraries that all commands use.
+    """
     stream = load(options.stream, options.data_dir, options.download)
     if options.tasks:
         stream = stream.first(options.tasks)
@@ -46,4 +63,6 @@ def prepared(options):
     stream = stream.made()
     about = {"stream": options.stream, "tasks": len(stream.tasks), **vars(training)}
     about["rows"] = fingerprint(stream)
-    return stream, training, Results(options.json, about)
+    if "JPEG" in stream.name:
+        about["images"] = "CIFAR-10 through JPEG"
+    return stream, training, Results(options.json, about, options.words, versions)

@@ -58,7 +58,7 @@ def run(results, stream, chosen, training, seeds, n_jobs=1):
 
 def compare(results, stream, training, seeds, n_jobs=1, names=None):
     """Run `benchmarks.contestants`: those that are named, or all."""
-    return run(results, stream, contestants(len(stream.tasks), names), training, seeds, n_jobs)
+    return run(results, stream, contestants(stream, names), training, seeds, n_jobs)
 
 
 def found(runs):
@@ -95,7 +95,7 @@ def forgotten(bwt):
 
 def main(arguments=None):
     """Run the command."""
-    options = parser(__doc__, seeds=5).parse_args(arguments)
+    options = parser("compare", __doc__, seeds=5).parse_args(arguments)
     stream, training, results = prepared(options)
     runs = compare(results, stream, training, options.seeds, options.jobs, options.methods)
     print(table(found(runs)))

@@ -4,11 +4,23 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from benchmarks import methods
+from benchmarks.protocols import PROTOCOLS
 from benchmarks.running import settings_of
-from sklearn_halrp import published_settings
+from sklearn_halrp import ContinualClassifier, published_settings
 
 BOTH = ["own", "shared"]
-SCALES = {"scale": [1, 4, 16]}
+SCALES = {"scale": [1, 4, 16, 64]}
+DEFAULTS = {
+    name: value
+    for name, value in ContinualClassifier().get_params(deep=False).items()
+    if name in published_settings()
+}
+AS_PUBLISHED_FOR = {  # stream -> protocol of the paper
+    "permuted-mnist": "permuted-mnist",
+    "split-cifar10": "cifar100-splits",
+    "five-datasets": "five-datasets-alexnet",
+    "omniglot-rotation": "omniglot-rotation",
+}
 
 
 @dataclass(frozen=True)
@@ -36,24 +48,29 @@ class Contestant:
         return partial(self.method, training=training, seed=seed, **chosen)
 
 
+def ours(grid=None, **changes):
+    """Return the package's own estimator; all its settings are written down with the results."""
+    return Contestant(methods.HALRP, DEFAULTS | changes, grid or {})
+
+
 CONTESTANTS = {
-    "HALRP, defaults": Contestant(methods.HALRP),
-    "HALRP, tuned": Contestant(methods.HALRP, grid={"factor_lr_scale": [1, 3, 10]}),
-    "HALRP, budget 0.05": Contestant(methods.HALRP, {"growth_budget": 0.05}),
-    "HALRP, budget 0.02": Contestant(methods.HALRP, {"growth_budget": 0.02}),
-    "HALRP, published": Contestant(methods.HALRP, published_settings()),
+    "HALRP, defaults": ours(),
+    "HALRP, tuned": ours({"factor_lr_scale": [1, 3, 10]}),
+    "HALRP, budget 0.05": ours(growth_budget=0.05),
+    "HALRP, budget 0.02": ours(growth_budget=0.02),
+    "HALRP, published": ours(**published_settings()),
     "separate networks": Contestant(methods.Separate),
     "copies of the first": Contestant(methods.Copies),
     "joint training": Contestant(methods.Joint),
     "fine-tuning": Contestant(methods.FineTuning, grid={"norm": BOTH}),
-    "L2": Contestant(methods.L2, grid={"norm": BOTH, "strength": [0.01, 0.1, 1]}),
-    "EWC": Contestant(methods.EWC, grid={"norm": BOTH, "strength": [10, 100, 1000]}),
+    "L2": Contestant(methods.L2, grid={"norm": BOTH, "strength": [0.001, 0.01, 0.1]}),
+    "EWC": Contestant(methods.EWC, grid={"norm": BOTH, "strength": [100, 1000, 10000]}),
     "LwF": Contestant(
-        methods.LearningWithoutForgetting, grid={"strength": [0.1, 0.3, 1, 3, 10, 30]}
+        methods.LearningWithoutForgetting, grid={"strength": [0.01, 0.03, 0.1, 0.3, 1, 3]}
     ),
     "replay, 50 rows": Contestant(methods.Replay, {"memory": 50}, {"norm": BOTH}),
     "replay, 200 rows": Contestant(methods.Replay, {"memory": 200}, {"norm": BOTH}),
-    "PackNet": Contestant(methods.PackNet, grid={"retrain": [0.2, 0.4, 0.6]}),
+    "PackNet": Contestant(methods.PackNet, grid={"retrain": [0.2, 0.4, 0.6, 0.8, 0.9]}),
     "BatchEnsemble": Contestant(methods.BatchEnsemble),
     "LoRA, rank 1": Contestant(methods.LoRA, {"rank": 1}, SCALES),
     "LoRA, rank 4": Contestant(methods.LoRA, {"rank": 4}, SCALES),
@@ -64,26 +81,37 @@ CONTESTANTS = {
 def contestant(name):
     """Return who is called so; a budget in the name may be any.
 
-    >>> contestant("HALRP, budget 0.007").fixed
-    {'growth_budget': 0.007}
+    >>> contestant("HALRP, budget 0.007").fixed["growth_budget"]
+    0.007
     """
-    ours, _, budget = name.partition(" budget ")
-    if ours == "HALRP," and name not in CONTESTANTS:
-        return Contestant(methods.HALRP, {"growth_budget": float(budget)})
+    method, _, budget = name.partition(" budget ")
+    if method == "HALRP," and name not in CONTESTANTS:
+        return ours(growth_budget=float(budget))
     return CONTESTANTS[name]
 
 
-def contestants(n_tasks, names=None):
-    """Return those that are named, or all that are listed, for a stream of so many tasks.
+def contestants(stream, names=None):
+    """Return those that are named, or all that are listed, for a stream.
 
-    PackNet divides its weights evenly among the tasks, and the published HALRP its growth of 0.6,
-    so these two know how many will come.
+    PackNet divides its weights evenly among the tasks, and the published HALRP its growth, so these
+    two know how many will come. The published settings are those of the paper's most similar
+    experiment.
     """
     chosen = {name: contestant(name) for name in names or CONTESTANTS}
     if "PackNet" in chosen:
         packnet = chosen["PackNet"]
-        chosen["PackNet"] = Contestant(packnet.method, {"share": 1 / n_tasks}, packnet.grid)
+        share = {"share": 1 / len(stream.tasks)}
+        chosen["PackNet"] = Contestant(packnet.method, share, packnet.grid)
     if "HALRP, published" in chosen:
-        settings = published_settings(max(n_tasks, 2))
-        chosen["HALRP, published"] = Contestant(methods.HALRP, settings)
+        chosen["HALRP, published"] = ours(**published_for(stream))
     return chosen
+
+
+def published_for(stream):
+    """Return the published settings for a stream."""
+    n_tasks = max(len(stream.tasks), 2)
+    name = stream.name.split(" ")[0]  # without what is said about its images
+    if name not in AS_PUBLISHED_FOR:
+        return published_settings(n_tasks)
+    protocol = PROTOCOLS[AS_PUBLISHED_FOR[name]]
+    return published_settings(n_tasks, protocol.growth) | protocol.settings

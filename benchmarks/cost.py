@@ -4,7 +4,8 @@
 
 Methods take turns, each run in a process of its own with one thread. Times are processor time for
 a task after the first, over plain fine-tuning's in the same round; memory is the most that the
-process held while learning, less what it held before, the rows excluded (Linux only).
+process held while learning and predicting, less what it held before, the rows excluded (Linux
+only). Joint training's time is its share for one task. Nothing is tuned.
 """
 
 import multiprocessing
@@ -66,12 +67,12 @@ def measure(results, stream, training, rounds, names=None):
     """Return the runs of all methods, in turn."""
     jobs = [
         (
-            {"method": name, "round": number},
+            {"method": name, "round": number, "settings": one.settings()[0]},
             apart,
             (stream, one.with_settings(training, number, one.settings()[0])),
         )
         for number in range(rounds)
-        for name, one in contestants(len(stream.tasks), names).items()
+        for name, one in contestants(stream, names).items()
     ]
     return results.complete(jobs, 1)
 
@@ -106,7 +107,7 @@ def table(values):
 
 def main(arguments=None):
     """Run the command."""
-    one = parser(__doc__)
+    one = parser("cost", __doc__)
     one.add_argument("--rounds", type=int, default=3)
     options = one.parse_args(arguments)
     stream, training, results = prepared(options)

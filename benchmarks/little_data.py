@@ -3,8 +3,8 @@
     python -m benchmarks.little_data STREAM --data-dir DIR [--seeds 3] [--jobs 2] [--json FILE]
 
 Every task has 5, 10, 25, 50 or 100 % of its rows, drawn by seed within its classes, training and
-validation rows alike; the first task, which trains the base, keeps all of its own. Accuracies are
-those of the later tasks.
+validation rows alike; the first task, which trains the base, keeps all of its own. Methods are
+tuned once, with all rows. Accuracies are those of the later tasks.
 """
 
 from dataclasses import replace
@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmarks import tables
 from benchmarks.command import parser, prepared
+from benchmarks.compare import tune
 from benchmarks.contestants import contestants
 from benchmarks.running import learn_stream
 from benchmarks.tables import grouped, spread
@@ -36,19 +37,21 @@ def with_little(stream, share, seed):
 
 def learn_with_little(results, stream, training, seeds, n_jobs=1, names=METHODS, shares=SHARES):
     """Return the runs of all methods on all shares."""
+    chosen = contestants(stream, names)
+    best = tune(results, stream, chosen, training, n_jobs)
     jobs = [
         (
-            {"method": name, "share": share, "seed": seed},
+            {"method": name, "share": share, "seed": seed, "settings": best[name]},
             learn_stream,
             (
                 with_little(stream, share, seed),
-                one.with_settings(training, seed, one.settings()[0]),
+                one.with_settings(training, seed, best[name]),
                 False,
             ),
         )
         for seed in range(seeds)
         for share in shares
-        for name, one in contestants(len(stream.tasks), names).items()
+        for name, one in chosen.items()
     ]
     return results.complete(jobs, n_jobs)
 
@@ -62,7 +65,7 @@ def found(runs):
     """Return method -> share -> accuracies, one for each seed."""
     return {
         name: {share: [later(run) for run in few] for share, few in grouped(own, "share").items()}
-        for name, own in grouped(runs, "method").items()
+        for name, own in grouped([r for r in runs if "share" in r["key"]], "method").items()
     }
 
 
@@ -75,7 +78,7 @@ def table(values):
 
 def main(arguments=None):
     """Run the command."""
-    options = parser(__doc__, batch_size=32).parse_args(arguments)
+    options = parser("little_data", __doc__, batch_size=32).parse_args(arguments)
     stream, training, results = prepared(options)
     names = options.methods or METHODS
     runs = learn_with_little(results, stream, training, options.seeds, options.jobs, names)

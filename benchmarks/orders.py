@@ -7,6 +7,8 @@ seeds, which says how large the same figures are by chance alone. Methods are tu
 first order.
 """
 
+import math
+
 import numpy as np
 
 from benchmarks import tables
@@ -29,17 +31,23 @@ METHODS = (
 
 
 def orders_of(n_tasks, count):
-    """Return so many orders; the first is the natural one."""
+    """Return so many different orders, or all there are; the first is the natural one."""
     random = np.random.RandomState(0)
-    return [list(range(n_tasks))] + [random.permutation(n_tasks).tolist() for _ in range(count - 1)]
+    orders = [list(range(n_tasks))]
+    while len(orders) < min(count, math.factorial(n_tasks)):
+        order = random.permutation(n_tasks).tolist()
+        if order not in orders:
+            orders.append(order)
+    return orders
 
 
 def learn_in_orders(results, stream, training, count, n_jobs=1, names=METHODS):
     """Return the runs of all methods in all orders, and with all seeds."""
-    chosen = contestants(len(stream.tasks), names)
+    chosen = contestants(stream, names)
     best = tune(results, stream, chosen, training, n_jobs)
     natural, *others = orders_of(len(stream.tasks), count)
-    visits = [(natural, seed) for seed in range(count)] + [(order, 0) for order in others]
+    visits = [(natural, seed) for seed in range(1 + len(others))]
+    visits += [(order, 0) for order in others]
     jobs = [
         (
             {"method": name, "order": order, "seed": seed, "settings": best[name]},
@@ -106,7 +114,7 @@ def table(values):
 
 def main(arguments=None):
     """Run the command."""
-    one = parser(__doc__)
+    one = parser("orders", __doc__)
     one.add_argument("--orders", type=int, default=20)
     options = one.parse_args(arguments)
     stream, training, results = prepared(options)

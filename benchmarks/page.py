@@ -13,11 +13,20 @@ import matplotlib
 import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from benchmarks import ablations, compare, cost, little_data, orders, theorem
-from benchmarks.tables import deviation, table
+from benchmarks import (
+    ablations,
+    compare,
+    cost,
+    goals,
+    little_data,
+    many_tasks,
+    orders,
+    theorem,
+)
+from benchmarks.goals import RESULTS
+from benchmarks.tables import deviation
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results"
 DOCS = HERE.parent / "docs"
 OURS = {
     "HALRP, defaults": "#0b6e4f",
@@ -96,7 +105,7 @@ def plot_shares(plt, found, title):
     for i, (name, values) in enumerate(found.items()):
         x = 100 * np.array(sorted(values))
         mean = np.array([100 * np.mean(values[share]) for share in sorted(values)])
-        sd = np.array([100 * np.std(values[share]) for share in sorted(values)])
+        sd = np.array([100 * deviation(values[share]) for share in sorted(values)])
         color = OURS.get(name, plt.get_cmap("tab10").colors[i + 1])
         ax.plot(
             x, mean, marker=MARKERS[i], color=color, lw=2.5 if name in OURS else 1.2, label=name
@@ -132,11 +141,14 @@ def plot_bound(plt, found, title):
     )
     for ax, ((importance, warmup), one) in zip(axes[0], found.items(), strict=True):
         predicted, measured = one["predicted"], one["measured"]
+        shown = (predicted > 1e-6) & (measured > 1e-6)
         for i, layer in enumerate(dict.fromkeys(one["layers"])):
-            some = (one["layers"] == layer) & (predicted > 0) & (measured > 0)
+            some = (one["layers"] == layer) & shown
             ax.plot(predicted[some], measured[some], MARKERS[i % 15], ms=5, alpha=0.7, label=layer)
         ax.set(xscale="log", yscale="log", xlabel="predicted increase of the loss")
-        ax.set_title(f"{importance}, warm-up of {warmup}")
+        ax.set_title(
+            f"{importance}, warm-up of {warmup}\n{shown.sum()} of {len(shown)} cuts", fontsize=10
+        )
         ax.set(xlim=(1e-6, 1), ylim=(1e-6, 10))
         ax.plot([1e-6, 1], [1e-6, 1], color="grey", lw=1)
         ax.grid(alpha=0.3)
@@ -165,6 +177,23 @@ def plot_costs(plt, found, title):
     return figure
 
 
+def plot_scale(plt, found, title):
+    """Draw bytes and times against the number of tasks, of the first seed."""
+    figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), layout="constrained")
+    curve = next(iter(found.values()))["curve"]
+    x = [one["tasks"] for one in curve]
+    drawn = (
+        ("bytes", 1e6, "stored megabytes"),
+        ("processor seconds for one of the last", 1e-3, "ms to learn one more"),
+        ("seconds to predict a row", 1e-6, "µs to predict a row"),
+    )
+    for ax, (key, unit, label) in zip(axes, drawn, strict=True):
+        ax.plot(x, [one[key] / unit for one in curve], "o-", color="#0b6e4f")
+        ax.set(xscale="log", xlabel="tasks", ylabel=label, ylim=(0, None))
+        ax.grid(alpha=0.3)
+    return figure
+
+
 SECTIONS = {
     "compare": (compare, plot_comparison),
     "orders": (orders, plot_robustness),
@@ -172,45 +201,8 @@ SECTIONS = {
     "ablations": (ablations, plot_changes),
     "theorem": (theorem, plot_bound),
     "cost": (cost, plot_costs),
+    "many_tasks": (many_tasks, plot_scale),
 }
-
-
-def scale(plt, results, pictures):
-    """Return the table of many tasks, and draw it."""
-    path = results / "many_tasks.json"
-    if not path.exists():
-        return ""
-    content = json.loads(path.read_text())
-    rows = [
-        [
-            str(one["tasks"]),
-            f"{100 * one['accuracy']:.1f}",
-            f"{one['bytes'] / 1e6:.2f}",
-            f"{1000 * one['processor seconds for one of the last']:.0f}",
-            f"{1e6 * one['seconds to predict a row']:.0f}",
-        ]
-        for one in content["curve"]
-    ]
-    header = ["tasks", "accuracy", "stored MB", "ms to learn one more", "µs to predict a row"]
-    if pictures:
-        figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), layout="constrained")
-        x = [one["tasks"] for one in content["curve"]]
-        drawn = (
-            ("bytes", 1e6, "stored megabytes"),
-            ("processor seconds for one of the last", 1e-3, "ms to learn one more"),
-            ("seconds to predict a row", 1e-6, "µs to predict a row"),
-        )
-        for ax, (key, unit, label) in zip(axes, drawn, strict=True):
-            ax.plot(x, [one[key] / unit for one in content["curve"]], "o-", color="#0b6e4f")
-            ax.set(xscale="log", xlabel="tasks", ylabel=label, ylim=(0, None))
-            ax.grid(alpha=0.3)
-        figure.savefig(pictures / "many_tasks.svg", metadata={"Date": None})
-        plt.close(figure)
-    return (
-        f"{table(header, rows)}\n\n![bytes, time to learn and time to predict against the "
-        f"number of tasks](_static/evidence/many_tasks.svg)\n\n`{content['command']}`, torch "
-        f"{content['torch']}.\n"
-    )
 
 
 def section(plt, kind, results, pictures):
@@ -220,6 +212,8 @@ def section(plt, kind, results, pictures):
     parts = []
     for stream, content in stored(kind, results).items():
         files = [content, *([library[stream]] if stream in library else [])]
+        if any(one["about"] != content["about"] for one in files):
+            raise ValueError(f"The results of {stream} are not all of the same rows and epochs.")
         found = command.found([run for one in files for run in one["runs"]])
         name = f"{kind}-{stream}.svg"
         if pictures:
@@ -247,8 +241,7 @@ def build(results=RESULTS, pictures=None):
     text = (HERE / "findings.md").read_text()
     for kind in SECTIONS:
         text = text.replace(f"<!-- {kind} -->", section(plt, kind, results, pictures))
-    if "<!-- scale -->" in text:
-        text = text.replace("<!-- scale -->", scale(plt, results, pictures))
+    text = text.replace("<!-- goals -->", goals.table(results))
     return text
 
 

@@ -7,6 +7,7 @@ how they differ from the published ones.
 """
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from benchmarks.protocols import PROTOCOLS, HoldOut
 from benchmarks.running import Results
+from benchmarks.tables import spread
 from sklearn_halrp.metrics import aopd, mopd
 
 
@@ -70,8 +72,7 @@ def report(stream, runs):
             f"order {run['key']['order']} seed {run['key']['seed']}: ACC {100 * run['ACC']:.2f} "
             f"BWT {100 * run['BWT']:.2f} growth {100 * sum(run['growth']):.1f} | {tasks}"
         )
-    values = 100 * np.array([run["ACC"] for run in runs])
-    lines.append(f"ACC {values.mean():.2f} ±{values.std():.2f} over orders and seeds")
+    lines.append(f"ACC {spread([run['ACC'] for run in runs])} over orders and seeds")
     lines += [f"{name} {100 * value:.2f}" for name, value in disparity(runs).items()]
     return "\n".join(lines)
 
@@ -119,7 +120,8 @@ def main(arguments=None):
         )
     about = {"protocol": options.protocol, "stream": stream.name, "tasks": n_tasks}
     about |= {"epochs": options.epochs or protocol.epochs, "rows": options.rows}
-    results = Results(options.json, about)
+    words = ["benchmarks.paper", *(sys.argv[1:] if arguments is None else arguments)]
+    results = Results(options.json, about, words)
     orders = {
         name: [number for number in protocol.orders[name] if number < n_tasks]
         for name in options.orders

@@ -35,6 +35,7 @@ def learn_stream(stream, method, every=True, part="test"):
         accuracy : the matrix, in rows after each task; None for tasks to come
         seconds : processor time to learn each task
         numbers, bytes : stored after each task, to predict all and to learn the next
+        network : bytes of the bare network with the first task's head
     """
     learner = method(stream.network)
     n_tasks = len(stream.tasks)
@@ -59,18 +60,36 @@ def learn_stream(stream, method, every=True, part="test"):
         "seconds": [round(s, 3) for s in seconds],
         "numbers": numbers,
         "bytes": n_bytes,
+        "network": network_bytes(stream),
     }
 
 
+def network_bytes(stream):
+    """Return the bytes of one network with the first task's head, whatever the method."""
+    module = stream.network(n_classes=stream.tasks[0].n_classes)
+    return sum(4 * tensor.numel() for tensor in module.state_dict().values())
+
+
 def summary(result):
-    """Return ACC, BWT, bytes and growth over the first task's numbers of a run."""
+    """Return what a run is judged by.
+
+    Returns
+    -------
+    dict
+        ACC, BWT
+        bytes : stored in the end
+        growth : the same over one bare network, less 1
+        seconds : for one task after the first; of all tasks together an equal share
+    """
     matrix = np.array(result["accuracy"], dtype=float)
+    seconds = result["seconds"]
+    together = np.isnan(matrix[0, 0]) and len(matrix) > 1
     return {
         "ACC": float(matrix[-1].mean()),
         "BWT": float((matrix[-1] - np.diag(matrix))[:-1].mean()) if len(matrix) > 1 else 0.0,
         "bytes": result["bytes"][-1],
-        "growth": result["numbers"][-1] / result["numbers"][0] - 1,
-        "seconds": float(np.median(result["seconds"][1:] or result["seconds"])),
+        "growth": result["bytes"][-1] / result["network"] - 1,
+        "seconds": float(np.mean(seconds) if together else np.median(seconds[1:] or seconds)),
     }
 
 
@@ -92,23 +111,28 @@ class Results:
         None keeps the runs in memory only.
     about : dict
         What holds for all runs, such as rows and epochs.
+    words : sequence of str, optional
+        The command, by default that of this process.
+    also : dict, optional
+        Versions of other libraries than those of `versions`.
     """
 
-    def __init__(self, path, about):
+    def __init__(self, path, about, words=None, also=None):
         self.path = Path(path) if path else None
         self.content = {
-            "command": shlex.join(["python", "-m", *_called()]),
-            "versions": versions(),
+            "command": shlex.join(["python", "-m", *without_places(words or _called())]),
+            "versions": {**versions(), **(also or {})},
             "about": about,
             "runs": [],
         }
         if self.path and self.path.exists():
             before = json.loads(self.path.read_text())
-            if before["about"] != about:
-                raise SystemExit(
-                    f"{self.path} holds runs with other settings: {before['about']} instead of "
-                    f"{about}. Write to another file, or delete it."
-                )
+            for part in ("about", "versions"):
+                if before[part] != self.content[part]:
+                    raise SystemExit(
+                        f"{self.path} holds runs with other settings: {before[part]} instead of "
+                        f"{self.content[part]}. Write to another file, or delete it."
+                    )
             self.content["runs"] = before["runs"]
 
     def find(self, key):
@@ -118,7 +142,8 @@ class Results:
     def complete(self, jobs, n_jobs):
         """Run what is missing and return the runs of all keys.
 
-        The file has them in this order in the end, whatever was there before.
+        The file has them in this order in the end, whatever was there before; a run of the same
+        key with other ``settings`` is gone then.
 
         Parameters
         ----------
@@ -127,18 +152,19 @@ class Results:
         n_jobs : int
             Processes, each with one thread.
         """
-        missing = [job for job in jobs if self.find(job[0]) is None]
+        once = [job for i, job in enumerate(jobs) if job[0] not in [key for key, *_ in jobs[:i]]]
+        missing = [job for job in once if self.find(job[0]) is None]
         parallel = Parallel(n_jobs=n_jobs, return_as="generator", batch_size=1)
         done = parallel(delayed(_with_one_thread)(*job) for job in missing)
         for count, (key, result) in enumerate(done, 1):
             self.content["runs"].append({"key": key, **result})
             self.save()
             print(f"{count}/{len(missing)} {json.dumps(key)}", file=sys.stderr, flush=True)
-        wanted = [self.find(key) for key, *_ in jobs]
-        others = [run for run in self.content["runs"] if all(run is not one for one in wanted)]
-        self.content["runs"] = others + wanted
+        again = [_without_settings(key) for key, *_ in once]
+        others = [r for r in self.content["runs"] if _without_settings(r["key"]) not in again]
+        self.content["runs"] = others + [self.find(key) for key, *_ in once]
         self.save()
-        return wanted
+        return [self.find(key) for key, *_ in jobs]
 
     def save(self):
         """Write the file."""
@@ -147,7 +173,9 @@ class Results:
             runs = ",\n  ".join(json.dumps(run) for run in self.content["runs"])
             head = {name: self.content[name] for name in ("command", "versions", "about")}
             text = json.dumps(head, indent=1)[:-2]
-            self.path.write_text(f'{text},\n "runs": [\n  {runs}\n ]\n}}\n')
+            half = self.path.with_suffix(".half")  # so that a stop never leaves half a file
+            half.write_text(f'{text},\n "runs": [\n  {runs}\n ]\n}}\n')
+            half.replace(self.path)
 
 
 def _with_one_thread(key, function, arguments):
@@ -155,18 +183,26 @@ def _with_one_thread(key, function, arguments):
     return key, function(*arguments)
 
 
+def _without_settings(key):
+    return {name: value for name, value in key.items() if name != "settings"}
+
+
 def _called():
-    """Return the module that was run and its arguments, without places on this machine."""
+    """Return the module that was run and its arguments."""
     name = getattr(sys.modules["__main__"].__spec__, "name", None) or "benchmarks"
-    words, before = [], None
-    for word in sys.argv[1:]:
-        if before == "--data-dir":
-            word = "DIR"
-        elif before == "--json":
-            word = f"benchmarks/results/{Path(word).name}"
-        words.append(word)
-        before = word
-    return [name, *words]
+    return [name, *sys.argv[1:]]
+
+
+def without_places(words):
+    """Return the words of a command without the places of files on this machine.
+
+    >>> without_places(["benchmarks.compare", "letters", "--data-dir", "/home/me/data"])
+    ['benchmarks.compare', 'letters', '--data-dir', 'DIR']
+    """
+    places = {"--data-dir": lambda word: "DIR", "--results": lambda word: "DIR"}
+    places["--json"] = lambda word: f"benchmarks/results/{Path(word).name}"
+    before = [None, *words[:-1]]
+    return [places.get(one, str)(word) for one, word in zip(before, words, strict=True)]
 
 
 def versions():

@@ -10,7 +10,7 @@ runs: it learns two tasks of scikit-learn's digits for one epoch.
 import argparse
 from pathlib import Path
 
-from benchmarks import ablations, compare, cost, little_data, orders, theorem
+from benchmarks import ablations, compare, cost, little_data, many_tasks, orders, theorem
 from benchmarks.page import RESULTS
 from benchmarks.streams import load
 
@@ -21,6 +21,7 @@ COMMANDS = {
     "ablations": ablations,
     "theorem": theorem,
     "cost": cost,
+    "many_tasks": many_tasks,
 }
 LARGE = ["HALRP, defaults", "HALRP, budget 0.02", "HALRP, budget 0.007", "HALRP, published"]
 LARGE += ["separate networks", "copies of the first", "PackNet", "BatchEnsemble", "LoRA, rank 4"]
@@ -44,6 +45,7 @@ FULL = [
     ("ablations", "five-datasets", ["--seeds", "2", "--tasks", "4"]),
     ("theorem", "five-datasets", ["--seeds", "2", "--importances", "fisher", "kfac"]),
     ("cost", "five-datasets", ["--rounds", "3", "--tasks", "3"]),
+    ("many_tasks", "digits", ["--tasks", "1000"]),  # a stream of its own
 ]
 SHORT = ["--tasks", "2", "--epochs", "1"]
 QUICK = [
@@ -53,6 +55,7 @@ QUICK = [
     ("ablations", "digits", [*SHORT, "--seeds", "1"]),
     ("theorem", "digits", [*SHORT, "--seeds", "1"]),
     ("cost", "digits", [*SHORT, "--rounds", "1", "--methods", "fine-tuning", "HALRP, defaults"]),
+    ("many_tasks", "digits", ["--tasks", "5"]),
 ]
 
 
@@ -75,12 +78,14 @@ def main(arguments=None):
     folder = options.results or (None if options.quick else RESULTS)
     for command, stream, settings in chosen:
         print(f"\n{command}: {stream}", flush=True)
-        given = [stream, *settings]
-        if options.data_dir:
-            given += ["--data-dir", options.data_dir]
+        given = [*settings]
         if folder:
             given += ["--json", str(folder / f"{command}-{stream}.json")]
-        COMMANDS[command].main([*given, "--jobs", options.jobs])
+        if command != "many_tasks":
+            given = [stream, *given, "--jobs", options.jobs]
+            if options.data_dir:
+                given += ["--data-dir", options.data_dir]
+        COMMANDS[command].main(given)
 
 
 if __name__ == "__main__":

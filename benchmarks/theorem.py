@@ -91,7 +91,7 @@ def table(values):
 
 def main(arguments=None):
     """Run the command."""
-    one = parser(__doc__, seeds=2, epochs=4)
+    one = parser("theorem", __doc__, seeds=2, epochs=4)
     one.add_argument("--importances", nargs="+", default=["fisher"])
     options = one.parse_args(arguments)
     stream, training, results = prepared(options)

@@ -26,6 +26,8 @@ The library is no dependency of this package. It comes with a pip that is kept f
     pip install --no-deps -e .
 """
 
+import math
+
 import torch
 from torch import nn
 
@@ -249,6 +251,7 @@ class PackNet(Naive):
         return PackedWithHeads(self.network, self.n_outputs)
 
     def make_strategy(self, n_tasks, retrain, **settings):
+        self.n_tasks = n_tasks
         return supervised.PackNet(
             post_prune_epochs=round(retrain * settings["train_epochs"]),
             prune_proportion=lambda number: 1 - 1 / (n_tasks - number),
@@ -260,9 +263,10 @@ class PackNet(Naive):
         return sum(parameter.numel() for parameter in self.model.wrappee.parameters())
 
     def n_bytes(self):
-        """Count a byte for the owner of each weight."""
+        """Count for each weight as many bits as it takes to name its owner, or that it has none."""
+        bits = math.ceil(math.log2(self.n_tasks + 1))
         weights = sum(p.numel() for p in self.model.wrappee.parameters() if p.dim() > 1)
-        return 4 * self.n_numbers() + weights
+        return 4 * self.n_numbers() + weights * bits // 8
 
 
 def takes_packnet(network):
@@ -281,21 +285,20 @@ def contestants(stream, names=None):
     found = {
         "fine-tuning": Contestant(Naive, outputs),
         "EWC": Contestant(EWC, outputs, {"strength": [1e2, 1e3, 1e4, 1e5, 1e6, 1e7]}),
-        "LwF": Contestant(LwF, outputs, {"strength": [1, 2, 4, 8, 16, 32]}),
+        "LwF": Contestant(LwF, outputs, {"strength": [0.04, 0.12, 0.4, 1.2, 4, 12]}),
         "replay, 50 rows": Contestant(Replay, {**counted, "memory": 50}),
         "replay, 200 rows": Contestant(Replay, {**counted, "memory": 200}),
     }
     if takes_packnet(stream.network):
-        found["PackNet"] = Contestant(PackNet, counted, {"retrain": [0.2, 0.4, 0.6]})
+        found["PackNet"] = Contestant(PackNet, counted, {"retrain": [0.2, 0.4, 0.6, 0.8, 0.9]})
     found = {f"{name} (Avalanche)": one for name, one in found.items()}
     return {name: found[name] for name in names or found}
 
 
 def main(arguments=None):
     """Run the command."""
-    options = parser(__doc__, seeds=5).parse_args(arguments)
-    stream, training, results = prepared(options)
-    results.content["versions"]["avalanche"] = avalanche.__version__
+    options = parser("with_avalanche", __doc__, seeds=5).parse_args(arguments)
+    stream, training, results = prepared(options, avalanche=avalanche.__version__)
     chosen = contestants(stream, options.methods)
     runs = run(results, stream, chosen, training, options.seeds, options.jobs)
     print(table(found(runs)))

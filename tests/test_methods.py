@@ -12,6 +12,7 @@ from benchmarks import methods
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.methods import Training
 from benchmarks.methods._method import logits, parts, tensors_of
+from benchmarks.methods.replay import different
 from benchmarks.streams import Task
 
 # The network is so small that what a task stores besides low-rank terms is over the small budgets.
@@ -232,6 +233,9 @@ def test_distillation_of_strength_0_is_fine_tuning_and_a_strong_one_keeps_the_an
     )
     assert torch.equal(shared_weights(plain), shared_weights(free))
     first = learned(methods.LearningWithoutForgetting, 1)
+    heads = [m.own["shuffle 0"]["7.weight"] for m in (first, free, strong)]
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])  # the old head is trained along
     X = TASKS[1].train[0]
     kept = [
         np.mean(m.predict("shuffle 0", X) == first.predict("shuffle 0", X)) for m in (free, strong)
@@ -251,6 +255,16 @@ def test_packnet_gives_every_weight_one_owner_and_never_moves_it_again():
             assert torch.equal(owner[owned], owners[name][owned])
             assert (owner == number).sum() == round(0.25 * owner.numel())
             assert not method.weights[name][owner == -1].any()
+    # Three bits say which of four owners a weight has, or that it has none.
+    weights = sum(owner.numel() for owner in method.owner.values())
+    assert method.n_bytes() == pytest.approx(4 * method.n_numbers() + 3 * weights / 8, abs=3)
+
+
+def test_rows_that_are_kept_count_a_byte_for_each_different_number():
+    X = torch.rand(2, 1, 4, 4)
+    assert different(X.repeat(1, 3, 1, 1)).numel() == X.numel()
+    three = torch.rand(2, 3, 4, 4)
+    assert different(three) is three
 
 
 @pytest.mark.parametrize("rank", [1, 3])

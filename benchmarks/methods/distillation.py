@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import torch
 from torch.nn.functional import cross_entropy, kl_div, linear
 
-from benchmarks.methods._method import head_of, logits, train
+from benchmarks.methods._method import head_of, logits, train, trained
 from benchmarks.methods.sharing import FineTuning
 
 
@@ -42,6 +42,10 @@ class LearningWithoutForgetting(FineTuning):
             return loss
 
         train(step, self.parameters(task.name), len(y), self.training)
+
+    def parameters(self, name):
+        """Return all: the heads of earlier tasks are trained along."""
+        return trained(self.every_tensor())
 
     def answers(self, name, X, training, earlier):
         """Return the logits of one task, and those of earlier ones on the same rows."""

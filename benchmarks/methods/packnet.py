@@ -1,5 +1,7 @@
 """Each task owns a part of the weights of one network."""
 
+import math
+
 import torch
 
 from benchmarks.methods._method import (
@@ -94,5 +96,6 @@ class PackNet(Method):
         )
 
     def n_bytes(self):
-        """Count a byte for the owner of each weight."""
-        return 4 * self.n_numbers() + sum(owner.numel() for owner in self.owner.values())
+        """Count for each weight as many bits as it takes to name its owner, or that it has none."""
+        bits = math.ceil(math.log2(round(1 / self.share) + 1))
+        return 4 * self.n_numbers() + sum(o.numel() * bits // 8 for o in self.owner.values())

@@ -55,6 +55,11 @@ class Replay(FineTuning):
         return super().n_numbers() + sum(X.numel() + y.numel() for X, y in self.kept.values())
 
     def n_bytes(self):
-        """Two bytes for a number of a row, one for a label."""
-        rows = sum(2 * X.numel() + y.numel() for X, y in self.kept.values())
+        """One byte for a number of a row and for a label, and equal channels once."""
+        rows = sum(different(X).numel() + y.numel() for X, y in self.kept.values())
         return 4 * super().n_numbers() + rows
+
+
+def different(X):
+    """Return rows without channels that only repeat the first one."""
+    return X[:, :1] if X.dim() == 4 and torch.equal(X, X[:, :1].expand_as(X)) else X
