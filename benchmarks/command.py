@@ -51,6 +51,11 @@ def fingerprint(stream):
     return digest.hexdigest()[:12]
 
 
+def said(training):
+    """Return what a file of results says about the training."""
+    return {"epochs": training.epochs, "batch_size": training.batch_size, "lr": training.lr}
+
+
 def prepared(options, **versions):
     """Return the stream, how to train, and the file of results.
 
@@ -61,7 +66,7 @@ def prepared(options, **versions):
         stream = stream.first(options.tasks)
     training = Training(options.epochs, options.batch_size)
     stream = stream.made()
-    about = {"stream": options.stream, "tasks": len(stream.tasks), **vars(training)}
+    about = {"stream": options.stream, "tasks": len(stream.tasks), **said(training)}
     about["rows"] = fingerprint(stream)
     if "JPEG" in stream.name:
         about["images"] = "CIFAR-10 through JPEG"

@@ -87,15 +87,17 @@ def contestant(name):
     method, _, budget = name.partition(" budget ")
     if method == "HALRP," and name not in CONTESTANTS:
         return ours(growth_budget=float(budget))
+    if name not in CONTESTANTS:
+        raise ValueError(f"There is no method {name!r}; choose from {', '.join(CONTESTANTS)}.")
     return CONTESTANTS[name]
 
 
-def contestants(stream, names=None):
+def contestants(stream, names=None, published=None):
     """Return those that are named, or all that are listed, for a stream.
 
     PackNet divides its weights evenly among the tasks, and the published HALRP its growth, so these
     two know how many will come. The published settings are those of the paper's most similar
-    experiment.
+    experiment, unless others are given.
     """
     chosen = {name: contestant(name) for name in names or CONTESTANTS}
     if "PackNet" in chosen:
@@ -103,7 +105,7 @@ def contestants(stream, names=None):
         share = {"share": 1 / len(stream.tasks)}
         chosen["PackNet"] = Contestant(packnet.method, share, packnet.grid)
     if "HALRP, published" in chosen:
-        chosen["HALRP, published"] = ours(**published_for(stream))
+        chosen["HALRP, published"] = ours(**(published or published_for(stream)))
     return chosen
 
 
@@ -113,5 +115,4 @@ def published_for(stream):
     name = stream.name.split(" ")[0]  # without what is said about its images
     if name not in AS_PUBLISHED_FOR:
         return published_settings(n_tasks)
-    protocol = PROTOCOLS[AS_PUBLISHED_FOR[name]]
-    return published_settings(n_tasks, protocol.growth) | protocol.settings
+    return PROTOCOLS[AS_PUBLISHED_FOR[name]].published(n_tasks)

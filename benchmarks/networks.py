@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.nn.functional import avg_pool2d
 
 
 class MLP(nn.Sequential):
@@ -104,14 +105,14 @@ class Block(nn.Module):
 
     def __init__(self, channels, outputs, stride):
         super().__init__()
-        self.first = nn.Conv2d(channels, outputs, 3, stride, padding=1, bias=False)
+        self.first = nn.Conv2d(channels, outputs, 3, stride, padding=1)
         self.norm1 = nn.BatchNorm2d(outputs)
-        self.second = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.second = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.norm2 = nn.BatchNorm2d(outputs)
         self.skip = nn.Sequential()
         if stride != 1 or channels != outputs:
             self.skip = nn.Sequential(
-                nn.Conv2d(channels, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+                nn.Conv2d(channels, outputs, 1, stride), nn.BatchNorm2d(outputs)
             )
 
     def forward(self, x):
@@ -121,28 +122,34 @@ class Block(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """ResNet-18 for small images.
+    """The ResNet-18 of the HALRP paper, for small images.
+
+    Its convolutions have biases, and its head sees means over squares of 2x2, not over the whole
+    image. The paper's code normalises by the batch when it predicts too; here, running statistics
+    are kept.
 
     Parameters
     ----------
     n_classes : int
     channels : int
+    size : int
+        Height and width of the images, a multiple of 16.
     width : int
         Channels of the first stage; 64 in the original.
     """
 
-    def __init__(self, n_classes=10, channels=3, width=32):
+    def __init__(self, n_classes=10, channels=3, size=32, width=32):
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+            nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()
         )
         sizes = [width * 2**stage for stage in range(4)]
         blocks = []
         for before, after in zip([width, *sizes], sizes, strict=False):
             blocks += [Block(before, after, 1 if before == after else 2), Block(after, after, 1)]
         self.blocks = nn.Sequential(*blocks)
-        self.last = nn.Linear(sizes[-1], n_classes)
+        self.last = nn.Linear(sizes[-1] * (size // 16) ** 2, n_classes)
 
     def forward(self, x):
         """Return logits of shape (n_samples, n_classes)."""
-        return self.last(self.blocks(self.stem(x)).mean((2, 3)))
+        return self.last(avg_pool2d(self.blocks(self.stem(x)), 2).flatten(1))

@@ -1,80 +1,80 @@
-"""The tables of the HALRP paper, with this package's classifier.
+"""The tables of the HALRP paper, with this package's classifier and with other methods.
 
     python -m benchmarks.paper PROTOCOL --data-dir DIR [--download] [--orders A B] [--seeds 5]
 
 PROTOCOL is a name in `benchmarks.protocols.PROTOCOLS`, which says where the settings come from and
-how they differ from the published ones.
+how they differ from the published ones. Without --methods only "HALRP, published" is run; the
+others are those of `benchmarks.contestants`.
 """
 
 import argparse
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.protocols import PROTOCOLS, HoldOut
-from benchmarks.running import Results
-from benchmarks.tables import spread
+from benchmarks import tables
+from benchmarks.command import Parser
+from benchmarks.compare import forgotten, tune
+from benchmarks.contestants import contestants
+from benchmarks.orders import final
+from benchmarks.protocols import PROTOCOLS
+from benchmarks.running import Results, learn_stream, summary
+from benchmarks.tables import grouped, spread
 from sklearn_halrp.metrics import aopd, mopd
 
 
-def learn(protocol, stream, order, seed, epochs=None, device="cpu"):
-    """Learn a stream in an order and return what was measured.
+def learn_in_orders(results, stream, chosen, training, orders, seeds, n_jobs=1):
+    """Tune in the natural order, and return the runs of all methods, orders and seeds."""
+    best = tune(results, stream, chosen, training, n_jobs)
+    jobs = [
+        (
+            {"method": name, "name": letter, "order": order, "seed": seed, "settings": best[name]},
+            learn_stream,
+            (stream.in_order(order), one.with_settings(training, seed, best[name]), False),
+        )
+        for letter, order in orders.items()
+        for seed in range(seeds)
+        for name, one in chosen.items()
+    ]
+    return results.complete(jobs, n_jobs)
+
+
+def found(runs):
+    """Return what each method reached.
 
     Returns
     -------
     dict
-        In the natural order of the tasks: accuracy of each at the end of the stream, accuracy
-        when it was learned, growth and seconds; and ACC and BWT of the stream.
+        Method -> ACC, BWT and growth of all orders and seeds; AOPD and MOPD over the orders, of
+        accuracies averaged over seeds, where there are several; and the accuracy of each task.
     """
-    clf = protocol.classifier(seed, epochs, device)
-    learned, final, seconds = np.zeros((3, len(order)))
-    names = {}
-    for number in order:
-        task = stream.tasks[number]
-        names[number] = task.name
-        X, y = (np.concatenate(parts) for parts in zip(task.train, task.valid, strict=True))
-        clf.net.set_params(train_split=HoldOut(len(task.valid[1])))
-        begin = time.perf_counter()
-        clf.partial_fit(X, y, task_id=task.name)
-        seconds[number] = time.perf_counter() - begin
-        learned[number] = clf.score(*task.test, task_id=task.name)
-    for number in order:
-        final[number] = clf.score(*stream.tasks[number].test, task_id=names[number])
-    earlier = order[:-1]
-    return {
-        "accuracy": final.tolist(),
-        "accuracy when learned": learned.tolist(),
-        "growth": [clf.growth_[names[number]] for number in sorted(order)],
-        "seconds": seconds.round(2).tolist(),
-        "ACC": float(final.mean()),
-        "BWT": float(np.mean(final[earlier] - learned[earlier])) if earlier else 0.0,
-    }
+    values = {}
+    for name, own in grouped([run for run in runs if "order" in run["key"]], "method").items():
+        measured = [summary(run) for run in own]
+        values[name] = {key: [one[key] for one in measured] for key in ("ACC", "BWT", "growth")}
+        means = [
+            np.mean([final(run) for run in same], axis=0) for same in grouped(own, "name").values()
+        ]
+        if len(means) > 1:
+            values[name] |= {"AOPD": aopd(means), "MOPD": mopd(means)}
+        values[name]["tasks"] = np.mean(means, axis=0)
+    return values
 
 
-def disparity(runs):
-    """Return AOPD and MOPD over the orders, of accuracies averaged over seeds."""
-    orders = dict.fromkeys(run["key"]["order"] for run in runs)
-    accuracy = [
-        np.mean([run["accuracy"] for run in runs if run["key"]["order"] == order], axis=0)
-        for order in orders
+def table(values):
+    """Return one line per method; tasks are in their natural order."""
+    rows = [
+        [
+            name,
+            spread(one["ACC"]),
+            forgotten(np.array(one["BWT"])),
+            f"{100 * np.mean(one['growth']):.1f} %",
+            *(f"{100 * one[key]:.2f}" if key in one else "" for key in ("AOPD", "MOPD")),
+            " ".join(f"{100 * value:.1f}" for value in one["tasks"]),
+        ]
+        for name, one in values.items()
     ]
-    return {"AOPD": aopd(accuracy), "MOPD": mopd(accuracy)} if len(orders) > 1 else {}
-
-
-def report(stream, runs):
-    """Return a table of what was measured, in per cent."""
-    lines = [f"{stream.name}, accuracy in % in the natural order of tasks"]
-    for run in runs:
-        tasks = " ".join(f"{100 * value:.1f}" for value in run["accuracy"])
-        lines.append(
-            f"order {run['key']['order']} seed {run['key']['seed']}: ACC {100 * run['ACC']:.2f} "
-            f"BWT {100 * run['BWT']:.2f} growth {100 * sum(run['growth']):.1f} | {tasks}"
-        )
-    lines.append(f"ACC {spread([run['ACC'] for run in runs])} over orders and seeds")
-    lines += [f"{name} {100 * value:.2f}" for name, value in disparity(runs).items()]
-    return "\n".join(lines)
+    return tables.table(["", "ACC", "BWT", "growth", "AOPD", "MOPD", "tasks"], rows)
 
 
 def at_least_one(text):
@@ -87,13 +87,16 @@ def at_least_one(text):
 
 def main(arguments=None):
     """Run the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = Parser(
+        prog="benchmarks.paper",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("protocol", choices=PROTOCOLS, metavar="PROTOCOL", help=", ".join(PROTOCOLS))
     add("--data-dir", required=True, help="folder of the original files")
     add("--download", action="store_true", help="fetch files that are missing")
+    add("--methods", nargs="+", default=["HALRP, published"], metavar="METHOD")
     add("--orders", nargs="+", choices=[*"ABCDE"], default=[*"ABCDE"])
     add("--seeds", type=at_least_one, default=5)
     add("--epochs", type=at_least_one, help="instead of the published ones")
@@ -120,23 +123,19 @@ def main(arguments=None):
         )
     about = {"protocol": options.protocol, "stream": stream.name, "tasks": n_tasks}
     about |= {"epochs": options.epochs or protocol.epochs, "rows": options.rows}
-    words = ["benchmarks.paper", *(sys.argv[1:] if arguments is None else arguments)]
-    results = Results(options.json, about, words)
+    results = Results(options.json, about, options.words)
     orders = {
         name: [number for number in protocol.orders[name] if number < n_tasks]
         for name in options.orders
     }
-    jobs = [
-        (
-            {"order": name, "seed": seed, "tasks": order},
-            learn,
-            (protocol, stream, order, seed, options.epochs, options.device),
-        )
-        for name, order in orders.items()
-        for seed in range(options.seeds)
-    ]
-    runs = results.complete(jobs, options.jobs)
-    print(report(stream, runs))
+    stream = stream.first(n_tasks)
+    try:
+        chosen = contestants(stream, options.methods, protocol.published(protocol.n_tasks))
+    except ValueError as error:
+        parser.error(str(error))
+    training = protocol.training(options.epochs, options.device)
+    runs = learn_in_orders(results, stream, chosen, training, orders, options.seeds, options.jobs)
+    print(table(found(runs)))
     return runs
 
 

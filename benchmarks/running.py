@@ -38,21 +38,8 @@ def learn_stream(stream, method, every=True, part="test"):
         network : bytes of the bare network with the first task's head
     """
     learner = method(stream.network)
-    n_tasks = len(stream.tasks)
-    accuracy = np.full((n_tasks, n_tasks), np.nan)
-    seconds, numbers, n_bytes = [], [], []
-    for i, task in enumerate(stream.tasks):
-        begin = time.process_time()
-        learner.learn(task)
-        if i == n_tasks - 1:
-            learner.finish()
-        seconds.append(time.process_time() - begin)
-        numbers.append(int(learner.n_numbers()))
-        n_bytes.append(int(learner.n_bytes()))
-        for j, known in enumerate(stream.tasks[: i + 1]):
-            if i == n_tasks - 1 or (learner.incremental and (every or j == i)):
-                X, y = getattr(known, part)
-                accuracy[i, j] = np.mean(learner.predict(known.name, X) == y)
+    with learner.on_device():
+        accuracy, seconds, numbers, n_bytes = _learn(stream.tasks, learner, every, part)
     return {
         "accuracy": [
             [None if np.isnan(a) else round(float(a), 6) for a in row] for row in accuracy
@@ -62,6 +49,26 @@ def learn_stream(stream, method, every=True, part="test"):
         "bytes": n_bytes,
         "network": network_bytes(stream),
     }
+
+
+def _learn(tasks, learner, every, part):
+    n_tasks = len(tasks)
+    accuracy = np.full((n_tasks, n_tasks), np.nan)
+    seconds, numbers, n_bytes = [], [], []
+    for i, task in enumerate(tasks):
+        begin = time.process_time()
+        learner.learn(task)
+        if i == n_tasks - 1:
+            learner.finish()
+        seconds.append(time.process_time() - begin)
+        numbers.append(int(learner.n_numbers()))
+        n_bytes.append(int(learner.n_bytes()))
+        shown = range(i + 1) if every or i == n_tasks - 1 else [i]
+        for j in shown if learner.incremental or i == n_tasks - 1 else ():
+            known = task if j == i else tasks[j]  # some streams make it anew
+            X, y = getattr(known, part)
+            accuracy[i, j] = np.mean(learner.predict(known.name, X) == y)
+    return accuracy, seconds, numbers, n_bytes
 
 
 def network_bytes(stream):

@@ -11,11 +11,23 @@ from torch.nn.functional import cross_entropy
 
 @dataclass(frozen=True)
 class Training:
-    """How every method trains on one task; the optimiser is Adam."""
+    """How every method trains on one task; the optimiser is Adam.
+
+    Attributes
+    ----------
+    epochs, batch_size : int
+    lr : float
+    decay : float
+        Factor of the learning rate after every batch.
+    device : str
+        For torch.
+    """
 
     epochs: int = 10
     batch_size: int = 128
     lr: float = 1e-3
+    decay: float = 1.0
+    device: str = "cpu"
 
 
 class Method:
@@ -39,6 +51,10 @@ class Method:
 
     def __init__(self, network, training, seed):
         self.network, self.training, self.seed = network, training, seed
+
+    def on_device(self):
+        """Return the context in which it works: new tensors are on the training's device."""
+        return torch.device(self.training.device)
 
     def learn(self, task):
         """Learn a `benchmarks.streams.Task`; it may use its `train` rows and no earlier ones."""
@@ -137,6 +153,7 @@ def train(step, parameters, n_rows, training, epochs=None, after=None):
         Called after every step of the optimiser.
     """
     optimizer = torch.optim.Adam(parameters, lr=training.lr)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, training.decay)
     for _ in range(training.epochs if epochs is None else epochs):
         for rows in torch.randperm(n_rows).split(training.batch_size):
             if len(rows) == 1 < n_rows:
@@ -144,6 +161,7 @@ def train(step, parameters, n_rows, training, epochs=None, after=None):
             optimizer.zero_grad()
             step(rows).backward()
             optimizer.step()
+            schedule.step()
             if after:
                 after()
 
@@ -169,4 +187,4 @@ def loss_on(module, tensors, X, y):
 def labels(module, tensors, X):
     """Return the predicted labels of all rows."""
     batches = torch.as_tensor(X).split(1024)
-    return torch.cat([logits(module, tensors, x, False).argmax(1) for x in batches]).numpy()
+    return torch.cat([logits(module, tensors, x, False).argmax(1) for x in batches]).cpu().numpy()

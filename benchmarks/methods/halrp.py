@@ -1,8 +1,12 @@
 """The package's own estimator, through its public face."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 from skorch import NeuralNetClassifier
+from skorch.callbacks import LRScheduler
+from torch.optim.lr_scheduler import ExponentialLR
 
 from benchmarks.methods._method import Method
 from sklearn_halrp import ContinualClassifier
@@ -30,6 +34,7 @@ class HALRP(Method):
     def __init__(self, network, training, seed, **settings):
         super().__init__(network, training, seed)
         self.split = HoldOut()
+        decay = LRScheduler(policy=ExponentialLR, gamma=training.decay, step_every="batch")
         net = NeuralNetClassifier(
             network,
             criterion=torch.nn.CrossEntropyLoss,
@@ -39,9 +44,15 @@ class HALRP(Method):
             max_epochs=training.epochs,
             iterator_train__shuffle=True,
             train_split=self.split,
+            callbacks=[("decay", decay)] if training.decay != 1 else [],
+            device=training.device,
             verbose=0,
         )
         self.classifier = ContinualClassifier(net, random_state=seed, **settings)
+
+    def on_device(self):
+        """Return no context: the net has its device."""
+        return nullcontext()
 
     def learn(self, task):
         """Learn the task."""

@@ -45,6 +45,10 @@ class Recipes(Sequence):
     def __getitem__(self, i):
         return Recipes(self.recipes[i]) if isinstance(i, slice) else self.recipes[i]()
 
+    def in_order(self, order):
+        """Return the same recipes in another order."""
+        return Recipes(self.recipes[i] for i in order)
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -69,6 +73,8 @@ class Stream:
                 f"An order of {self.name} names each of 0 to {len(self.tasks) - 1} once; "
                 f"got {list(order)}."
             )
+        if isinstance(self.tasks, Recipes):
+            return replace(self, tasks=self.tasks.in_order(order))
         return replace(self, tasks=tuple(self.tasks[i] for i in order))
 
     def fraction(self, share, seed):
