@@ -1,5 +1,6 @@
 """Who is compared: every method, what of it is fixed, and what is tuned."""
 
+import re
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -9,6 +10,7 @@ from benchmarks.running import settings_of
 from sklearn_halrp import ContinualClassifier, published_settings
 
 BOTH = ["own", "shared"]
+TUNED = {"factor_lr_scale": [1, 3, 10]}
 SCALES = {"scale": [1, 4, 16, 64]}
 DEFAULTS = {
     name: value
@@ -55,7 +57,7 @@ def ours(grid=None, **changes):
 
 CONTESTANTS = {
     "HALRP, defaults": ours(),
-    "HALRP, tuned": ours({"factor_lr_scale": [1, 3, 10]}),
+    "HALRP, tuned": ours(TUNED),
     "HALRP, budget 0.05": ours(growth_budget=0.05),
     "HALRP, budget 0.02": ours(growth_budget=0.02),
     "HALRP, published": ours(**published_settings()),
@@ -79,14 +81,17 @@ CONTESTANTS = {
 
 
 def contestant(name):
-    """Return who is called so; a budget in the name may be any.
+    """Return who is called so; a budget in the name may be any, and may be followed by ``tuned``.
 
     >>> contestant("HALRP, budget 0.007").fixed["growth_budget"]
     0.007
+    >>> len(contestant("HALRP, budget 0.02, tuned").settings())
+    3
     """
-    method, _, budget = name.partition(" budget ")
-    if method == "HALRP," and name not in CONTESTANTS:
-        return ours(growth_budget=float(budget))
+    if name not in CONTESTANTS and (
+        found := re.fullmatch(r"HALRP, budget ([\d.]+)(, tuned)?", name)
+    ):
+        return ours(TUNED if found[2] else None, growth_budget=float(found[1]))
     if name not in CONTESTANTS:
         raise ValueError(f"There is no method {name!r}; choose from {', '.join(CONTESTANTS)}.")
     return CONTESTANTS[name]
