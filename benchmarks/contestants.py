@@ -94,7 +94,7 @@ def contestant(name):
         return ours(TUNED if found[2] else None, growth_budget=float(found[1]))
     if name not in CONTESTANTS:
         raise ValueError(f"There is no method {name!r}; choose from {', '.join(CONTESTANTS)}.")
-    return CONTESTANTS[name]
+    return ours(TUNED if found[2] else None, growth_budget=float(found[1]))
 
 
 def contestants(stream, names=None, published=None):
