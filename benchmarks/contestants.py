@@ -10,7 +10,6 @@ from benchmarks.running import settings_of
 from sklearn_halrp import ContinualClassifier, published_settings
 
 BOTH = ["own", "shared"]
-TUNED = {"factor_lr_scale": [1, 3, 10]}
 SCALES = {"scale": [1, 4, 16, 64]}
 DEFAULTS = {
     name: value
@@ -57,7 +56,7 @@ def ours(grid=None, **changes):
 
 CONTESTANTS = {
     "HALRP, defaults": ours(),
-    "HALRP, tuned": ours(TUNED),
+    "HALRP, tuned": ours({"factor_lr_scale": [1, 3, 10]}),
     "HALRP, budget 0.05": ours(growth_budget=0.05),
     "HALRP, budget 0.02": ours(growth_budget=0.02),
     "HALRP, published": ours(**published_settings()),
@@ -81,20 +80,17 @@ CONTESTANTS = {
 
 
 def contestant(name):
-    """Return who is called so; a budget in the name may be any, and may be followed by ``tuned``.
+    """Return who is called so; a budget in the name may be any.
 
     >>> contestant("HALRP, budget 0.007").fixed["growth_budget"]
     0.007
-    >>> len(contestant("HALRP, budget 0.02, tuned").settings())
-    3
     """
-    if name not in CONTESTANTS and (
-        found := re.fullmatch(r"HALRP, budget ([\d.]+)(, tuned)?", name)
-    ):
-        return ours(TUNED if found[2] else None, growth_budget=float(found[1]))
-    if name not in CONTESTANTS:
+    if name in CONTESTANTS:
+        return CONTESTANTS[name]
+    found = re.fullmatch(r"HALRP, budget ([\d.]+)", name)
+    if found is None:
         raise ValueError(f"There is no method {name!r}; choose from {', '.join(CONTESTANTS)}.")
-    return ours(TUNED if found[2] else None, growth_budget=float(found[1]))
+    return ours(growth_budget=float(found[1]))
 
 
 def contestants(stream, names=None, published=None):

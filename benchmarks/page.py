@@ -33,7 +33,6 @@ OURS = {
     "HALRP, tuned": "#063d2c",
     "HALRP, budget 0.05": "#2c9c69",
     "HALRP, budget 0.02": "#7bc8a4",
-    "HALRP, budget 0.02, tuned": "#4fb286",
     "HALRP, budget 0.007": "#b5dfca",
     "HALRP, published": "#d1a000",
 }

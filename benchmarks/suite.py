@@ -25,7 +25,7 @@ COMMANDS = {
 }
 LARGE = ["HALRP, defaults", "HALRP, budget 0.02", "HALRP, budget 0.007", "HALRP, published"]
 LARGE += ["separate networks", "copies of the first", "PackNet", "BatchEnsemble", "LoRA, rank 4"]
-TEN = ["HALRP, budget 0.02", "HALRP, budget 0.02, tuned", "HALRP, published", "separate networks"]
+TEN = ["HALRP, budget 0.02", "HALRP, published", "separate networks"]
 MANY = ["HALRP, defaults", "HALRP, published", "separate networks", "fine-tuning", "EWC"]
 MANY += ["PackNet", "BatchEnsemble", "LoRA, rank 4"]
 OMNIGLOT = ["--seeds", "2", "--epochs", "20", "--batch-size", "32", "--methods", *MANY]
