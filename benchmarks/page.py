@@ -7,6 +7,7 @@ benchmarks/findings.md.
 """
 
 import json
+import re
 from pathlib import Path
 
 import matplotlib
@@ -242,6 +243,7 @@ def build(results=RESULTS, pictures=None):
     for kind in SECTIONS:
         text = text.replace(f"<!-- {kind} -->", section(plt, kind, results, pictures))
     text = text.replace("<!-- goals -->", goals.table(results))
+    text = re.sub(r"## [^\n]+\n+(?=## )", "", text)  # what has neither words nor results
     return text
 
 
