@@ -131,7 +131,7 @@ def test_a_penalty_of_nothing_is_fine_tuning_and_one_without_end_fixes_the_weigh
     before, after = learned(strict, 1), learned(strict, 2)
     moved = (shared_weights(after) - shared_weights(before)).abs()
     change = (shared_weights(plain) - shared_weights(learned(methods.FineTuning, 1))).abs()
-    assert moved.mean() < 0.5 * change.mean()
+    assert moved.mean() < 0.1 * change.mean()
 
 
 def test_the_penalty_is_the_sum_of_those_of_all_tasks():
@@ -199,7 +199,7 @@ def test_replay_keeps_so_many_rows_of_each_task_and_only_from_it():
 
 
 def test_replay_forgets_less_than_fine_tuning():
-    plain, with_rows = learned(methods.FineTuning, 3), learned(methods.Replay, 3, memory=300)
+    plain, with_rows = learned(methods.FineTuning, 3), learned(methods.Replay, 3, memory=60)
     assert accuracy(with_rows, TASKS[0]) > accuracy(plain, TASKS[0])
 
 
