@@ -23,28 +23,34 @@ COMMANDS = {
     "cost": cost,
     "many_tasks": many_tasks,
 }
-LARGE = ["HALRP, defaults", "HALRP, budget 0.02", "HALRP, budget 0.007", "HALRP, published"]
-LARGE += ["separate networks", "copies of the first", "PackNet", "BatchEnsemble", "LoRA, rank 4"]
+LARGE = ["HALRP, budget 0.02", "HALRP, budget 0.007", "separate networks", "PackNet"]
+LARGE += ["BatchEnsemble"]
 TEN = ["HALRP, budget 0.02", "HALRP, published", "separate networks"]
 MANY = ["HALRP, defaults", "HALRP, published", "separate networks", "fine-tuning", "EWC"]
 MANY += ["PackNet", "BatchEnsemble", "LoRA, rank 4"]
 OMNIGLOT = ["--seeds", "2", "--epochs", "20", "--batch-size", "32", "--methods", *MANY]
-LITTLE = ["HALRP, defaults", "separate networks", "copies of the first"]
+LITTLE = ["HALRP, defaults", "separate networks", "copies of the first", "LoRA, rank 4"]
+TELLING = ["defaults", "importance: plain singular values", "importance: kfac", "fixed rank 8"]
+TELLING += ["convolution: channel", "warm-up 1", "warm-up 8", "alpha 0.5", "alpha 0.99"]
+TELLING += ["budget 0.05", "budget 0.05, pruned at the end", "no penalties", "r and s held at 1"]
+TELLING += ["importance from training rows", "base: a tenth of the first task"]
+TELLING += ["base: first task with random labels", "separate networks"]
 FULL = [
     ("compare", "letters", ["--seeds", "5"]),
     ("compare", "five-datasets", ["--seeds", "5"]),
-    ("compare", "permuted-mnist", ["--seeds", "5", "--tasks", "5"]),
+    ("compare", "tabular", ["--seeds", "5"]),
+    ("compare", "permuted-mnist", ["--seeds", "3", "--tasks", "5"]),
     ("compare", "permuted-mnist-32", ["--seeds", "2", "--tasks", "10", "--methods", *TEN]),
-    ("compare", "split-cifar10", ["--seeds", "3", "--methods", *LARGE]),
+    ("compare", "split-cifar10", ["--seeds", "2", "--methods", *LARGE]),
     ("compare", "omniglot-rotation", OMNIGLOT),
     ("orders", "letters", ["--orders", "20"]),
     ("orders", "five-datasets", ["--orders", "20", "--methods", "HALRP, defaults", "EWC"]),
-    ("little_data", "five-datasets", ["--seeds", "2"]),
+    ("little_data", "five-datasets", ["--seeds", "2", "--methods", *LITTLE]),
     ("little_data", "split-cifar10", ["--seeds", "2", "--methods", *LITTLE]),
     ("ablations", "letters", ["--seeds", "3"]),
-    ("ablations", "five-datasets", ["--seeds", "2", "--tasks", "4"]),
+    ("ablations", "five-datasets", ["--seeds", "2", "--tasks", "4", "--methods", *TELLING]),
     ("theorem", "five-datasets", ["--seeds", "2", "--importances", "fisher", "kfac"]),
-    ("cost", "five-datasets", ["--rounds", "3", "--tasks", "3"]),
+    ("cost", "five-datasets", ["--rounds", "2", "--tasks", "3"]),
     ("many_tasks", "digits", ["--tasks", "1000"]),  # a stream of its own
 ]
 SHORT = ["--tasks", "2", "--epochs", "1"]
