@@ -29,13 +29,16 @@ def deviation(values):
 
 
 def spread(values, digits=2):
-    """Return mean and standard deviation, in per cent.
+    """Return mean and standard deviation, in per cent; of one value only that.
 
     >>> spread([0.5, 0.52, 0.54])
     '52.00 ± 2.00'
+    >>> spread([0.5])
+    '50.00'
     """
     values = 100 * np.asarray(values)
-    return f"{values.mean():.{digits}f} ± {deviation(values):.{digits}f}"
+    mean = f"{values.mean():.{digits}f}"
+    return f"{mean} ± {deviation(values):.{digits}f}" if len(values) > 1 else mean
 
 
 def grouped(runs, key):
