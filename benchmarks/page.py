@@ -137,10 +137,14 @@ def plot_changes(plt, found, title):
 
 def plot_bound(plt, found, title):
     """Draw measured against predicted increases."""
+    columns = min(2, len(found))
+    rows = -(-len(found) // columns)
     figure, axes = plt.subplots(
-        1, len(found), figsize=(4 * len(found), 3.8), layout="constrained", squeeze=False
+        rows, columns, figsize=(4 * columns, 3.6 * rows), layout="constrained", squeeze=False
     )
-    for ax, ((importance, warmup), one) in zip(axes[0], found.items(), strict=True):
+    for ax in axes.flat[len(found) :]:
+        ax.axis("off")
+    for ax, ((importance, warmup), one) in zip(axes.flat, found.items(), strict=False):
         predicted, measured = one["predicted"], one["measured"]
         shown = (predicted > 1e-6) & (measured > 1e-6)
         for i, layer in enumerate(dict.fromkeys(one["layers"])):
@@ -154,7 +158,8 @@ def plot_bound(plt, found, title):
         ax.plot([1e-6, 1], [1e-6, 1], color="grey", lw=1)
         ax.grid(alpha=0.3)
         ax.legend(fontsize=7, frameon=False)
-    axes[0][0].set_ylabel("measured increase")
+    for row in axes:
+        row[0].set_ylabel("measured increase")
     figure.suptitle(title)
     return figure
 
