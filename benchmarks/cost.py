@@ -25,7 +25,11 @@ from benchmarks.tables import grouped
 
 
 def resident():
-    """Return the bytes of memory that this process holds, as Linux counts them."""
+    """Return the bytes of memory that this process holds, as Linux counts them.
+
+    Pages that the system takes back from a process that has been idle do not count, so this is for
+    fresh ones.
+    """
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return 4096 * pages
 

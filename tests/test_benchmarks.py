@@ -1,7 +1,9 @@
 """The comparison's commands, in their short form, and what they compute from runs."""
 
 import json
+import multiprocessing
 import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -216,14 +218,21 @@ def test_scales_that_are_held_stay_at_one():
             assert torch.linalg.matrix_rank(flat, rtol=1e-3) <= rank
 
 
-def test_memory_is_seen_while_it_is_held():
+def most_while_holding(n_bytes):
     with cost.watched(0.001) as most:
-        array = np.ones(50_000_000 // 8)
+        array = np.ones(n_bytes // 8)
         until = time.monotonic() + 20  # on a busy machine the other thread may come late
-        while most[0] < 45e6 and time.monotonic() < until:
+        while most[0] < 0.9 * n_bytes and time.monotonic() < until:
             time.sleep(0.01)
         array += 1
-    assert 45e6 < most[0] < 80e6
+    return most[0]
+
+
+def test_memory_is_seen_while_it_is_held():
+    # In a fresh process, as the benchmark does: a system may take idle pages from an old one.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context) as pool:
+        assert 45e6 < pool.submit(most_while_holding, 50_000_000).result() < 80e6
 
 
 def test_settings_are_all_combinations():
