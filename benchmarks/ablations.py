@@ -83,6 +83,7 @@ VARIANTS = {
     "no pruning": {"prune_threshold": 0.0, "growth_budget": 10.0, "retrain_epochs": 0},
     "pruning below 0.001": {"prune_threshold": 1e-3},
     "pruning below 0.01": {"prune_threshold": 1e-2},
+    "half precision": {"precision": "half"},
     "no penalties": {"l1_penalty": 0.0, "l2_penalty": 0.0},
     "lambda_1 1e-4": {"l1_penalty": 1e-4},
     "lambda_2 1e-3": {"l2_penalty": 1e-3},

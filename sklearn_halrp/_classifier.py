@@ -45,6 +45,7 @@ from sklearn_halrp._probing import ROWS
 from sklearn_halrp._processes import agreed
 from sklearn_halrp._saved import network_from_state, network_to_state
 from sklearn_halrp._serving import Predictors, probabilities
+from sklearn_halrp._storing import PRECISIONS
 from sklearn_halrp._training import recipe_of
 from sklearn_halrp.exceptions import GrowthBudgetWarning
 
@@ -106,6 +107,10 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         Epochs, out of those that follow the warm-up, that train what pruning to the budget
         has left. A float between 0 and 1 is a share of them, rounded, and at least one
         epoch. Where the budget asks for no pruning it changes nothing. Published: 0.
+    precision : {"full", "half"}, default="full"
+        Whether r, s, U and V are kept in as many bytes a number as the network's weights, or once
+        they are trained in two. Training and predictions compute with the type of the weights
+        either way, and `growth_budget` counts numbers.
     convolution : {"unfolded", "channel"}, default="unfolded"
         Whether U V spans the unfolded kernel of a convolution, or output and input
         channels and is added at each position of the kernel, as published. A term of
@@ -215,6 +220,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
             Interval(Integral, 0, None, closed="left"),
             Interval(Real, 0, 1, closed="neither"),
         ],
+        "precision": [StrOptions(set(PRECISIONS))],
         "convolution": [StrOptions(set(FORMS))],
         "importance": [StrOptions(set(ESTIMATORS))],
         "task_column": [Integral, str, None],
@@ -248,6 +254,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         prune_threshold=1e-5,
         growth_budget=0.6,
         retrain_epochs=0.5,
+        precision="full",
         convolution="unfolded",
         importance="fisher",
         task_column=None,
@@ -269,6 +276,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         self.prune_threshold = prune_threshold
         self.growth_budget = growth_budget
         self.retrain_epochs = retrain_epochs
+        self.precision = precision
         self.convolution = convolution
         self.importance = importance
         self.task_column = task_column
@@ -433,6 +441,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
             self.prune_threshold,
             self.retrain_epochs,
             self.growth_budget,
+            self.precision,
             self.importance,
             self.verbose,
         )

@@ -55,6 +55,7 @@ class Settings:
     prune_threshold: float
     retrain_epochs: int | float
     growth_budget: float
+    precision: str
     importance: str
     verbose: int
 

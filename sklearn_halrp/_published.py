@@ -49,6 +49,7 @@ def published_settings(n_tasks=2, growth=0.6):
         "prune_threshold": 1e-5,
         "growth_budget": growth / (n_tasks - 1),
         "retrain_epochs": 0,
+        "precision": "full",
         "convolution": "channel",
         "importance": "fisher",
     }

@@ -1,10 +1,14 @@
 """From a trained perturbation to what a task keeps of it."""
 
+import numpy as np
+
 from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._modules import get_tensor
 from sklearn_halrp._network import to_array
 from sklearn_halrp._pruning import Compact, prune
 from sklearn_halrp._task import StoredFactors
+
+PRECISIONS = ("full", "half")
 
 
 def allowance(network, module, settings):
@@ -43,9 +47,23 @@ def store(network, module, factors, settings):
         settings.prune_threshold,
         max(allowed, 0),
     )
+    keep = in_half if settings.precision == "half" else np.asarray
     stored = {
-        name: StoredFactors(arrays[name].r, arrays[name].s, Compact.of(u), Compact.of(v))
+        name: StoredFactors(
+            keep(arrays[name].r), keep(arrays[name].s), Compact.of(keep(u)), Compact.of(keep(v))
+        )
         for name, (u, v) in pruned.items()
     }
     before = fixed + sum(f.u.size + f.v.size for f in arrays.values())
     return own, stored, before
+
+
+def in_half(array):
+    """Return numbers of two bytes, or the array itself if some are too large for them.
+
+    >>> in_half(np.array([0.1, 1.0])), in_half(np.array([1e6, 1.0]))
+    (array([0.1, 1. ], dtype=float16), array([1000000.,       1.]))
+    """
+    with np.errstate(over="ignore"):
+        half = array.astype(np.float16)
+    return half if np.isfinite(half).all() else array

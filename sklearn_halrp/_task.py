@@ -149,7 +149,8 @@ class Task:
         counted = sum(array.size for array in self.own.values())
         counted += sum(stored.n_numbers for stored in self.factors.values())
         for stored in self.factors.values():
-            stored.u.dense() @ stored.v.dense()
+            if stored.u.dense().shape[1] != stored.v.dense().shape[0]:
+                raise ValueError("a task has factors of different ranks")
         if (counted, sum(a.nbytes for a in self._arrays().values())) != (
             self.n_numbers,
             self.n_bytes,

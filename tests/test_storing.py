@@ -1,8 +1,14 @@
+import warnings
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 from skorch.callbacks import Callback
 
 from sklearn_halrp._pruning import MOST_PRUNED
+from sklearn_halrp._storing import in_half
 from tests.conftest import make_classifier, permuted
 from tests.modules import MLP
 
@@ -98,3 +104,42 @@ def test_a_budget_that_does_not_bind_leaves_the_training_alone(digits):
         clf.partial_fit(X, y, task_id=0).partial_fit(permuted(X, 1), y, task_id=1)
         found.append(clf.predict_proba(X, task_id=1))
     assert np.array_equal(*found)
+
+
+@given(
+    arrays(
+        np.float32, array_shapes(max_dims=2, max_side=5), elements=st.floats(-1e5, 1e5, width=32)
+    )
+)
+def test_half_the_bytes_are_right_to_three_digits_or_not_taken(array):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        half = in_half(array)
+    assert half.shape == array.shape
+    if np.abs(array).max() > np.finfo(np.float16).max * (1 + 2**-12):
+        assert half is array
+    else:
+        assert half.dtype == np.float16
+        assert np.all(np.abs(half - array) <= np.maximum(2.0**-11 * np.abs(array), 2.0**-25))
+
+
+def test_half_precision_rounds_what_was_trained_and_nothing_else(digits):
+    full, half = (learn_tightly(digits, precision=p)[0] for p in ("full", "half"))
+    assert [row["train_loss"] for row in full.history_[1]] == [
+        row["train_loss"] for row in half.history_[1]
+    ]
+    before, after = (clf._network.tasks[1] for clf in (full, half))
+    assert after.n_numbers == before.n_numbers
+    assert all(np.array_equal(after.own[name], array) for name, array in before.own.items())
+    own = sum(array.size for array in before.own.values())
+    assert before.n_bytes - after.n_bytes == 2 * (before.n_numbers - own)
+    assert before.factors
+    for name, stored in before.factors.items():
+        kept = after.factors[name]
+        for one, other in [(stored.r, kept.r), (stored.s, kept.s)]:
+            assert np.array_equal(one.astype(np.float16), other)
+        for one, other in [(stored.u, kept.u), (stored.v, kept.v)]:
+            assert np.array_equal(one.dense().astype(np.float16), other.dense())
+    X = permuted(digits[0], 1)
+    moved = full.predict_proba(X, task_id=1) - half.predict_proba(X, task_id=1)
+    assert 0 < np.abs(moved).max() < 0.01
