@@ -68,7 +68,13 @@ def apart(stream, method):
 
 
 def measure(results, stream, training, rounds, names=None):
-    """Return the runs of all methods, in turn."""
+    """Return the runs of all methods, in turn; what is tuned elsewhere may be another one here."""
+    once = {}
+    for name, one in contestants(stream, names).items():
+        if (one.method, one.settings()[0]) not in [
+            (o.method, o.settings()[0]) for o in once.values()
+        ]:
+            once[name] = one
     jobs = [
         (
             {"method": name, "round": number, "settings": one.settings()[0]},
@@ -76,7 +82,7 @@ def measure(results, stream, training, rounds, names=None):
             (stream, one.with_settings(training, number, one.settings()[0])),
         )
         for number in range(rounds)
-        for name, one in contestants(stream, names).items()
+        for name, one in once.items()
     ]
     return results.complete(jobs, 1)
 

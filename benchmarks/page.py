@@ -24,6 +24,7 @@ from benchmarks import (
     orders,
     theorem,
 )
+from benchmarks.contestants import CONTESTANTS
 from benchmarks.goals import RESULTS
 from benchmarks.tables import deviation
 
@@ -37,7 +38,21 @@ OURS = {
     "HALRP, budget 0.007": "#b5dfca",
     "HALRP, published": "#d1a000",
 }
+LOOKS = list(dict.fromkeys([*OURS, *CONTESTANTS]))
 MARKERS = "osv^<>DPXdhH*8p"
+LIBRARY = " (Avalanche)"
+FARTHEST = 3  # points below the defaults: what is worse is written, not drawn
+
+
+def look(name):
+    """Return the colour and marker of a method, the same in every picture.
+
+    Avalanche's version of a method has the colour and marker of ours.
+    """
+    own = name.removesuffix(LIBRARY)
+    place = LOOKS.index(own) if own in LOOKS else len(LOOKS)
+    others = matplotlib.colormaps["tab20"].colors
+    return OURS.get(own, others[place % len(others)]), MARKERS[place % len(MARKERS)]
 
 
 def stored(kind, results):
@@ -59,17 +74,19 @@ def about(content):
 def plot_comparison(plt, found, title):
     """Draw accuracy against stored bytes."""
     figure, ax = plt.subplots(figsize=(7.5, 4.6), layout="constrained")
-    colors = plt.get_cmap("tab20").colors
-    for i, (name, value) in enumerate(found.items()):
-        ours = name in OURS
+    for name, value in found.items():
+        ours, (color, marker) = name in OURS, look(name)
+        library = name.endswith(LIBRARY)
         ax.errorbar(
             value["bytes"].mean() / 1e6,
             100 * value["ACC"].mean(),
             yerr=100 * deviation(value["ACC"]),
-            fmt=MARKERS[i % len(MARKERS)],
-            markersize=11 if ours else 7,
-            color=OURS.get(name, colors[i % 20]),
-            markeredgecolor="black" if ours else "none",
+            fmt=marker,
+            # The tuned settings may be the defaults: both are to be seen then.
+            markersize=6 if name == "HALRP, tuned" else 11 if ours else 7,
+            color=color,
+            markerfacecolor="none" if library else color,
+            markeredgecolor="black" if ours else color if library else "none",
             capsize=3,
             zorder=3 if ours else 2,
             label=name,
@@ -103,14 +120,12 @@ def plot_robustness(plt, found, title):
 def plot_shares(plt, found, title):
     """Draw accuracy against the share of the rows."""
     figure, ax = plt.subplots(figsize=(7.5, 4), layout="constrained")
-    for i, (name, values) in enumerate(found.items()):
+    for name, values in found.items():
+        color, marker = look(name)
         x = 100 * np.array(sorted(values))
         mean = np.array([100 * np.mean(values[share]) for share in sorted(values)])
         sd = np.array([100 * deviation(values[share]) for share in sorted(values)])
-        color = OURS.get(name, plt.get_cmap("tab10").colors[i + 1])
-        ax.plot(
-            x, mean, marker=MARKERS[i], color=color, lw=2.5 if name in OURS else 1.2, label=name
-        )
+        ax.plot(x, mean, marker=marker, color=color, lw=2.5 if name in OURS else 1.2, label=name)
         ax.fill_between(x, mean - sd, mean + sd, color=color, alpha=0.12, lw=0)
     ax.set(xscale="log", xlabel="rows of a task, %", ylabel="accuracy of later tasks, %")
     ax.set_xticks(x, [f"{one:.0f}" for one in x])
@@ -121,10 +136,14 @@ def plot_shares(plt, found, title):
 
 
 def plot_changes(plt, found, title):
-    """Draw differences from the defaults."""
+    """Draw differences from the defaults; those that lie far below are written down."""
     figure, ax = plt.subplots(figsize=(7.5, 0.26 * len(found) + 1.2), layout="constrained")
     for i, one in enumerate(found.values()):
         difference = 100 * one["difference"]
+        if difference.mean() < -FARTHEST:
+            where = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": 8}
+            ax.text(0.01, i, f"← {difference.mean():.1f}", **where)
+            continue
         ax.plot(difference, np.full(len(difference), i), "o", color="#33658a", alpha=0.5, ms=5)
         ax.plot(difference.mean(), i, "|", color="black", ms=12, mew=2)
     ax.axvline(0, color="#0b6e4f", lw=1)
@@ -167,16 +186,9 @@ def plot_bound(plt, found, title):
 def plot_costs(plt, found, title):
     """Draw time against stored bytes."""
     figure, ax = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
-    for i, (name, one) in enumerate(found.items()):
-        color = OURS.get(name, plt.get_cmap("tab20").colors[i % 20])
-        ax.plot(
-            one["bytes"] / 1e6,
-            one["time"],
-            MARKERS[i % len(MARKERS)],
-            color=color,
-            ms=8,
-            label=name,
-        )
+    for name, one in found.items():
+        color, marker = look(name)
+        ax.plot(one["bytes"] / 1e6, one["time"], marker, color=color, ms=8, label=name)
     ax.set(xlabel="stored megabytes", ylabel="time of a task, over fine-tuning's", title=title)
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8, bbox_to_anchor=(1.01, 1), loc="upper left", frameon=False)
