@@ -25,6 +25,7 @@ SETTINGS = {
     "l2_penalty": 0.0,
     "prune_threshold": 0.0,
     "retrain_epochs": 0,
+    "precision": "full",
     "growth_budget": 1e9,
     "importance": "fisher",
     "verbose": 0,
