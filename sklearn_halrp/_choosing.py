@@ -7,7 +7,7 @@ import torch
 
 from sklearn_halrp import _low_rank
 from sklearn_halrp._curvature import Curvatures, whitened_spectrum, whitened_split
-from sklearn_halrp._importance import ESTIMATORS
+from sklearn_halrp._importance import DRAW, ESTIMATORS
 from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._modules import get_tensor
 from sklearn_halrp._processes import agreed
@@ -154,7 +154,7 @@ def _weigh(layers, free, net, held_out, settings):
     if settings.importance == "kfac":
         curvatures = Curvatures(net.module_, {name: x.change for name, x in layers.items()})
     with curvatures.watching() if curvatures else nullcontext():
-        measured = losses(net, held_out, IMPORTANCE_ROWS)
+        measured = losses(net, held_out, IMPORTANCE_ROWS, draw=settings.importance in DRAW)
         importance = ESTIMATORS[settings.importance](measured, free, curvatures)
     found = curvatures.found() if curvatures else {}
     for name, layer in layers.items():

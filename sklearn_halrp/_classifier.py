@@ -116,11 +116,12 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         channels and is added at each position of the kernel, as published. A term of
         the latter has fewer numbers; at the same growth the former is the more accurate
         where tasks have little in common.
-    importance : {"fisher", "kfac", "uniform"}, default="fisher"
+    importance : {"fisher", "empirical", "kfac", "uniform"}, default="fisher"
         How the Hessian is estimated on held-out data: by one number for each layer, its
-        mean squared gradient, as published; in Kronecker form, by the second moments of
-        each layer's inputs and of the gradients in its outputs, which weighs single
-        directions; or not at all.
+        mean squared gradient, with labels drawn from what the network predicts, or
+        (``"empirical"``) with those of the data, as published; in Kronecker form, by the
+        second moments of each layer's inputs and of the gradients in its outputs, which
+        weighs single directions; or not at all.
     task_column : int or str, default=None
         Column of X, by position or name, that holds the task ids. It never reaches
         the network. With it, ``task_id`` arguments are not needed.

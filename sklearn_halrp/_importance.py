@@ -12,12 +12,17 @@ import torch
 
 
 def fisher(losses, weights, curvatures=None):
-    """Estimate by the mean squared gradient (empirical Fisher), as published.
+    """Estimate by the mean squared gradient: by the trace of the Fisher information.
 
     For batches ``b`` of ``n_b`` rows with mean loss ``L_b``, the importance of a weight
     W is ``mean_b n_b mean_j (dL_b / dW_j)^2``. Near a minimum the factor ``n_b`` turns
     the squared gradient of a batch mean into that of single rows, so that the value
     does not depend on the batch size.
+
+    The losses should be those of labels drawn from what the network predicts: then the value is
+    that of the Fisher information, and so near to that of the Hessian. With the labels of
+    the rows, as published, a few rows that are badly predicted outweigh all others, and
+    where the mean gradient is not 0, its square counts ``n_b`` times.
 
     Parameters
     ----------
@@ -31,6 +36,11 @@ def fisher(losses, weights, curvatures=None):
     Returns
     -------
     dict of str to float
+
+    References
+    ----------
+    Kunstner, Balles & Hennig, "Limitations of the Empirical Fisher Approximation for Natural
+    Gradient Descent", NeurIPS 2019, arXiv:1905.12558.
 
     Examples
     --------
@@ -59,4 +69,5 @@ def uniform(losses, weights, curvatures=None):
 
 
 # "kfac" weighs single directions by `Curvatures`, and by `fisher` where that says nothing.
-ESTIMATORS = {"kfac": fisher, "fisher": fisher, "uniform": uniform}
+ESTIMATORS = {"empirical": fisher, "fisher": fisher, "kfac": fisher, "uniform": uniform}
+DRAW = {"fisher", "kfac"}  # those that draw labels from what the network predicts

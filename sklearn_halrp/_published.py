@@ -51,5 +51,5 @@ def published_settings(n_tasks=2, growth=0.6):
         "retrain_epochs": 0,
         "precision": "full",
         "convolution": "channel",
-        "importance": "fisher",
+        "importance": "empirical",
     }

@@ -136,7 +136,7 @@ class Measured(NamedTuple):
     weights: torch.Tensor | None = None
 
 
-def losses(net, dataset, n_rows=None):
+def losses(net, dataset, n_rows=None, draw=False):
     """Yield what `Measured` says of each batch, in evaluation mode.
 
     Parameters
@@ -146,6 +146,8 @@ def losses(net, dataset, n_rows=None):
     dataset : Dataset
     n_rows : int, optional
         Take at most this many of the rows.
+    draw : bool, default=False
+        Whether labels are drawn from what the module predicts, in place of those of the rows.
     """
     net.module_.eval()
     dataset = dataset if n_rows is None else spread(dataset, n_rows)
@@ -153,8 +155,23 @@ def losses(net, dataset, n_rows=None):
     with torch.backends.cudnn.flags(enabled=False):
         for batch in net.get_iterator(dataset, training=False):
             x, y = unpack_data(batch)
-            loss = net.get_loss(net.infer(x), y, X=x, training=False)
+            outputs = net.infer(x)
+            if draw:
+                y = _drawn(net, outputs, y)
+            loss = net.get_loss(outputs, y, X=x, training=False)
             yield Measured(loss, len(y), weights_in(net, x))
+
+
+def _drawn(net, outputs, y):
+    """Return labels from the predicted probabilities, or those of the rows if there are none."""
+    logits = outputs[0] if isinstance(outputs, tuple) else outputs
+    with torch.no_grad():
+        chances = net._get_predict_nonlinearity()(logits)
+    sums = chances.float().sum(dim=-1)
+    probable = (chances >= 0).all() and torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
+    if chances.dim() != 2 or not probable:  # as with a hinge loss
+        return y
+    return torch.multinomial(chances.float(), 1)[:, 0]
 
 
 def mean_loss(net, dataset, n_rows=None):

@@ -63,7 +63,7 @@ def test_energies_are_what_terms_take_off_the_squared_norm(shape, form):
         assert layer.kept(rank) == pytest.approx(sum(energies[:rank]) / sum(energies), abs=1e-5)
 
 
-@pytest.mark.parametrize("importance", ["fisher", "uniform"])
+@pytest.mark.parametrize("importance", ["empirical", "uniform"])
 @pytest.mark.parametrize("form", FORMS)
 def test_ranks_are_those_of_importance_times_energy(digits, form, importance):
     X, y = digits
@@ -81,7 +81,7 @@ def test_ranks_are_those_of_importance_times_energy(digits, form, importance):
         held_out = net.get_dataset(X[:120], y[:120])
         factors, _, found = choose_factors(network, net, held_out, settings)
         matters = dict.fromkeys(free, 1.0)
-        if importance == "fisher":
+        if importance == "empirical":
             matters = slow_fisher(module, X[:120], y[:120], free, batch_size=50)
         scores = {}
         for name, weight in free.items():
@@ -106,7 +106,7 @@ def test_importance_is_measured_on_held_out_rows_where_there_are_any(digits, hel
         "max_epochs": 1,
         "batch_size": 50,
     }
-    clf = make_classifier(Conv2d, net=net, growth_budget=2.0)
+    clf = make_classifier(Conv2d, net=net, growth_budget=2.0, importance="empirical")
     clf.partial_fit(X[:200], y[:200], task_id=0)
     # With a learning rate of 0 the warm-up moves no weight, and the task keeps the network
     # on which the importance was taken: the base with a new head and new statistics.

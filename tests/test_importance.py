@@ -1,5 +1,6 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -37,6 +38,39 @@ def test_fisher_equals_autograd_on_single_batches(digits):
         assert ours[name] == pytest.approx(value, rel=1e-5)
 
 
+@pytest.mark.parametrize("criterion", [nn.CrossEntropyLoss, nn.NLLLoss])
+def test_with_drawn_labels_it_is_the_mean_diagonal_of_the_hessian(digits, criterion):
+    # In a softmax regression the two are equal, whatever the labels are: here all are wrong.
+    X, _ = digits
+    rows, wrong = torch.from_numpy(X[:1500, :12]), np.zeros(1500, int)
+    torch.manual_seed(0)
+    linear = nn.Linear(12, 3)
+
+    def loss(weight):
+        outputs = rows @ weight.T + linear.bias
+        return nn.functional.cross_entropy(outputs, torch.from_numpy(wrong))
+
+    hessian = torch.autograd.functional.hessian(loss, linear.weight.detach())
+    expected = hessian.reshape(36, 36).diagonal().mean().item()
+    layers = [linear] if criterion is nn.CrossEntropyLoss else [linear, nn.Softmax(dim=-1)]
+    net = around(make_net(batch_size=10, criterion=criterion), nn.Sequential(*layers))
+    dataset, weights = net.get_dataset(X[:1500, :12], wrong), {"w": linear.weight}
+    found = fisher(losses(net, dataset, draw=True), weights)["w"]
+    assert found == pytest.approx(expected, rel=0.15)
+    # With the labels of the rows the gradients do not cancel in a batch.
+    assert fisher(losses(net, dataset), weights)["w"] > 3 * expected
+
+
+def test_where_nothing_is_predicted_with_a_probability_labels_are_those_of_the_rows(digits):
+    X, y = digits
+    net = around(make_net(criterion=nn.MultiMarginLoss), MLP(), verbose=0)
+    dataset = net.get_dataset(X[:100], y[:100])
+    given, drawn = (
+        [loss.item() for loss, *_ in losses(net, dataset, draw=draw)] for draw in (False, True)
+    )
+    assert given == drawn
+
+
 def test_fisher_is_the_same_in_single_rows_whatever_the_batch_size():
     # At a minimum the gradients of single rows cancel, and the expected square of a
     # batch mean is theirs over the number of rows.
@@ -56,4 +90,4 @@ def test_an_unused_weight_has_no_importance():
 
 def test_uniform_is_one_everywhere():
     assert uniform(iter(()), {"a": None, "b": None}) == {"a": 1.0, "b": 1.0}
-    assert set(ESTIMATORS) == {"kfac", "fisher", "uniform"}
+    assert set(ESTIMATORS) == {"empirical", "fisher", "kfac", "uniform"}

@@ -6,7 +6,7 @@ from sklearn_halrp import ContinualClassifier, published_settings
 def test_they_are_those_of_the_paper():
     clf = ContinualClassifier(**published_settings(n_tasks=10))
     assert (clf.approximation_rate, clf.max_rank, clf.warmup_epochs) == (0.9, 100, 1)
-    assert (clf.convolution, clf.importance) == ("channel", "fisher")
+    assert (clf.convolution, clf.importance) == ("channel", "empirical")
     assert (clf.retrain_epochs, clf.precision) == (0, "full")
     assert 9 * clf.growth_budget == pytest.approx(0.6)
 
