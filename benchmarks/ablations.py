@@ -59,6 +59,7 @@ class OwnRowsOnly(HALRP):
 # Beside the defaults: fisher, unfolded, 4 of 10 epochs of warm-up, alpha 0.9, a budget of 0.6.
 VARIANTS = {
     "defaults": {},
+    "importance: labels of the rows": {"importance": "empirical"},
     "importance: plain singular values": {"importance": "uniform"},
     "fixed rank 2": {"approximation_rate": 1.0, "max_rank": 2},
     "fixed rank 8": {"approximation_rate": 1.0, "max_rank": 8},

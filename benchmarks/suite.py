@@ -25,12 +25,14 @@ COMMANDS = {
 }
 LARGE = ["HALRP, budget 0.02", "HALRP, budget 0.007", "separate networks", "PackNet"]
 LARGE += ["BatchEnsemble"]
-TEN = ["HALRP, budget 0.02", "HALRP, published", "separate networks"]
+TEN = ["HALRP, budget 0.02", "HALRP, budget 0.04, half precision", "HALRP, published"]
+TEN += ["separate networks"]
 MANY = ["HALRP, defaults", "HALRP, published", "separate networks", "fine-tuning", "EWC"]
 MANY += ["PackNet", "BatchEnsemble", "LoRA, rank 4"]
 OMNIGLOT = ["--seeds", "2", "--epochs", "20", "--batch-size", "32", "--methods", *MANY]
 LITTLE = ["HALRP, defaults", "separate networks", "copies of the first", "LoRA, rank 4"]
-TELLING = ["defaults", "importance: plain singular values", "importance: kfac", "fixed rank 8"]
+TELLING = ["defaults", "importance: labels of the rows", "importance: plain singular values"]
+TELLING += ["importance: kfac", "fixed rank 8"]
 TELLING += ["convolution: channel", "warm-up 1", "warm-up 8", "alpha 0.5", "alpha 0.99"]
 TELLING += ["budget 0.05", "budget 0.05, pruned at the end", "half precision"]
 TELLING += ["no penalties", "r and s held at 1"]
@@ -41,8 +43,8 @@ FULL = [
     ("compare", "five-datasets", ["--seeds", "5"]),
     ("compare", "tabular", ["--seeds", "5"]),
     ("compare", "permuted-mnist", ["--seeds", "3", "--tasks", "5"]),
-    ("compare", "permuted-mnist-32", ["--seeds", "2", "--tasks", "10", "--methods", *TEN]),
-    ("compare", "split-cifar10", ["--seeds", "2", "--methods", *LARGE]),
+    ("compare", "permuted-mnist-32", ["--seeds", "5", "--tasks", "10", "--methods", *TEN]),
+    ("compare", "split-cifar10", ["--seeds", "5", "--methods", *LARGE]),
     ("compare", "omniglot-rotation", OMNIGLOT),
     ("orders", "letters", ["--orders", "20"]),
     ("orders", "five-datasets", ["--orders", "20", "--methods", "HALRP, defaults", "EWC"]),
@@ -50,7 +52,7 @@ FULL = [
     ("little_data", "split-cifar10", ["--seeds", "2", "--methods", *LITTLE]),
     ("ablations", "letters", ["--seeds", "3"]),
     ("ablations", "five-datasets", ["--seeds", "2", "--tasks", "4", "--methods", *TELLING]),
-    ("theorem", "five-datasets", ["--seeds", "2", "--importances", "fisher", "kfac"]),
+    ("theorem", "five-datasets", ["--seeds", "2", "--importances", "empirical", "fisher", "kfac"]),
     ("cost", "five-datasets", ["--rounds", "2", "--tasks", "3"]),
     ("many_tasks", "digits", ["--tasks", "1000"]),  # a stream of its own
 ]
