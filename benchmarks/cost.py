@@ -19,7 +19,7 @@ import torch
 
 from benchmarks import tables
 from benchmarks.command import parser, prepared
-from benchmarks.contestants import contestants
+from benchmarks.contestants import CONTESTANTS, contestants
 from benchmarks.running import learn_stream, summary
 from benchmarks.tables import grouped
 
@@ -52,7 +52,7 @@ def watched(every=0.01):
         thread.join()
 
 
-def measured(stream, method):
+def learned(stream, method):
     """Run in this process, which is a fresh one, and add the memory that it took."""
     torch.set_num_threads(1)
     with watched() as most:
@@ -60,29 +60,24 @@ def measured(stream, method):
     return {**result, "memory": most[0]}
 
 
-def apart(stream, method):
-    """Run in a process of its own."""
+def apart(function, *arguments):
+    """Call a function in a process of its own."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, context) as pool:
-        return pool.submit(measured, stream, method).result()
+        return pool.submit(function, *arguments).result()
 
 
 def measure(results, stream, training, rounds, names=None):
-    """Return the runs of all methods, in turn; what is tuned elsewhere may be another one here."""
-    once = {}
-    for name, one in contestants(stream, names).items():
-        if (one.method, one.settings()[0]) not in [
-            (o.method, o.settings()[0]) for o in once.values()
-        ]:
-            once[name] = one
+    """Return the runs of all methods, in turn."""
+    untuned = [name for name in CONTESTANTS if name != "HALRP, tuned"]  # it is the defaults here
     jobs = [
         (
             {"method": name, "round": number, "settings": one.settings()[0]},
             apart,
-            (stream, one.with_settings(training, number, one.settings()[0])),
+            (learned, stream, one.with_settings(training, number, one.settings()[0])),
         )
         for number in range(rounds)
-        for name, one in once.items()
+        for name, one in contestants(stream, names or untuned).items()
     ]
     return results.complete(jobs, 1)
 

@@ -1,7 +1,9 @@
 import warnings
 
+import joblib
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -9,6 +11,7 @@ from skorch.callbacks import Callback
 
 from sklearn_halrp._pruning import MOST_PRUNED
 from sklearn_halrp._storing import in_half
+from sklearn_halrp.persistence import load, save
 from tests.conftest import make_classifier, permuted
 from tests.modules import MLP
 
@@ -143,3 +146,45 @@ def test_half_precision_rounds_what_was_trained_and_nothing_else(digits):
     X = permuted(digits[0], 1)
     moved = full.predict_proba(X, task_id=1) - half.predict_proba(X, task_id=1)
     assert 0 < np.abs(moved).max() < 0.01
+
+
+class Typed(MLP):
+    """An MLP whose weights have another type than its inputs and outputs."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        self.to(dtype)
+        self.dtype = dtype
+
+    def forward(self, X):
+        return super().forward(X.to(self.dtype)).float()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_half_precision_keeps_every_prediction_in_files_and_when_a_task_goes_on(
+    digits, tmp_path, dtype
+):
+    X, y = (part[:300] for part in digits)
+    net = {"module__dtype": dtype, "max_epochs": 4}
+    clf = make_classifier(Typed, net=net, precision="half", growth_budget=0.5)
+    clf.partial_fit(X, y, task_id=0).partial_fit(permuted(X, 1), y, task_id=1)
+    arrays = clf._network.tasks[1].factors.values()
+    assert {f.r.dtype for f in arrays} | {f.u.values.dtype for f in arrays} == {np.dtype("f2")}
+    before, score = clf.predict_proba(X, task_id=1), clf.score(permuted(X, 1), y, task_id=1)
+
+    joblib.dump(clf, tmp_path / "clf.joblib")
+    save(clf, tmp_path / "clf.safetensors")
+    for again in (
+        joblib.load(tmp_path / "clf.joblib"),
+        load(tmp_path / "clf.safetensors", net=clf.net),
+    ):
+        assert np.array_equal(again.predict_proba(X, task_id=1), before)
+        assert again.n_bytes_ == clf.n_bytes_
+
+    clf.partial_fit(permuted(X, 2), y, task_id=2)
+    assert np.array_equal(clf.predict_proba(X, task_id=1), before)
+    # A task goes on from what was rounded, and is rounded again.
+    clf.partial_fit(permuted(X, 1), y, task_id=1)
+    assert clf.score(permuted(X, 1), y, task_id=1) >= score - 0.02
+    arrays = clf._network.tasks[1].factors.values()
+    assert {f.u.values.dtype for f in arrays} == {np.dtype("f2")}
