@@ -155,9 +155,9 @@ def measured(stream, method, training, seed, settings):
 
 
 def growth(run):
-    """Return what a later task stores, over the first."""
-    numbers = run["numbers"]
-    return (numbers[-1] / numbers[0] - 1) / (len(numbers) - 1)
+    """Return the bytes that a later task stores, over those of the first."""
+    n_bytes = run["bytes"]
+    return (n_bytes[-1] / n_bytes[0] - 1) / (len(n_bytes) - 1)
 
 
 def found(runs):

@@ -84,15 +84,13 @@ def contestant(name):
 
     >>> contestant("HALRP, budget 0.007").fixed["growth_budget"]
     0.007
-    >>> contestant("HALRP, budget 0.04, half precision").fixed["precision"]
-    'half'
     """
     if name in CONTESTANTS:
         return CONTESTANTS[name]
-    found = re.fullmatch(r"HALRP, budget ([\d.]+)(, half precision)?", name)
+    found = re.fullmatch(r"HALRP, budget ([\d.]+)", name)
     if found is None:
         raise ValueError(f"There is no method {name!r}; choose from {', '.join(CONTESTANTS)}.")
-    return ours(growth_budget=float(found[1]), precision="half" if found[2] else "full")
+    return ours(growth_budget=float(found[1]))
 
 
 def contestants(stream, names=None, published=None):

@@ -1,4 +1,4 @@
-"""Everything that the page on evidence shows, one command after the other.
+"""What the page on evidence shows, one command after the other; with_avalanche is run by itself.
 
     python -m benchmarks.suite --data-dir DIR [--jobs 2] [--only compare orders] [--quick]
 
@@ -23,10 +23,9 @@ COMMANDS = {
     "cost": cost,
     "many_tasks": many_tasks,
 }
-LARGE = ["HALRP, budget 0.02", "HALRP, budget 0.007", "separate networks", "PackNet"]
-LARGE += ["BatchEnsemble"]
-TEN = ["HALRP, budget 0.02", "HALRP, budget 0.04, half precision", "HALRP, published"]
-TEN += ["separate networks"]
+LARGE = ["HALRP, budget 0.02", "HALRP, budget 0.007", "separate networks"]
+LARGE += ["copies of the first", "PackNet", "BatchEnsemble"]
+TEN = ["HALRP, budget 0.02", "HALRP, published", "separate networks"]
 MANY = ["HALRP, defaults", "HALRP, published", "separate networks", "fine-tuning", "EWC"]
 MANY += ["PackNet", "BatchEnsemble", "LoRA, rank 4"]
 OMNIGLOT = ["--seeds", "2", "--epochs", "20", "--batch-size", "32", "--methods", *MANY]
@@ -94,6 +93,8 @@ def main(arguments=None):
             given = [stream, *given, "--jobs", options.jobs]
             if options.data_dir:
                 given += ["--data-dir", options.data_dir]
+            if options.download:
+                given += ["--download"]
         COMMANDS[command].main(given)
 
 

@@ -119,7 +119,8 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
     importance : {"fisher", "empirical", "kfac", "uniform"}, default="fisher"
         How the Hessian is estimated on held-out data: by one number for each layer, its
         mean squared gradient, with labels drawn from what the network predicts, or
-        (``"empirical"``) with those of the data, as published; in Kronecker form, by the
+        (``"empirical"``, and where the net's outputs are no probabilities) with those of the
+        data, as published; in Kronecker form, by the
         second moments of each layer's inputs and of the gradients in its outputs, which
         weighs single directions; or not at all.
     task_column : int or str, default=None
