@@ -189,8 +189,8 @@ def test_the_largest_task_comes_first_and_the_others_stay_in_order():
 def test_differences_are_those_of_the_same_seed_over_tasks_that_are_no_base():
     def run(variant, seed, tasks, accuracy):
         key = {"variant": variant, "seed": seed, "settings": {}}
-        numbers = [100, 110, 120][: len(tasks)]
-        return {"key": key, "tasks": tasks, "accuracy": [accuracy], "numbers": numbers}
+        n_bytes = [400, 440, 480][: len(tasks)]
+        return {"key": key, "tasks": tasks, "accuracy": [accuracy], "bytes": n_bytes}
 
     runs = [
         run("defaults", 0, ["a", "b", "c"], [0.1, 0.2, 0.5]),
@@ -200,6 +200,7 @@ def test_differences_are_those_of_the_same_seed_over_tasks_that_are_no_base():
     found = ablations.found(runs)
     assert found["other base"]["difference"] == pytest.approx([0.3])
     assert found["defaults"]["accuracy"] == pytest.approx([0.5, 0.6])
+    assert found["defaults"]["growth"] == pytest.approx([0.1, 0.1])
 
 
 def test_scales_that_are_held_stay_at_one():

@@ -25,8 +25,9 @@ def weights_for(y, seed):
 @pytest.mark.parametrize("dataset", [Dataset, Slow])
 def test_weights_are_repetitions(digits, dataset):
     X, y = digits[0][:120], digits[1][:120]
-    weighted, repeated = (
-        make_classifier(net={**WHOLE, "dataset": dataset}, growth_budget=2.0) for _ in range(2)
+    net = {**WHOLE, "dataset": dataset}
+    weighted, repeated = (  # labels that are drawn would be others for each repetition
+        make_classifier(net=net, growth_budget=2.0, importance="empirical") for _ in range(2)
     )
     for task in range(3):
         task_id = min(task, 1)  # learn a base, a task, and go on with it
