@@ -8,6 +8,7 @@ from sklearn_halrp._head import find_head, with_head
 from sklearn_halrp._network import Network
 from sklearn_halrp._partition import partition
 from sklearn_halrp._probing import (
+    ROWS,
     check_outputs,
     check_reading_changes_nothing,
     forward_on,
@@ -102,7 +103,7 @@ def build_network(recipe, X, n_classes, head, form, seed, frozen=False):
     """
     module = build_module(recipe, seed)
     with seeded(seed, recipe.device):
-        forward = forward_on(recipe, X[:2])
+        forward = forward_on(recipe, X[:ROWS])
         try:
             outputs = forward(module)
         except Exception as error:
