@@ -1,13 +1,14 @@
 """From freely trained weights to a low-rank perturbation of the base."""
 
 from contextlib import nullcontext
+from itertools import chain
 
 import numpy as np
 import torch
 
 from sklearn_halrp import _low_rank
 from sklearn_halrp._curvature import Curvatures, whitened_spectrum, whitened_split
-from sklearn_halrp._importance import DRAW, ESTIMATORS
+from sklearn_halrp._importance import ESTIMATORS
 from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._modules import get_tensor
 from sklearn_halrp._processes import agreed
@@ -20,6 +21,8 @@ from sklearn_halrp._training import losses, mean_loss
 # ranks. Where nothing is held out, a fifth of the training rows is enough, or this many.
 IMPORTANCE_ROWS = 1024
 FEWEST_ROWS = 256
+# Times that these rows are gone through where signs are drawn for them: more draws, less noise.
+PASSES = 4
 # Rows on which the loss is measured with layers truncated, one after the other: for each, and
 # for all together.
 MEASURED_ROWS = 256
@@ -153,9 +156,11 @@ def _weigh(layers, free, net, held_out, settings):
     curvatures = None
     if settings.importance == "kfac":
         curvatures = Curvatures(net.module_, {name: x.change for name, x in layers.items()})
+    estimator = ESTIMATORS[settings.importance]
+    passes = range(PASSES if estimator.predicted else 1)
     with curvatures.watching() if curvatures else nullcontext():
-        measured = losses(net, held_out, IMPORTANCE_ROWS, draw=settings.importance in DRAW)
-        importance = ESTIMATORS[settings.importance](measured, free, curvatures)
+        measured = (losses(net, held_out, IMPORTANCE_ROWS, estimator.predicted) for _ in passes)
+        importance = estimator.function(chain.from_iterable(measured), free, curvatures)
     found = curvatures.found() if curvatures else {}
     for name, layer in layers.items():
         layer.weigh(importance[name], found.get(name))

@@ -8,6 +8,9 @@ one number per weight that stands for the Hessian norm in the bound
 of arXiv:2311.15161, theorem 1.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 
 
@@ -19,10 +22,10 @@ def fisher(losses, weights, curvatures=None):
     the squared gradient of a batch mean into that of single rows, so that the value
     does not depend on the batch size.
 
-    The losses should be those of labels drawn from what the network predicts: then the value is
-    that of the Fisher information, and so near to that of the Hessian. With the labels of
-    the rows, as published, a few rows that are badly predicted outweigh all others, and
-    where the mean gradient is not 0, its square counts ``n_b`` times.
+    The losses should be of the labels that the network predicts, as those of `self_loss`: then
+    the value is that of the Fisher information, and so near to that of the Hessian. With the
+    labels of the rows, as published, a few rows that are badly predicted outweigh all others,
+    and where the mean gradient is not 0, its square counts ``n_b`` times.
 
     Parameters
     ----------
@@ -68,6 +71,17 @@ def uniform(losses, weights, curvatures=None):
     return dict.fromkeys(weights, 1.0)
 
 
+class Estimator(NamedTuple):
+    """A function of this file, and whether its losses are of the labels that a net predicts."""
+
+    function: Callable
+    predicted: bool
+
+
 # "kfac" weighs single directions by `Curvatures`, and by `fisher` where that says nothing.
-ESTIMATORS = {"empirical": fisher, "fisher": fisher, "kfac": fisher, "uniform": uniform}
-DRAW = {"fisher", "kfac"}  # those that draw labels from what the network predicts
+ESTIMATORS = {
+    "empirical": Estimator(fisher, False),
+    "fisher": Estimator(fisher, True),
+    "kfac": Estimator(fisher, True),
+    "uniform": Estimator(uniform, False),
+}

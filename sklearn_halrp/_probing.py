@@ -11,6 +11,7 @@ from torch import nn
 from sklearn_halrp._low_rank import Factors, matrix_shape
 from sklearn_halrp._modules import get_tensor
 from sklearn_halrp._perturbed import perturbed_module
+from sklearn_halrp._predictive import add_up
 from sklearn_halrp._random import seeded
 from sklearn_halrp._training import around, recipe_of
 from sklearn_halrp.exceptions import InvalidNetworkError
@@ -80,8 +81,7 @@ def check_outputs(recipe, outputs):
         return
     criterion = recipe.criterion
     kind = criterion if isinstance(criterion, type) else type(criterion)
-    sums = outputs.sum(dim=-1)
-    probable = (outputs >= 0).all() and torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
+    probable = add_up(outputs)
     if kind is nn.NLLLoss and not probable:
         raise InvalidNetworkError(
             "The net's criterion is NLLLoss, skorch's default, for which the module must return "

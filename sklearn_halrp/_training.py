@@ -12,6 +12,7 @@ from skorch.dataset import unpack_data
 from torch.utils.data import Subset
 
 from sklearn_halrp._batches import speed_up
+from sklearn_halrp._predictive import chances, self_loss
 from sklearn_halrp._processes import alone, is_shared, together
 from sklearn_halrp._sample_weight import heed_weights, weights_in
 
@@ -129,14 +130,17 @@ def spread(dataset, n_rows):
 
 
 class Measured(NamedTuple):
-    """The mean loss of a batch, its number of rows, and their weights if they have any."""
+    """The mean loss of a batch, its number of rows, and their weights if they have any.
+
+    The loss may be that of `self_loss`, of which only the gradient counts.
+    """
 
     loss: torch.Tensor
     n_rows: int
     weights: torch.Tensor | None = None
 
 
-def losses(net, dataset, n_rows=None, draw=False):
+def losses(net, dataset, n_rows=None, predicted=False):
     """Yield what `Measured` says of each batch, in evaluation mode.
 
     Parameters
@@ -146,8 +150,9 @@ def losses(net, dataset, n_rows=None, draw=False):
     dataset : Dataset
     n_rows : int, optional
         Take at most this many of the rows.
-    draw : bool, default=False
-        Whether labels are drawn from what the module predicts, in place of those of the rows.
+    predicted : bool, default=False
+        Whether labels are those that the module predicts, in place of those of the rows, as
+        long as it predicts probabilities.
     """
     net.module_.eval()
     dataset = dataset if n_rows is None else spread(dataset, n_rows)
@@ -156,23 +161,13 @@ def losses(net, dataset, n_rows=None, draw=False):
         for batch in net.get_iterator(dataset, training=False):
             x, y = unpack_data(batch)
             outputs = net.infer(x)
-            if draw:
-                y = _drawn(net, outputs, y)
-            loss = net.get_loss(outputs, y, X=x, training=False)
+            p = chances(net, outputs) if predicted else None
+            predicted = p is not None
+            if predicted:
+                loss = self_loss(net, outputs, p, x)
+            else:
+                loss = net.get_loss(outputs, y, X=x, training=False)
             yield Measured(loss, len(y), weights_in(net, x))
-
-
-def _drawn(net, outputs, y):
-    """Return labels from the predicted probabilities, or those of the rows if there are none."""
-    logits = outputs[0] if isinstance(outputs, tuple) else outputs
-    with torch.no_grad():
-        chances = net._get_predict_nonlinearity()(logits).float()
-    sums = chances.sum(dim=-1)
-    # Those of two bytes a number do not add up to 1 any nearer.
-    probable = (chances >= 0).all() and torch.allclose(sums, torch.ones_like(sums), atol=2e-2)
-    if chances.dim() != 2 or not probable:  # as with a hinge loss
-        return y
-    return torch.multinomial(chances, 1)[:, 0]
 
 
 def mean_loss(net, dataset, n_rows=None):

@@ -17,7 +17,7 @@ from torch import distributed
 
 from docs.examples.networks import DigitNet, SharedNet
 from sklearn_halrp import ContinualClassifier
-from sklearn_halrp._importance import ESTIMATORS, uniform
+from sklearn_halrp._importance import ESTIMATORS
 from sklearn_halrp._modules import named_tensors
 from tests.conftest import make_net, permuted
 from tests.modules import MLP, ZOO
@@ -115,7 +115,8 @@ def check_callbacks(folder):
     np.random.seed(distributed.get_rank())
     torch.manual_seed(distributed.get_rank())
     if not whole.is_main_process:
-        ESTIMATORS["fisher"] = uniform  # more than a machine of another make would differ
+        # More than a machine of another make would differ.
+        ESTIMATORS["fisher"] = ESTIMATORS["uniform"]
     callbacks = [
         Freezer("1.*"),
         LRScheduler("ReduceLROnPlateau", monitor="train_loss", patience=0, threshold=0.5),

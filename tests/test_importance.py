@@ -55,7 +55,7 @@ def test_with_drawn_labels_it_is_the_mean_diagonal_of_the_hessian(digits, criter
     layers = [linear] if criterion is nn.CrossEntropyLoss else [linear, nn.Softmax(dim=-1)]
     net = around(make_net(batch_size=10, criterion=criterion), nn.Sequential(*layers))
     dataset, weights = net.get_dataset(X[:1500, :12], wrong), {"w": linear.weight}
-    found = fisher(losses(net, dataset, draw=True), weights)["w"]
+    found = fisher(losses(net, dataset, predicted=True), weights)["w"]
     assert found == pytest.approx(expected, rel=0.15)
     # With the labels of the rows the gradients do not cancel in a batch.
     assert fisher(losses(net, dataset), weights)["w"] > 3 * expected
@@ -66,7 +66,7 @@ def test_where_nothing_is_predicted_with_a_probability_labels_are_those_of_the_r
     net = around(make_net(criterion=nn.MultiMarginLoss), MLP(), verbose=0)
     dataset = net.get_dataset(X[:100], y[:100])
     given, drawn = (
-        [loss.item() for loss, *_ in losses(net, dataset, draw=draw)] for draw in (False, True)
+        [loss.item() for loss, *_ in losses(net, dataset, predicted=p)] for p in (False, True)
     )
     assert given == drawn
 

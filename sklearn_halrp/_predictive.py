@@ -1,0 +1,94 @@
+"""The loss of labels that a network itself would give, for its Fisher information.
+
+The Fisher information is the mean square of the gradient of the loss, over the rows and over
+the labels y that the network gives them, with probabilities p_y. Drawing such labels is
+noisy: in a network that is sure of its predictions nearly all of the square comes from the
+few rows that happen to draw an unlikely label. With z the outputs of a row, and signs e_y drawn
+in place of labels,
+
+    v = sum_y e_y sqrt(p_y) d loss(z, y) / d z
+
+has the same mean square, also after it is led back to the weights, and every row counts.
+"""
+
+import torch
+
+
+def add_up(numbers):
+    """Whether the numbers of each row can be probabilities.
+
+    Parameters
+    ----------
+    numbers : tensor of shape (n_rows, n_labels)
+        Anything else cannot.
+
+    Examples
+    --------
+    >>> add_up(torch.tensor([[0.25, 0.75]])), add_up(torch.tensor([[-1.0, 2.0]]))
+    (True, False)
+    """
+    if not isinstance(numbers, torch.Tensor) or not numbers.is_floating_point():
+        return False
+    if numbers.dim() != 2 or not (numbers >= 0).all():
+        return False
+    sums = numbers.float().sum(dim=-1)
+    rounding = 4 * torch.finfo(numbers.dtype).eps  # a number of two bytes has three digits
+    return torch.allclose(sums, torch.ones_like(sums), atol=max(1e-3, rounding))
+
+
+def chances(net, outputs):
+    """Return the probabilities that an initialised net gives the labels, or None.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNetClassifier
+    outputs : tensor of shape (n_rows, n_labels), or tuple that begins with it
+
+    Returns
+    -------
+    tensor of shape (n_rows, n_labels) or None
+        None if there are none, as with a hinge loss.
+    """
+    first = outputs[0] if isinstance(outputs, tuple) else outputs
+    with torch.no_grad():
+        found = net._get_predict_nonlinearity()(first)
+    return found.detach() if add_up(found) else None
+
+
+def self_loss(net, outputs, p, x):
+    """Return a scalar whose squared gradient, times the rows, is on average the Fisher information.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNetClassifier
+        Initialised, with a loss that is a mean over the rows.
+    outputs : tensor of shape (n_rows, n_labels), or tuple that begins with it
+    p : tensor of shape (n_rows, n_labels)
+        The probabilities that the net gives the labels.
+    x : batch
+        That the outputs belong to.
+
+    Returns
+    -------
+    tensor of shape ()
+        Its value says nothing.
+    """
+    parts = outputs if isinstance(outputs, tuple) else (outputs,)
+    ends = {
+        i: part.detach().requires_grad_()
+        for i, part in enumerate(parts)
+        if isinstance(part, torch.Tensor) and part.requires_grad and len(part) == len(p)
+    }
+    given = tuple(ends.get(i, part) for i, part in enumerate(parts))
+    given = given if isinstance(outputs, tuple) else given[0]
+    signs = 2 * torch.randint(0, 2, p.shape, device=p.device) - 1
+    rows = torch.arange(len(p), device=p.device)
+    slopes = {i: torch.zeros_like(end) for i, end in ends.items()}
+    for turn in range(p.shape[1]):  # the rows have all labels at once: a loss may weigh labels
+        y = (rows + turn) % p.shape[1]
+        loss = net.get_loss(given, y, X=x, training=False)
+        found = torch.autograd.grad(loss, list(ends.values()), materialize_grads=True)
+        factor = signs[rows, y] * p[rows, y].sqrt()
+        for slope, gradient in zip(slopes.values(), found, strict=True):
+            slope += gradient * factor.to(gradient).reshape(-1, *(1,) * (gradient.dim() - 1))
+    return sum((parts[i] * slope).sum() for i, slope in slopes.items())
