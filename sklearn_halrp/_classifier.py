@@ -118,7 +118,7 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         where tasks have little in common.
     importance : {"fisher", "empirical", "kfac", "uniform"}, default="fisher"
         How the Hessian is estimated on held-out data: by one number for each layer, its
-        mean squared gradient, with labels drawn from what the network predicts, or
+        mean squared gradient, with the labels that the network itself predicts, or
         (``"empirical"``, and where the net's outputs are no probabilities) with those of the
         data, as published; in Kronecker form, by the
         second moments of each layer's inputs and of the gradients in its outputs, which

@@ -39,7 +39,7 @@ def test_fisher_equals_autograd_on_single_batches(digits):
 
 
 @pytest.mark.parametrize("criterion", [nn.CrossEntropyLoss, nn.NLLLoss])
-def test_with_drawn_labels_it_is_the_mean_diagonal_of_the_hessian(digits, criterion):
+def test_with_predicted_labels_it_is_the_mean_diagonal_of_the_hessian(digits, criterion):
     # In a softmax regression the two are equal, whatever the labels are: here all are wrong.
     X, _ = digits
     rows, wrong = torch.from_numpy(X[:1500, :12]), np.zeros(1500, int)
@@ -65,10 +65,10 @@ def test_where_nothing_is_predicted_with_a_probability_labels_are_those_of_the_r
     X, y = digits
     net = around(make_net(criterion=nn.MultiMarginLoss), MLP(), verbose=0)
     dataset = net.get_dataset(X[:100], y[:100])
-    given, drawn = (
+    given, predicted = (
         [loss.item() for loss, *_ in losses(net, dataset, predicted=p)] for p in (False, True)
     )
-    assert given == drawn
+    assert given == predicted
 
 
 def test_fisher_is_the_same_in_single_rows_whatever_the_batch_size():
