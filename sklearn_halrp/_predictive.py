@@ -36,6 +36,11 @@ def add_up(numbers):
     return torch.allclose(sums, torch.ones_like(sums), atol=max(1e-3, rounding))
 
 
+def first_of(outputs):
+    """Return what a module predicts by: the first of several outputs, as skorch has it."""
+    return outputs[0] if isinstance(outputs, tuple) else outputs
+
+
 def chances(net, outputs):
     """Return the probabilities that an initialised net gives the labels, or None.
 
@@ -49,9 +54,8 @@ def chances(net, outputs):
     tensor of shape (n_rows, n_labels) or None
         None if there are none, as with a hinge loss.
     """
-    first = outputs[0] if isinstance(outputs, tuple) else outputs
     with torch.no_grad():
-        found = net._get_predict_nonlinearity()(first)
+        found = net._get_predict_nonlinearity()(first_of(outputs))
     return found.detach() if add_up(found) else None
 
 

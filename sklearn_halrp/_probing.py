@@ -11,7 +11,7 @@ from torch import nn
 from sklearn_halrp._low_rank import Factors, matrix_shape
 from sklearn_halrp._modules import get_tensor
 from sklearn_halrp._perturbed import perturbed_module
-from sklearn_halrp._predictive import add_up
+from sklearn_halrp._predictive import add_up, first_of
 from sklearn_halrp._random import seeded
 from sklearn_halrp._training import around, recipe_of
 from sklearn_halrp.exceptions import InvalidNetworkError
@@ -37,7 +37,7 @@ def forward_on(recipe, X, training=False):
         with torch.set_grad_enabled(training):
             module.train(training)
             output = around(net, module, callbacks="disable", compile=False).infer(batch)
-        return output[0] if isinstance(output, tuple) else output
+        return first_of(output)
 
     return forward
 

@@ -10,6 +10,7 @@ from skorch.utils import to_device, to_numpy
 
 from sklearn_halrp._batches import batch_size_of
 from sklearn_halrp._modules import named_tensors
+from sklearn_halrp._predictive import first_of
 from sklearn_halrp._training import around
 
 
@@ -33,8 +34,7 @@ def probabilities(net, X, private=False):
     with torch.no_grad():
         for start in range(0, len(X), size):
             rows = X[start : start + size]
-            output = net.infer(torch.from_numpy(rows if private else rows.copy()))
-            output = output[0] if isinstance(output, tuple) else output
+            output = first_of(net.infer(torch.from_numpy(rows if private else rows.copy())))
             parts.append(to_numpy(nonlinearity(to_device(output, "cpu"))))
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 

@@ -168,8 +168,8 @@ def test_half_precision_keeps_every_prediction_in_files_and_when_a_task_goes_on(
     net = {"module__dtype": dtype, "max_epochs": 4}
     clf = make_classifier(Typed, net=net, precision="half", growth_budget=0.5)
     clf.partial_fit(X, y, task_id=0).partial_fit(permuted(X, 1), y, task_id=1)
-    arrays = clf._network.tasks[1].factors.values()
-    assert {f.r.dtype for f in arrays} | {f.u.values.dtype for f in arrays} == {np.dtype("f2")}
+    factors = clf._network.tasks[1].factors.values()
+    assert {f.r.dtype for f in factors} | {f.u.values.dtype for f in factors} == {np.dtype("f2")}
     before, score = clf.predict_proba(X, task_id=1), clf.score(permuted(X, 1), y, task_id=1)
 
     joblib.dump(clf, tmp_path / "clf.joblib")
@@ -186,5 +186,5 @@ def test_half_precision_keeps_every_prediction_in_files_and_when_a_task_goes_on(
     # A task goes on from what was rounded, and is rounded again.
     clf.partial_fit(permuted(X, 1), y, task_id=1)
     assert clf.score(permuted(X, 1), y, task_id=1) >= score - 0.02
-    arrays = clf._network.tasks[1].factors.values()
-    assert {f.u.values.dtype for f in arrays} == {np.dtype("f2")}
+    factors = clf._network.tasks[1].factors.values()
+    assert {f.u.values.dtype for f in factors} == {np.dtype("f2")}
