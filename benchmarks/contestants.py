@@ -36,6 +36,9 @@ class Contestant:
         Values to choose from on validation rows, at most six settings in all.
     """
 
+    # Values of these are steps of one factor, and may go on where the best is at an end.
+    unbounded = ("strength", "scale", "factor_lr_scale")
+
     method: type
     fixed: dict = field(default_factory=dict)
     grid: dict = field(default_factory=dict)
@@ -43,6 +46,21 @@ class Contestant:
     def settings(self):
         """Return the settings to choose from."""
         return [{**self.fixed, **chosen} for chosen in settings_of(self.grid)]
+
+    def beyond(self, tried, best):
+        """Return what lies one step further on, where the best of what was tried is at an end.
+
+        >>> tried = [{"strength": 1}, {"strength": 10}]
+        >>> Contestant(None, grid={"strength": [1, 10]}).beyond(tried, tried[1])
+        [{'strength': 100.0}]
+        """
+        further = []
+        for name in [name for name in self.unbounded if name in self.grid]:
+            values = sorted({one[name] for one in tried})
+            for end, inner in (values[:2], values[:-3:-1]) if values[1:] else ():
+                if best[name] == end:
+                    further.append({**best, name: float(f"{end * end / inner:.3g}")})
+        return further
 
     def with_settings(self, training, seed, chosen):
         """Return a function of a network that gives the method."""

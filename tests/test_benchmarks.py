@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from benchmarks import ablations, cost, goals, little_data, orders, page, suite
+from benchmarks.compare import tune
+from benchmarks.contestants import Contestant
 from benchmarks.methods import Training
 from benchmarks.running import Results, learn_stream, settings_of, summary
 from benchmarks.streams import load
@@ -264,3 +266,44 @@ def test_a_run_with_other_settings_takes_the_place_of_the_old_one(tmp_path):
         key = {"seed": 0, "settings": {"alpha": alpha}}
         Results(path, {}).complete([(key, dict, ())], 1)
     assert [run["key"] for run in Results(path, {}).content["runs"]] == [key]
+
+
+class Peaked:
+    """Is right the more often, the nearer its strength is to the best one."""
+
+    incremental = True
+
+    def __init__(self, network, training, seed, strength, best):
+        self.miss = abs(np.log10(strength / best))
+        self.tasks = {}
+
+    def on_device(self):
+        return nullcontext()
+
+    def learn(self, task):
+        self.tasks[task.name] = task
+
+    def predict(self, name, X):
+        y = self.tasks[name].valid[1].copy()
+        wrong = int(len(y) * min(self.miss / 20, 1))
+        y[:wrong] += 1
+        return y
+
+    def finish(self):
+        pass
+
+    def n_numbers(self):
+        return 1
+
+    n_bytes = n_numbers
+
+
+@pytest.mark.parametrize(
+    ("best", "found"), [(10, 10), (1e-3, 1e-3), (5e4, 1e5), (1e9, 1e6), (1e-9, 1e-4)]
+)
+def test_tuning_goes_on_from_the_end_of_a_grid_where_that_is_best(best, found):
+    one = Contestant(Peaked, {"best": best}, {"strength": [1, 10, 100]})
+    results = Results(None, {})
+    chosen = tune(results, load("digits").first(1), {"peaked": one}, None, 1)
+    assert chosen["peaked"]["strength"] == pytest.approx(found)
+    assert len(results.content["runs"]) <= 3 + 4
