@@ -81,7 +81,7 @@ def self_loss(net, outputs, p, x):
     ends = {
         i: part.detach().requires_grad_()
         for i, part in enumerate(parts)
-        if isinstance(part, torch.Tensor) and part.requires_grad and len(part) == len(p)
+        if isinstance(part, torch.Tensor) and part.requires_grad and part.shape[:1] == p.shape[:1]
     }
     given = tuple(ends.get(i, part) for i, part in enumerate(parts))
     given = given if isinstance(outputs, tuple) else given[0]

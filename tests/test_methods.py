@@ -74,7 +74,7 @@ def test_all_methods_learn_what_they_just_saw_and_draw_the_same_again(name):
     one = CONTESTANTS[name]
     settings = one.settings()[0]
     twice = [learned(one.method, **settings) for _ in range(2)]
-    assert accuracy(twice[0], TASKS[1]) > 0.3  # of 7 classes
+    assert accuracy(twice[0], TASKS[1]) > 1.5 / 7  # chance
     X = TASKS[0].test[0]
     assert np.array_equal(*(m.predict("shuffle 0", X) for m in twice))
     assert twice[0].n_bytes() >= 4 * sum(p.numel() for p in Net().parameters())
@@ -122,7 +122,7 @@ def test_copies_begin_as_the_first():
 
 @pytest.mark.parametrize("method", [methods.L2, methods.EWC])
 def test_a_penalty_of_nothing_is_fine_tuning_and_one_without_end_fixes_the_weights(method):
-    # EWC draws labels for its Fisher information; fresh draws for every task keep them apart.
+    # EWC draws signs for its Fisher information; fresh draws for every task keep them apart.
     plain, free = learned(methods.FineTuning), learned(method, strength=0.0)
     assert torch.equal(shared_weights(plain), shared_weights(free))
     strict = (

@@ -25,6 +25,19 @@ class TwoParts(nn.Module):
         return y, y.tanh().unsqueeze(-1)
 
 
+class WithScalar(nn.Linear):
+    """Gives logits and a loss of its own."""
+
+    def forward(self, x):
+        y = super().forward(x)
+        return y, y.square().mean()
+
+
+class PlusScalar(NeuralNetClassifier):
+    def get_loss(self, y_pred, y_true, X=None, training=False):
+        return nn.functional.cross_entropy(y_pred[0], y_true) + y_pred[1]
+
+
 class OnBothParts(NeuralNetClassifier):
     def get_loss(self, y_pred, y_true, X=None, training=False):
         logits, other = y_pred
@@ -38,17 +51,19 @@ def smoothed():
     return nn.CrossEntropyLoss(label_smoothing=0.2)
 
 
+def linear():
+    return nn.Linear(INPUTS, LABELS)
+
+
+def softmax():
+    return nn.Sequential(linear(), nn.Softmax(dim=-1))
+
+
 ENDS = {
-    "logits": (make_net(criterion=nn.CrossEntropyLoss), nn.Linear(INPUTS, LABELS)),
-    "probabilities": (
-        make_net(criterion=nn.NLLLoss),
-        nn.Sequential(nn.Linear(INPUTS, LABELS), nn.Softmax(dim=-1)),
-    ),
-    "smooth labels": (make_net(criterion=smoothed), nn.Linear(INPUTS, LABELS)),
-    "two parts": (
-        OnBothParts(TwoParts, criterion=nn.CrossEntropyLoss, batch_size=ROWS, train_split=None),
-        TwoParts(),
-    ),
+    "logits": (make_net(linear), linear),
+    "probabilities": (make_net(softmax, criterion=nn.NLLLoss), softmax),
+    "smooth labels": (make_net(linear, criterion=smoothed), linear),
+    "two parts": (OnBothParts(TwoParts, criterion=nn.CrossEntropyLoss), TwoParts),
 }
 
 
@@ -78,7 +93,8 @@ def _penalty(net):
 
 @pytest.mark.parametrize("name", ENDS)
 def test_its_squared_gradient_is_that_of_every_label_by_its_probability(name, rows):
-    recipe, module = ENDS[name]
+    recipe, make = ENDS[name]
+    module = make()
     net = around(recipe, module, verbose=0)
     (weight,) = (p for p in module.parameters() if p.dim() == 2)
     x, squares = torch.from_numpy(rows), []
@@ -95,13 +111,24 @@ def test_its_squared_gradient_is_that_of_every_label_by_its_probability(name, ro
 def test_weights_of_classes_count(rows):
     # One of three classes weighs nothing: neither does what only it would move.
     criterion = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 1.0, 0.0]))
-    net = around(make_net(criterion=lambda: criterion), nn.Linear(INPUTS, LABELS), verbose=0)
+    net = around(make_net(criterion=lambda: criterion), linear(), verbose=0)
     net.module_.weight.data[2] = net.module_.bias.data[2] = -20  # and it is never predicted
     x = torch.from_numpy(rows)
     outputs = net.infer(x)
     loss = self_loss(net, outputs, chances(net, outputs), x)
     (gradient,) = torch.autograd.grad(loss, net.module_.weight)
     assert gradient[:2].abs().min() > 1e-4 > 1e-7 > gradient[2].abs().max()
+
+
+def test_an_output_that_is_no_row_is_left_as_it_is(rows):
+    net = around(PlusScalar(WithScalar, criterion=nn.CrossEntropyLoss), WithScalar(INPUTS, LABELS))
+    x = torch.from_numpy(rows)
+    outputs, plain = net.infer(x), around(make_net(linear), net.module_)
+    torch.manual_seed(1)
+    found = self_loss(net, outputs, chances(net, outputs), x)
+    torch.manual_seed(1)
+    expected = self_loss(plain, outputs[0], chances(plain, outputs), x)
+    assert torch.equal(found, expected)
 
 
 def test_of_a_network_that_is_sure_it_is_less_noisy_than_labels_that_are_drawn(digits):
