@@ -2,9 +2,10 @@
 
     python -m benchmarks.compare STREAM --data-dir DIR [--seeds 5] [--jobs 2] [--json FILE]
 
-Each method is tuned first, over at most six settings, by its accuracy on the validation rows of
-the stream's first tasks, and further on from the best as long as that is at an end; then it
-learns the stream once per seed. The settings of HALRP are not tuned.
+Each method that has settings of its own is tuned first, by its accuracy on the validation rows of
+the stream's first tasks: over at most six settings, and from the best as long as that is at an end
+up to four steps further. Of equally good ones the last is taken, which is the strongest: later
+tasks need it. Then it learns the stream once per seed.
 """
 
 import numpy as np
@@ -35,8 +36,8 @@ def tune(results, stream, chosen, training, n_jobs):
     for _ in range(1 + STEPS_BEYOND):
         jobs = [job(name, settings) for name in untried for settings in untried[name]]
         for result in results.complete(jobs, n_jobs):
-            name, accuracy = result["key"]["method"], summary(result)["ACC"]
-            if accuracy > score[name]:
+            name, accuracy = result["key"]["method"], round(summary(result)["ACC"], 6)
+            if accuracy >= score[name]:
                 best[name], score[name] = result["key"]["tuning"], accuracy
         for name in untried:
             further = chosen[name].beyond(tried[name], best[name])

@@ -33,7 +33,8 @@ class Contestant:
     method : class
     fixed : dict
     grid : dict
-        Values to choose from on validation rows, at most six settings in all.
+        Values to choose from on validation rows, in ascending order, at most six settings
+        in all. `beyond` may add more.
     """
 
     # Values of these are steps of one factor, and may go on where the best is at an end.
@@ -89,7 +90,7 @@ CONTESTANTS = {
     ),
     "replay, 50 rows": Contestant(methods.Replay, {"memory": 50}, {"norm": BOTH}),
     "replay, 200 rows": Contestant(methods.Replay, {"memory": 200}, {"norm": BOTH}),
-    "PackNet": Contestant(methods.PackNet, grid={"retrain": [0.2, 0.4, 0.6, 0.8, 0.9]}),
+    "PackNet": Contestant(methods.PackNet, grid={"retrain": [0.1, 0.2, 0.4, 0.6, 0.8, 0.9]}),
     "BatchEnsemble": Contestant(methods.BatchEnsemble),
     "LoRA, rank 1": Contestant(methods.LoRA, {"rank": 1}, SCALES),
     "LoRA, rank 4": Contestant(methods.LoRA, {"rank": 4}, SCALES),

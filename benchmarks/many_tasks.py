@@ -111,7 +111,7 @@ def run(n_tasks, seed):
             )
         if number == 4:
             early = clf.predict_proba(tasks(0)[2], task_id=0), seconds_to_predict(clf, tasks, 0)
-    stored = sum(task.n_bytes for task in clf._network.tasks.values())
+    stored = sum(clf.report_[name]["n_bytes"] for name in clf.tasks_)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.joblib"
         joblib.dump(clf, file)
@@ -191,7 +191,7 @@ def table(values):
     return tables.table(header, rows) + "\n\n" + tables.table(["", ""], others)
 
 
-HIDDEN = ("key", "curve")
+HIDDEN = ("key", "curve", "code")
 
 
 def in_words(values, name):

@@ -104,16 +104,18 @@ def plot_comparison(plt, found, title):
 
 
 def plot_robustness(plt, found, title):
-    """Draw AOPD of orders beside that of seeds."""
-    figure, ax = plt.subplots(figsize=(7.5, 3.6), layout="constrained")
+    """Draw AOPD and MOPD of orders beside those of seeds."""
+    figure, axes = plt.subplots(2, 1, figsize=(7.5, 6), sharex=True, layout="constrained")
     place = np.arange(len(found))
-    for shift, group, color in ((-0.2, "orders", "#33658a"), (0.2, "seeds", "#c9d6df")):
-        heights = [100 * one[group]["AOPD"] for one in found.values()]
-        label = {"orders": "random orders, one seed", "seeds": "one order, as many seeds"}[group]
-        ax.bar(place + shift, heights, 0.4, color=color, label=label)
-    ax.set_xticks(place, found, rotation=20, ha="right")
-    ax.set(ylabel="AOPD, points of accuracy", title=title)
-    ax.legend(frameon=False)
+    for ax, key in zip(axes, ("AOPD", "MOPD"), strict=True):
+        for shift, group, color in ((-0.2, "orders", "#33658a"), (0.2, "seeds", "#c9d6df")):
+            heights = [100 * one[group][key] for one in found.values()]
+            label = {"orders": "random orders, one seed", "seeds": "one order, as many seeds"}
+            ax.bar(place + shift, heights, 0.4, color=color, label=label[group])
+        ax.set(ylabel=f"{key}, points of accuracy")
+    axes[0].set_title(title)
+    axes[0].legend(frameon=False)
+    axes[1].set_xticks(place, found, rotation=20, ha="right")
     return figure
 
 
@@ -196,11 +198,12 @@ def plot_costs(plt, found, title):
 
 
 def plot_scale(plt, found, title):
-    """Draw bytes and times against the number of tasks, of the first seed."""
-    figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), layout="constrained")
+    """Draw accuracy, bytes and times against the number of tasks, of the first seed."""
+    figure, axes = plt.subplots(1, 4, figsize=(11, 2.8), layout="constrained")
     curve = next(iter(found.values()))["curve"]
     x = [one["tasks"] for one in curve]
     drawn = (
+        ("accuracy", 1e-2, "accuracy, %"),
         ("bytes", 1e6, "stored megabytes"),
         ("processor seconds for one of the last", 1e-3, "ms to learn one more"),
         ("seconds to predict a row", 1e-6, "µs to predict a row"),

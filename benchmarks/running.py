@@ -4,6 +4,7 @@ import itertools
 import json
 import platform
 import shlex
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -161,10 +162,11 @@ class Results:
         """
         once = [job for i, job in enumerate(jobs) if job[0] not in [key for key, *_ in jobs[:i]]]
         missing = [job for job in once if self.find(job[0]) is None]
+        code = revision() if missing else None
         parallel = Parallel(n_jobs=n_jobs, return_as="generator", batch_size=1)
         done = parallel(delayed(_with_one_thread)(*job) for job in missing)
         for count, (key, result) in enumerate(done, 1):
-            self.content["runs"].append({"key": key, **result})
+            self.content["runs"].append({"key": key, **result, "code": code})
             self.save()
             print(f"{count}/{len(missing)} {json.dumps(key)}", file=sys.stderr, flush=True)
         again = [_without_settings(key) for key, *_ in once]
@@ -210,6 +212,19 @@ def without_places(words):
     places["--json"] = lambda word: f"benchmarks/results/{Path(word).name}"
     before = [None, *words[:-1]]
     return [places.get(one, str)(word) for one, word in zip(before, words, strict=True)]
+
+
+def revision():
+    """Return the commit of this code, with a + if it was changed since; None outside of git."""
+    here = Path(__file__).parent
+    git = ["git", "-C", str(here.parent)]
+    code = ["sklearn_halrp", "benchmarks", ":!benchmarks/results"]
+    try:
+        commit = subprocess.check_output([*git, "rev-parse", "--short=10", "HEAD"], text=True)
+        changed = subprocess.check_output([*git, "status", "--porcelain", "--", *code])
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.strip() + ("+" if changed else "")
 
 
 def versions():

@@ -290,7 +290,7 @@ def contestants(stream, names=None):
         "replay, 200 rows": Contestant(Replay, {**counted, "memory": 200}),
     }
     if takes_packnet(stream.network):
-        found["PackNet"] = Contestant(PackNet, counted, {"retrain": [0.2, 0.4, 0.6, 0.8, 0.9]})
+        found["PackNet"] = Contestant(PackNet, counted, {"retrain": [0.1, 0.2, 0.4, 0.6, 0.8, 0.9]})
     found = {f"{name} (Avalanche)": one for name, one in found.items()}
     return {name: found[name] for name in names or found}
 

@@ -13,7 +13,7 @@ from benchmarks import ablations, cost, goals, little_data, orders, page, suite
 from benchmarks.compare import tune
 from benchmarks.contestants import Contestant
 from benchmarks.methods import Training
-from benchmarks.running import Results, learn_stream, settings_of, summary
+from benchmarks.running import Results, learn_stream, revision, settings_of, summary
 from benchmarks.streams import load
 from sklearn_halrp.exceptions import GrowthBudgetWarning
 
@@ -248,7 +248,8 @@ def test_results_of_other_settings_are_not_mixed(tmp_path):
     path = tmp_path / "results.json"
     first = Results(path, {"epochs": 1})
     first.complete([({"seed": 0}, dict, ())], 1)
-    assert Results(path, {"epochs": 1}).find({"seed": 0}) == {"key": {"seed": 0}}
+    found = Results(path, {"epochs": 1}).find({"seed": 0})
+    assert found == {"key": {"seed": 0}, "code": revision()}
     with pytest.raises(SystemExit, match="other settings"):
         Results(path, {"epochs": 2})
 

