@@ -5,8 +5,10 @@ python -m benchmarks.goals
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import t
 
 from benchmarks import compare, little_data, tables
 from benchmarks.tables import deviation
@@ -20,27 +22,38 @@ def runs_of(results, kind, stream):
     return json.loads(path.read_text())["runs"] if path.exists() else []
 
 
-def in_points(ours, others):
-    """Return how much higher accuracies are, in points as tables show them, and how sure that is.
+class Lead(NamedTuple):
+    """Points of accuracy, their standard error, and half the width of their 95 % interval."""
 
-    The second is the standard error of the differences between runs of the same seed.
+    points: float
+    error: float
+    half: float
 
-    >>> in_points([0.93, 0.95], [0.92, 0.92])
-    (2.0, 1.0)
+
+def lead(ours, others):
+    """Return the lead of ours over others, by the differences between runs of the same seed.
+
+    >>> found = lead([0.93, 0.95], [0.92, 0.92])
+    >>> [round(value, 1) for value in found]
+    [2.0, 1.0, 12.7]
     """
     differences = 100 * (np.asarray(ours) - np.asarray(others))
-    error = deviation(differences) / len(differences) ** 0.5
-    return round(float(differences.mean()), 2), round(error, 2)
+    count = len(differences)
+    error = deviation(differences) / count**0.5
+    half = t.ppf(0.975, count - 1) * error if count > 1 else 0.0
+    return Lead(float(differences.mean()), float(error), float(half))
 
 
-def said(points, error, least, small=True):
+def said(found, least, small=True):
     """Return whether a goal is met, by something small enough, and whether that could be chance.
 
-    >>> said(1.1, 0.2, 1.0), said(1.5, 0.2, 1.0), said(1.5, 0.2, 1.0, small=False)
-    ('yes, within noise', 'yes', 'no')
+    >>> said(Lead(1.1, 0.1, 0.3), 1)
+    'yes, within noise'
+    >>> said(Lead(1.5, 0.1, 0.3), 1), said(Lead(1.5, 0.1, 0.3), 1, small=False)
+    ('yes', 'no')
     """
-    word = "yes" if small and points >= least else "no"
-    return f"{word}, within noise" if abs(points - least) < 2 * error else word
+    word = "yes" if small and found.points >= least else "no"
+    return f"{word}, within noise" if abs(found.points - least) < found.half else word
 
 
 def forgetting(results):
@@ -65,21 +78,21 @@ def beside(results, stream, ours, other, least, growth, text):
     """Return whether a method is so many points above another one, at a growth."""
     found = compare.found(runs_of(results, "compare", stream))
     if {ours, other} <= found.keys():
-        points, error = in_points(found[ours]["ACC"], found[other]["ACC"])
-        grown = round(100 * float(found[ours]["growth"].mean()), 1)
-        words = f"{points:+.2f} ± {error:.2f} points at {grown:.1f} % ({ours})"
-        yield f"{stream}: {text}", words, said(points, error, least, grown <= growth)
+        ahead = lead(found[ours]["ACC"], found[other]["ACC"])
+        grown = 100 * float(found[ours]["growth"].mean())
+        words = f"{ahead.points:+.2f} ± {ahead.error:.2f} points at {grown:.1f} % ({ours})"
+        yield f"{stream}: {text}", words, said(ahead, least, grown <= growth)
 
 
 def third(results, stream, ours, published):
     """Return whether a third of the growth gives the accuracy of the published settings."""
     found = compare.found(runs_of(results, "compare", stream))
     if {ours, published} <= found.keys():
-        points, error = in_points(found[ours]["ACC"], found[published]["ACC"])
+        ahead = lead(found[ours]["ACC"], found[published]["ACC"])
         share = float(found[ours]["growth"].mean() / found[published]["growth"].mean())
-        words = f"{points:+.2f} ± {error:.2f} points at {share:.2f} of it ({ours})"
+        words = f"{ahead.points:+.2f} ± {ahead.error:.2f} points at {share:.2f} of it ({ours})"
         goal = f"{stream}: as accurate as the published settings at a third of their growth"
-        yield goal, words, said(points, error, 0, share <= 1 / 3)
+        yield goal, words, said(ahead, 0, share <= 1 / 3)
 
 
 def with_little(results, stream):
@@ -87,11 +100,11 @@ def with_little(results, stream):
     found = little_data.found(runs_of(results, "little_data", stream))
     if {"HALRP, defaults", "separate networks"} <= found.keys():
         ours, alone = (found[name] for name in ("HALRP, defaults", "separate networks"))
-        points = [in_points(ours[share], alone[share]) for share in sorted(ours) if share <= 0.25]
-        words = ", ".join(f"{one:+.1f} ± {error:.1f}" for one, error in points) + " points"
+        leads = [lead(ours[share], alone[share]) for share in sorted(ours) if share <= 0.25]
+        words = ", ".join(f"{one.points:+.1f} ± {one.error:.1f}" for one in leads) + " points"
         goal = f"{stream}: above separate networks with 5, 10 and 25 % of the rows"
-        least_sure = min(points, key=lambda one: one[0] - 2 * one[1])
-        yield goal, words, said(*least_sure, 0, min(points)[0] > 0)
+        least_sure = min(leads, key=lambda one: one.points - one.half)
+        yield goal, words, said(least_sure, 0, min(leads).points > 0)
 
 
 def goals(results=RESULTS):

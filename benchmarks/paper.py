@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import tables
-from benchmarks.command import Parser
+from benchmarks.command import Parser, said
 from benchmarks.compare import forgotten, tune
 from benchmarks.contestants import contestants
 from benchmarks.orders import final
@@ -122,7 +122,8 @@ def main(arguments=None):
             f"{len(stream.tasks)}. Add the missing files, or say --tasks {len(stream.tasks)}."
         )
     about = {"protocol": options.protocol, "stream": stream.name, "tasks": n_tasks}
-    about |= {"epochs": options.epochs or protocol.epochs, "rows": options.rows}
+    training = protocol.training(options.epochs, options.device)
+    about |= {**said(training), "rows": options.rows}
     results = Results(options.json, about, options.words)
     orders = {
         name: [number for number in protocol.orders[name] if number < n_tasks]
@@ -133,7 +134,6 @@ def main(arguments=None):
         chosen = contestants(stream, options.methods, protocol.published(protocol.n_tasks))
     except ValueError as error:
         parser.error(str(error))
-    training = protocol.training(options.epochs, options.device)
     runs = learn_in_orders(results, stream, chosen, training, orders, options.seeds, options.jobs)
     print(table(found(runs)))
     return runs

@@ -210,6 +210,8 @@ def test_scales_that_are_held_stay_at_one():
     method = ablations.WithoutScales(stream.network, Training(epochs=3, batch_size=64), 0)
     for task in stream.tasks:
         method.learn(task)
+    learned = method.classifier._network.tasks[stream.tasks[1].name].factors.values()
+    assert all((one.r == 1).all() and (one.s == 1).all() for one in learned)
     base = method.classifier.to_module(stream.tasks[0].name)
     tuned = method.classifier.to_module(stream.tasks[1].name)
     for (name, weight), ours in zip(base.named_parameters(), tuned.parameters(), strict=True):

@@ -38,6 +38,36 @@ def test_protocols(name):
         assert network(torch.zeros(2, channels, size, size)).shape == (2, 7)
 
 
+# As the paper has them: epochs, batch, rate, share to validate, warm-up, alpha, highest rank,
+# lambda_1, lambda_2, growth.
+SETTINGS = {
+    "cifar100-splits": (20, 128, 1e-3, 0.2, 1, 0.9, 100, 1e-4, 1e-4, 0.2),
+    "cifar100-superclass": (20, 128, 1e-3, 0.2, 1, 0.9, 100, 1e-4, 1e-4, 0.2),
+    "permuted-mnist": (12, 128, 1e-3, 0.2, 1, 0.9, 100, 1e-6, 1e-3, 0.6),
+    "five-datasets-alexnet": (12, 128, 1e-3, 0.2, 1, 0.9, 100, 1e-6, 1e-4, 0.6),
+    "five-datasets-resnet18": (12, 128, 1e-3, 0.2, 3, 0.95, 120, 1e-6, 1e-4, 0.6),
+    "tiny-imagenet-20-alexnet-as-written": (50, 32, 1e-3, 0.2, 25, 0.9, 100, 1e-6, 1e-4, 0.6),
+    "tiny-imagenet-20-resnet18-as-written": (50, 32, 5e-4, 0.2, 25, 0.95, 120, 1e-6, 1e-4, 0.6),
+    "tiny-imagenet-40-alexnet-as-written": (50, 32, 1e-3, 0.2, 20, 0.9, 100, 1e-6, 1e-4, 0.6),
+    "tiny-imagenet-40-resnet18-as-written": (50, 32, 5e-4, 0.2, 20, 0.95, 120, 1e-6, 1e-4, 0.6),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_are_those_of_the_paper(name):
+    protocol = PROTOCOLS[name]
+    training, published = protocol.training(), protocol.published(protocol.n_tasks)
+    names = ["warmup_epochs", "approximation_rate", "max_rank", "l1_penalty", "l2_penalty"]
+    assert (
+        training.epochs,
+        training.batch_size,
+        training.lr,
+        protocol.valid_share,
+        *(published[name] for name in names),
+        protocol.growth,
+    ) == SETTINGS[name]
+
+
 def test_alexnet_refuses_images_that_are_too_small():
     with torch.no_grad():
         assert AlexNet(3, 1, 19).eval()(torch.zeros(1, 1, 19, 19)).shape == (1, 3)

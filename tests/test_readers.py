@@ -231,18 +231,21 @@ def test_svhn(tmp_path):
     same(readers.svhn(tmp_path), expected)
 
 
-@pytest.mark.parametrize("as_archive", [False, True])
-def test_notmnist(tmp_path, as_archive):
+@pytest.mark.parametrize("source", ["folder", "archive", "author's page"])
+def test_notmnist(tmp_path, source, monkeypatch):
     letters = {letter: random_bytes(11, 28, 28) for letter in "ABCDEFGHIJ"}
     folder = tmp_path / "notMNIST_small"
     for letter, images in letters.items():
         for i, image in enumerate(images):
             write(folder / letter / f"{i:02}.png", image_bytes(image))
     write(folder / "A" / "03x.png", b"")  # the original has two such files
-    if as_archive:
-        with tarfile.open(tmp_path / "notMNIST_small.tar.gz", "w:gz") as archive:
+    if source != "folder":
+        page = tmp_path if source == "archive" else tmp_path / "elsewhere"
+        page.mkdir(exist_ok=True)
+        with tarfile.open(page / "notMNIST_small.tar.gz", "w:gz") as archive:
             archive.add(folder, "notMNIST_small")
-        folder.rename(tmp_path / "elsewhere")
+        folder.rename(tmp_path / "another")
+        monkeypatch.setattr(readers, "NOTMNIST", (page / "notMNIST_small.tar.gz").as_uri())
     rows = {"train": [0, 1, 2, 3, 4, 5, 6, 7, 8, 10], "test": [9]}
     expected = [
         (
@@ -251,7 +254,7 @@ def test_notmnist(tmp_path, as_archive):
         )
         for half in rows
     ]
-    same(readers.notmnist(tmp_path), expected)
+    same(readers.notmnist(tmp_path, download=source == "author's page"), expected)
 
 
 def write_omniglot(path, drawings):

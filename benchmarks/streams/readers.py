@@ -3,17 +3,19 @@
 Each reader takes the folder that holds the files (benchmarks/README.md lists them) and gives the
 training and the test half, images of shape (n, channels, height, width). Where files are missing
 it says which; with ``download=True`` torchvision, or scikit-learn from OpenML, fetches them into
-the folder first.
+the folder first. notMNIST, which neither has, comes from its author's page.
 """
 
 import importlib.util
 from pathlib import Path
 from typing import NamedTuple
+from urllib.request import urlretrieve
 
 import numpy as np
 
 from benchmarks.streams.formats import entries, read_idx, read_image, read_keel, read_pickle
 
+NOTMNIST = "http://yaroslavvb.com/upload/notMNIST/notMNIST_small.tar.gz"
 DEBIAN = Path("/usr/share/datasets")  # where Debian's package dataset-fashion-mnist puts its files
 
 
@@ -228,7 +230,12 @@ def notmnist(data_dir, download=False):
     Files that hold no image, of which there are two, are left out.
     """
     names = ["notMNIST_small", "notMNIST_small.tar.gz"]
-    path = _need(data_dir, False, names, "from yaroslavvb.com/upload/notMNIST")
+
+    def fetch():
+        half, _ = urlretrieve(NOTMNIST, Path(data_dir, names[1] + ".half"))
+        Path(half).rename(Path(data_dir, names[1]))
+
+    path = _need(data_dir, download, names, f"from {NOTMNIST}", fetch)
     letters = {letter: [] for letter in "ABCDEFGHIJ"}
     for name, content in entries(path, _is_image):
         try:
