@@ -79,7 +79,7 @@ def beside(results, stream, ours, other, least, growth, text):
     found = compare.found(runs_of(results, "compare", stream))
     if {ours, other} <= found.keys():
         ahead = lead(found[ours]["ACC"], found[other]["ACC"])
-        grown = 100 * float(found[ours]["growth"].mean())
+        grown = round(100 * float(found[ours]["growth"].mean()), 6)
         words = f"{ahead.points:+.2f} ± {ahead.error:.2f} points at {grown:.1f} % ({ours})"
         yield f"{stream}: {text}", words, said(ahead, least, grown <= growth)
 
