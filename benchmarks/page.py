@@ -209,8 +209,9 @@ def plot_scale(plt, found, title):
         ("seconds to predict a row", 1e-6, "µs to predict a row"),
     )
     for ax, (key, unit, label) in zip(axes, drawn, strict=True):
-        ax.plot(x, [one[key] / unit for one in curve], "o-", color="#0b6e4f")
-        ax.set(xscale="log", xlabel="tasks", ylabel=label, ylim=(0, None))
+        y = [one[key] / unit for one in curve]
+        ax.plot(x, y, "o-", color="#0b6e4f")
+        ax.set(xscale="log", xlabel="tasks", ylabel=label, ylim=(0, 1.08 * max(y)))
         ax.grid(alpha=0.3)
     return figure
 

@@ -59,6 +59,12 @@ def test_the_page_in_the_documentation_is_that_of_the_committed_results():
     }
 
 
+def test_the_results_of_the_full_suite_are_committed():
+    committed = {path.stem for path in page.RESULTS.glob("*-*.json")}
+    full = {f"{command}-{stream}" for command, stream, _ in suite.FULL}
+    assert {name for name in committed if not name.startswith("avalanche-")} == full
+
+
 def test_our_method_forgets_nothing_in_any_committed_result():
     goal, measured, met = goals.goals()[0]
     assert goal == "no task is ever forgotten"
