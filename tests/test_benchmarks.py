@@ -313,6 +313,18 @@ class Peaked:
 def test_tuning_goes_on_from_the_end_of_a_grid_where_that_is_best(best, found):
     one = Contestant(Peaked, {"best": best}, {"strength": [1, 10, 100]})
     results = Results(None, {})
-    chosen = tune(results, load("digits").first(1), {"peaked": one}, None, 1)
+    chosen = tune(results, load("digits").first(2), {"peaked": one}, None, 1)
     assert chosen["peaked"]["strength"] == pytest.approx(found)
     assert len(results.content["runs"]) <= 3 + 4
+
+
+def test_of_equally_good_penalties_the_strongest_is_taken():
+    one = Contestant(Peaked, {"best": 10**0.5}, {"strength": [0.1, 1, 10, 100]})
+    chosen = tune(Results(None, {}), load("digits").first(2), {"peaked": one}, None, 1)
+    assert chosen["peaked"]["strength"] == 10
+
+
+def test_the_first_half_of_the_tasks_is_tuned_on():
+    results, one = Results(None, {}), Contestant(Peaked, {"best": 1}, {"strength": [0.1, 1, 10]})
+    tune(results, load("digits", n_tasks=8), {"peaked": one}, None, 1)
+    assert {len(run["accuracy"]) for run in results.content["runs"]} == {4}

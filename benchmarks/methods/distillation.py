@@ -13,7 +13,8 @@ class LearningWithoutForgetting(FineTuning):
     """Fine-tuning with distillation from the network before the task (Li & Hoiem, 2016).
 
     The heads of all earlier tasks answer for every batch. Batch normalisation is shared, so
-    that one pass serves all heads.
+    that one pass serves all heads. The new head is trained with the rest from the first batch on,
+    and not by itself before, so that all methods have as many epochs.
 
     Parameters
     ----------

@@ -55,7 +55,10 @@ class Replay(FineTuning):
         return super().n_numbers() + sum(X.numel() + y.numel() for X, y in self.kept.values())
 
     def n_bytes(self):
-        """One byte for a number of a row and for a label, and equal channels once."""
+        """One byte for a number of a row and for a label, and equal channels once.
+
+        That is what images take. Other rows are given it too, though they are kept in two bytes.
+        """
         rows = sum(different(X).numel() + y.numel() for X, y in self.kept.values())
         return 4 * super().n_numbers() + rows
 
