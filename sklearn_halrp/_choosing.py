@@ -1,7 +1,6 @@
 """From freely trained weights to a low-rank perturbation of the base."""
 
 from contextlib import nullcontext
-from itertools import chain
 
 import numpy as np
 import torch
@@ -157,14 +156,24 @@ def _weigh(layers, free, net, held_out, settings):
     if settings.importance == "kfac":
         curvatures = Curvatures(net.module_, {name: x.change for name, x in layers.items()})
     estimator = ESTIMATORS[settings.importance]
-    passes = range(PASSES if estimator.predicted else 1)
     with curvatures.watching() if curvatures else nullcontext():
-        measured = (losses(net, held_out, IMPORTANCE_ROWS, estimator.predicted) for _ in passes)
-        importance = estimator.function(chain.from_iterable(measured), free, curvatures)
+        measured = _measured(net, held_out, estimator.predicted)
+        importance = estimator.function(measured, free, curvatures)
     found = curvatures.found() if curvatures else {}
     for name, layer in layers.items():
         layer.weigh(importance[name], found.get(name))
     return importance
+
+
+def _measured(net, held_out, predicted):
+    """Yield the losses of some rows, several times over if they are drawn."""
+    for _ in range(PASSES):
+        drawn = False
+        for measured in losses(net, held_out, IMPORTANCE_ROWS, predicted):
+            drawn |= measured.drawn
+            yield measured
+        if not drawn:
+            return
 
 
 def loss_increases(net, layers, found, held_out):

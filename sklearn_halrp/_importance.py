@@ -18,9 +18,9 @@ def fisher(losses, weights, curvatures=None):
     """Estimate by the mean squared gradient: by the trace of the Fisher information.
 
     For batches ``b`` of ``n_b`` rows with mean loss ``L_b``, the importance of a weight
-    W is ``mean_b n_b mean_j (dL_b / dW_j)^2``. Near a minimum the factor ``n_b`` turns
-    the squared gradient of a batch mean into that of single rows, so that the value
-    does not depend on the batch size.
+    W is the mean of ``n_b mean_j (dL_b / dW_j)^2``, in which each batch counts by its rows.
+    Near a minimum the factor ``n_b`` turns the squared gradient of a batch mean into that of
+    single rows, so that the value does not depend on the size of the batches.
 
     The losses should be of the labels that the network predicts, as those of `self_loss`: then
     the value is that of the Fisher information, and so near to that of the Hessian. With the
@@ -53,17 +53,17 @@ def fisher(losses, weights, curvatures=None):
     """
     total = dict.fromkeys(weights, 0.0)
     weights = {name: weight for name, weight in weights.items() if weight.requires_grad}
-    n_batches = 0
-    for loss, n_rows, *row_weights in losses if weights else ():
+    seen = 0
+    for loss, n_rows, *others in losses if weights else ():
         gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
         gradients = dict(zip(weights, gradients, strict=True))
         if curvatures:
-            curvatures.add(n_rows, gradients, *row_weights)
+            curvatures.add(n_rows, gradients, *others[:1])  # the weights of the rows
         for name, gradient in gradients.items():
             if gradient is not None:
-                total[name] += n_rows * gradient.detach().double().pow(2).mean().item()
-        n_batches += 1
-    return {name: value / max(n_batches, 1) for name, value in total.items()}
+                total[name] += n_rows**2 * gradient.detach().double().pow(2).mean().item()
+        seen += n_rows
+    return {name: value / max(seen, 1) for name, value in total.items()}
 
 
 def uniform(losses, weights, curvatures=None):

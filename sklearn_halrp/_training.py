@@ -132,12 +132,13 @@ def spread(dataset, n_rows):
 class Measured(NamedTuple):
     """The mean loss of a batch, its number of rows, and their weights if they have any.
 
-    The loss may be that of `self_loss`, of which only the gradient counts.
+    A loss that is drawn is that of `self_loss`, of which only the gradient counts.
     """
 
     loss: torch.Tensor
     n_rows: int
     weights: torch.Tensor | None = None
+    drawn: bool = False
 
 
 def losses(net, dataset, n_rows=None, predicted=False):
@@ -162,18 +163,17 @@ def losses(net, dataset, n_rows=None, predicted=False):
             x, y = unpack_data(batch)
             outputs = net.infer(x)
             p = chances(net, outputs) if predicted else None
-            predicted = p is not None
-            if predicted:
-                loss = self_loss(net, outputs, p, x)
-            else:
+            if p is None:
                 loss = net.get_loss(outputs, y, X=x, training=False)
-            yield Measured(loss, len(y), weights_in(net, x))
+            else:
+                loss = self_loss(net, outputs, p, x)
+            yield Measured(loss, len(y), weights_in(net, x), drawn=p is not None)
 
 
 def mean_loss(net, dataset, n_rows=None):
     """Return the mean loss over the rows, without gradients."""
     with torch.no_grad():
-        pairs = [(loss.item(), n) for loss, n, _ in losses(net, dataset, n_rows)]
+        pairs = [(loss.item(), n) for loss, n, *_ in losses(net, dataset, n_rows)]
     return sum(loss * n for loss, n in pairs) / max(sum(n for _, n in pairs), 1)
 
 

@@ -2,16 +2,17 @@
 
 import numpy as np
 import pytest
+from torch import nn
 from torch.utils.data import Subset
 
 from sklearn_halrp._building import build_network
-from sklearn_halrp._choosing import Layer, choose_factors
+from sklearn_halrp._choosing import PASSES, Layer, choose_factors
 from sklearn_halrp._learning import Settings
 from sklearn_halrp._low_rank import FORMS, fit_scales
 from sklearn_halrp._modules import get_tensor
 from sklearn_halrp._training import around
 from tests.conftest import make_classifier, make_net, permuted
-from tests.modules import Conv2d
+from tests.modules import MLP, Conv2d
 from tests.test_importance import slow_fisher
 from tests.test_low_rank import random
 from tests.test_ranks import slow_ranks
@@ -117,3 +118,24 @@ def test_importance_is_measured_on_held_out_rows_where_there_are_any(digits, hel
     expected = slow_fisher(clf.to_module(1), rows[used], y[used], found, batch_size=50)
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, rel=1e-4)
+
+
+def test_rows_are_gone_through_again_where_signs_are_drawn_and_only_there(digits):
+    X, y = digits
+    module = MLP()
+
+    def passes(importance, criterion):
+        recipe = make_net(criterion=criterion, batch_size=50)
+        network = build_network(recipe, X, 10, head=None, form="unfolded", seed=0)
+        net = around(recipe, module)
+        seen = []
+        hook = module.register_forward_hook(lambda module, args, outputs: seen.append(len(outputs)))
+        settings = Settings(**SETTINGS | {"importance": importance})
+        _, _, found = choose_factors(network, net, net.get_dataset(X[:120], y[:120]), settings)
+        hook.remove()
+        return sum(seen) / 120, {name: row["importance"] for name, row in found.items()}
+
+    assert passes("fisher", nn.CrossEntropyLoss)[0] == PASSES > 1
+    assert passes("empirical", nn.CrossEntropyLoss)[0] == 1
+    # A margin knows no probabilities, so that both importances are of the labels of the rows.
+    assert passes("fisher", nn.MultiMarginLoss) == passes("empirical", nn.MultiMarginLoss)

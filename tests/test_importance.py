@@ -3,6 +3,8 @@ import copy
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from sklearn_halrp._importance import ESTIMATORS, fisher, uniform
@@ -23,7 +25,7 @@ def slow_fisher(module, X, y, names, batch_size):
         nn.functional.cross_entropy(module(rows), labels).backward()
         for name in names:
             grad = module.get_parameter(name).grad
-            expected[name] += len(rows) * float(grad.double().square().mean()) / len(starts)
+            expected[name] += len(rows) ** 2 * float(grad.double().square().mean()) / len(X)
     return expected
 
 
@@ -81,6 +83,15 @@ def test_fisher_is_the_same_in_single_rows_whatever_the_batch_size():
     for n in (10, 100):
         batches = (((part @ w).mean(), n) for part in rows.split(n))
         assert fisher(batches, {"w": w})["w"] == pytest.approx(1.0, rel=0.1)
+
+
+@given(sizes=st.lists(st.integers(1, 8), min_size=1, max_size=6))
+def test_every_row_counts_alike_in_whatever_batch_it_is(sizes):
+    # Rows without a common input: the square of their mean gradient has no mixed terms.
+    rows = torch.diag(torch.arange(1.0, sum(sizes) + 1))
+    w = torch.zeros(len(rows), requires_grad=True)
+    batches = [((part @ w).mean(), len(part)) for part in rows.split(sizes)]
+    assert fisher(batches, {"w": w})["w"] == pytest.approx(rows.square().mean().item())
 
 
 def test_an_unused_weight_has_no_importance():

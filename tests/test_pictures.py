@@ -1,0 +1,116 @@
+"""The pictures of the page draw the numbers of the files: marks are read back from the axes."""
+
+import json
+from collections import defaultdict
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from benchmarks import page
+
+
+@pytest.fixture(autouse=True)
+def without_a_screen():
+    plt.switch_backend("agg")
+
+
+def drawn(kind, stream):
+    """Return the axes of a picture of the committed results, and the runs of its file."""
+    command, draw = page.SECTIONS[kind]
+    runs = json.loads((page.RESULTS / f"{kind}-{stream}.json").read_text())["runs"]
+    figure = draw(plt, command.found(runs), stream)
+    plt.close(figure)
+    return figure.axes, runs
+
+
+def by_method(runs, value, **chosen):
+    """Return method -> what its runs without those of tuning give."""
+    values = defaultdict(list)
+    for run in runs:
+        key = run["key"]
+        if "tuning" not in key and all(key.get(k) == v for k, v in chosen.items()):
+            values[key["method"]].append(value(run))
+    return values
+
+
+def curves(ax):
+    """Return label -> x and y of the labelled lines."""
+    return {
+        line.get_label(): line.get_data()
+        for line in ax.get_lines()
+        if not line.get_label().startswith("_")
+    }
+
+
+def test_accuracy_against_bytes():
+    (ax,), runs = drawn("compare", "letters")
+    accuracy = by_method(runs, lambda run: 100 * np.mean(run["accuracy"][-1]))
+    n_bytes = by_method(runs, lambda run: run["bytes"][-1] / 1e6)
+    found = {one.get_label(): one.lines[0].get_data() for one in ax.containers}
+    assert set(found) == set(accuracy)
+    for name, (x, y) in found.items():
+        assert x == pytest.approx(np.mean(n_bytes[name]))
+        assert y == pytest.approx(np.mean(accuracy[name]))
+        low, high = ax.get_ylim()
+        assert low < y < high
+
+
+def test_little_data():
+    (ax,), runs = drawn("little_data", "five-datasets")
+    found = curves(ax)
+    for share in (0.05, 0.1, 0.25, 0.5, 1.0):
+        final = by_method(runs, lambda run: 100 * np.mean(run["accuracy"][-1][1:]), share=share)
+        assert set(found) == set(final)
+        for name, (x, y) in found.items():
+            (place,) = np.flatnonzero(np.isclose(x, 100 * share))
+            assert y[place] == pytest.approx(np.mean(final[name]))
+
+
+def test_costs():
+    (ax,), runs = drawn("cost", "five-datasets")
+    n_bytes = by_method(runs, lambda run: run["bytes"][-1] / 1e6)
+    found = curves(ax)
+    assert set(found) == set(n_bytes)
+    for name, (x, _) in found.items():
+        assert x == pytest.approx(np.median(n_bytes[name]))
+    assert found["fine-tuning"][1] == 1
+
+
+def test_ablations_draw_every_seed_or_say_how_far_below_it_is():
+    (ax,), runs = drawn("ablations", "five-datasets")
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert set(names) == {run["key"]["variant"] for run in runs}
+    later = defaultdict(dict)
+    for run in runs:
+        final = dict(zip(run["tasks"], run["accuracy"][-1], strict=True))
+        bases = {one["tasks"][0] for one in runs}
+        kept = [value for task, value in final.items() if task not in bases]
+        later[run["key"]["variant"]][run["key"]["seed"]] = 100 * np.mean(kept)
+    dots = {int(line.get_ydata()[0]): line for line in ax.get_lines() if line.get_marker() == "o"}
+    written = {int(text.get_position()[1]): text.get_text() for text in ax.texts}
+    for i, name in enumerate(names):
+        expected = [value - later["defaults"][seed] for seed, value in later[name].items()]
+        if i in dots:
+            assert sorted(dots[i].get_xdata()) == pytest.approx(sorted(expected))
+        else:
+            assert written[i] == f"← {np.mean(expected):.1f}"
+
+
+def test_the_theorem_draws_every_cut_within_its_axes_and_counts_the_others():
+    axes, runs = drawn("theorem", "five-datasets")
+    for ax in axes:
+        if not ax.get_title():  # the grid may have a place too many
+            continue
+        importance, warmup = ax.get_title().splitlines()[0].split(", warm-up of ")
+        cuts = [
+            (row["predicted_increase"], row["measured_increase"])
+            for run in runs
+            if run["key"]["importance"] == importance and run["key"]["warmup"] == int(warmup)
+            for row in run["rows"]
+        ]
+        shown = sorted(cut for cut in cuts if min(cut) > 1e-6)
+        marks = [line for line in ax.get_lines() if line.get_linestyle() == "None"]
+        found = sorted(pair for line in marks for pair in zip(*line.get_data(), strict=True))
+        assert np.ravel(found) == pytest.approx(np.ravel(shown))
+        assert f"{len(shown)} of {len(cuts)} cuts" in ax.get_title()
