@@ -1,11 +1,12 @@
-"""Time and memory of learning one more task, for every method.
+"""Time and memory of learning one more task and of predicting, for every method.
 
     python -m benchmarks.cost STREAM --data-dir DIR [--rounds 3] [--json FILE]
 
 Methods take turns, each run in a process of its own with one thread. Times are processor time for
-a task after the first, over plain fine-tuning's in the same round; memory is the most that the
-process held while learning and predicting, less what it held before, the rows excluded (Linux
-only). Joint training's time is its share for one task. Nothing is tuned.
+a task after the first, and for predicting the rows of all tasks, one task after the other, over
+plain fine-tuning's in the same round; memory is the most that the process held while learning
+and predicting, less what it held before, the rows excluded (Linux only). Joint training's time is
+its share for one task. Nothing is tuned.
 """
 
 import multiprocessing
@@ -83,17 +84,16 @@ def measure(results, stream, training, rounds, names=None):
 
 
 def found(runs, reference="fine-tuning"):
-    """Return method -> median time over the reference's, memory and stored bytes."""
-    plain = {
-        run["key"]["round"]: summary(run)["seconds"]
-        for run in runs
-        if run["key"]["method"] == reference
-    }
+    """Return method -> median times over the reference's, memory and stored bytes."""
+    plain = {run["key"]["round"]: run for run in runs if run["key"]["method"] == reference}
+
+    def ratio(run, seconds):
+        return seconds(run) / seconds(plain[run["key"]["round"]])
+
     return {
         name: {
-            "time": np.median(
-                [summary(run)["seconds"] / plain[run["key"]["round"]] for run in own]
-            ),
+            "time": np.median([ratio(run, lambda one: summary(one)["seconds"]) for run in own]),
+            "predicting": np.median([ratio(run, lambda one: one["predicting"]) for run in own]),
             "memory": np.median([run["memory"] for run in own]),
             "bytes": np.median([run["bytes"][-1] for run in own]),
         }
@@ -104,10 +104,17 @@ def found(runs, reference="fine-tuning"):
 def table(values):
     """Return one line per method."""
     rows = [
-        [name, f"{one['time']:.2f}", f"{one['memory'] / 1e6:.0f}", f"{one['bytes'] / 1e6:.2f}"]
+        [
+            name,
+            f"{one['time']:.2f}",
+            f"{one['predicting']:.2f}",
+            f"{one['memory'] / 1e6:.0f}",
+            f"{one['bytes'] / 1e6:.2f}",
+        ]
         for name, one in values.items()
     ]
-    return tables.table(["", "time / fine-tuning", "memory MB", "stored MB"], rows)
+    heads = ["", "learning / fine-tuning", "predicting / fine-tuning", "memory MB", "stored MB"]
+    return tables.table(heads, rows)
 
 
 def main(arguments=None):

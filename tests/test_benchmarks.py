@@ -40,6 +40,7 @@ def test_the_page_is_made_from_any_results(results, tmp_path):
     text = page.build(results, tmp_path)
     pictures = {path.name for path in tmp_path.glob("*.svg")}
     assert pictures == {f"{kind}-digits.svg" for kind in suite.COMMANDS}
+    assert "<!--" not in text  # a place that no results belong to
     for kind in suite.COMMANDS:
         assert f"_static/evidence/{kind}-digits.svg" in text
     # A number on the page is the one in the file.
