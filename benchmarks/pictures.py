@@ -150,14 +150,22 @@ def bound(plt, found, title):
 
 
 def costs(plt, found, title):
-    """Draw time against stored bytes."""
-    figure, ax = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
-    for name, one in found.items():
-        color, marker = look(name)
-        ax.plot(one["bytes"] / 1e6, one["time"], marker, color=color, ms=8, label=name)
-    ax.set(xlabel="stored megabytes", ylabel="time of a task, over fine-tuning's", title=title)
-    ax.grid(alpha=0.3)
-    ax.legend(fontsize=8, bbox_to_anchor=(1.01, 1), loc="upper left", frameon=False)
+    """Draw times and memory against stored bytes."""
+    figure, axes = plt.subplots(1, 3, figsize=(11, 4), layout="constrained")
+    drawn = {
+        "time": "time to learn a task, over fine-tuning's",
+        "predicting": "time to predict, over fine-tuning's",
+        "memory": "memory, MB",
+    }
+    for ax, (key, label) in zip(axes, drawn.items(), strict=True):
+        for name, one in found.items():
+            color, marker = look(name)
+            y = one[key] / 1e6 if key == "memory" else one[key]
+            ax.plot(one["bytes"] / 1e6, y, marker, color=color, ms=8, label=name)
+        ax.set(xlabel="stored megabytes", ylabel=label, ylim=(0, 1.08 * ax.get_ylim()[1]))
+        ax.grid(alpha=0.3)
+    axes[-1].legend(fontsize=8, bbox_to_anchor=(1.01, 1), loc="upper left", frameon=False)
+    figure.suptitle(title)
     return figure
 
 

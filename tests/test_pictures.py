@@ -68,13 +68,17 @@ def test_little_data():
 
 
 def test_costs():
-    (ax,), runs = drawn("cost", "five-datasets")
+    axes, runs = drawn("cost", "five-datasets")
     n_bytes = by_method(runs, lambda run: run["bytes"][-1] / 1e6)
-    found = curves(ax)
-    assert set(found) == set(n_bytes)
-    for name, (x, _) in found.items():
-        assert x == pytest.approx(np.median(n_bytes[name]))
-    assert found["fine-tuning"][1] == 1
+    memory = by_method(runs, lambda run: run["memory"] / 1e6)
+    for ax in axes:
+        found = curves(ax)
+        assert set(found) == set(n_bytes)
+        for name, (x, _) in found.items():
+            assert x == pytest.approx(np.median(n_bytes[name]))
+    assert curves(axes[0])["fine-tuning"][1] == curves(axes[1])["fine-tuning"][1] == 1
+    for name, (_, y) in curves(axes[2]).items():
+        assert y == pytest.approx(np.median(memory[name]))
 
 
 def test_ablations_draw_every_seed_or_say_how_far_below_it_is():
