@@ -78,6 +78,7 @@ VARIANTS = {
     "budget 0.1": {"growth_budget": 0.1},
     "budget 0.2": {"growth_budget": 0.2},
     "budget 0.05, pruned at the end": {"growth_budget": 0.05, "retrain_epochs": 0},
+    "budget 0.02, labels of the rows": {"growth_budget": 0.02, "importance": "empirical"},
     "factor_lr_scale 3": {"factor_lr_scale": 3},
     "factor_lr_scale 10": {"factor_lr_scale": 10},
     "importance: kfac": {"importance": "kfac"},

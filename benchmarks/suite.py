@@ -27,6 +27,8 @@ COMMANDS = {
 }
 LARGE = ["HALRP, budget 0.02", "HALRP, budget 0.007", "separate networks"]
 LARGE += ["copies of the first", "PackNet", "BatchEnsemble"]
+LARGE += ["HALRP, defaults", "HALRP, published", "joint training", "fine-tuning", "EWC"]
+LARGE += ["LoRA, rank 4"]
 TEN = ["HALRP, budget 0.02", "HALRP, published", "separate networks"]
 MANY = ["HALRP, defaults", "HALRP, published", "separate networks", "fine-tuning", "EWC"]
 MANY += ["PackNet", "BatchEnsemble", "LoRA, rank 4"]
@@ -39,17 +41,19 @@ TELLING += ["budget 0.05", "budget 0.05, pruned at the end", "half precision"]
 TELLING += ["no penalties", "r and s held at 1"]
 TELLING += ["importance from training rows", "base: a tenth of the first task"]
 TELLING += ["base: first task with random labels", "separate networks"]
+TIGHT = ["defaults", "budget 0.02", "budget 0.02, labels of the rows"]
 FULL = [
     ("compare", "letters", ["--seeds", "5"]),
     ("compare", "five-datasets", ["--seeds", "5"]),
     ("compare", "tabular", ["--seeds", "5"]),
-    ("compare", "permuted-mnist", ["--seeds", "3", "--tasks", "5"]),
+    ("compare", "permuted-mnist", ["--seeds", "5", "--tasks", "5"]),
     ("compare", "permuted-mnist-32", ["--seeds", "5", "--tasks", "10", "--methods", *TEN]),
     ("compare", "split-cifar10", ["--seeds", "5", "--methods", *LARGE]),
     ("orders", "letters", ["--orders", "20"]),
-    ("little_data", "five-datasets", ["--seeds", "2", "--methods", *LITTLE]),
+    ("little_data", "five-datasets", ["--seeds", "5", "--methods", *LITTLE]),
     ("ablations", "letters", ["--seeds", "3"]),
     ("ablations", "five-datasets", ["--seeds", "2", "--tasks", "4", "--methods", *TELLING]),
+    ("ablations", "permuted-mnist-32", ["--seeds", "5", "--tasks", "2", "--methods", *TIGHT]),
     ("theorem", "five-datasets", ["--seeds", "2", "--importances", "empirical", "fisher", "kfac"]),
     ("cost", "five-datasets", ["--rounds", "2", "--tasks", "3"]),
     ("many_tasks", "digits", ["--tasks", "1000"]),  # a stream of its own
