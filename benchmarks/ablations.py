@@ -6,6 +6,7 @@ Accuracies are those of the tasks that train no base; growth is what one of them
 base.
 """
 
+import argparse
 from dataclasses import replace
 from unittest import mock
 
@@ -91,6 +92,9 @@ VARIANTS = {
     "lambda_2 1e-3": {"l2_penalty": 1e-3},
 }
 
+OTHERS = ("r and s held at 1", "importance from training rows", "base: a tenth of the first task")
+OTHERS += ("base: first task with random labels", "base: the largest task", "separate networks")
+
 
 def with_noise_first(stream):
     """Return the stream with a first task whose labels mean nothing."""
@@ -114,6 +118,14 @@ def largest_first(stream):
     rows = [len(task.train[1]) for task in stream.tasks]
     largest = int(np.argmax(rows))
     return [largest, *(i for i in range(len(rows)) if i != largest)]
+
+
+def variant(name):
+    """Return the name of a variant, if there is one that is called so."""
+    if name not in (*VARIANTS, *OTHERS):
+        known = ", ".join(f'"{one}"' for one in (*VARIANTS, *OTHERS))
+        raise argparse.ArgumentTypeError(f'There is no variant "{name}"; choose from {known}.')
+    return name
 
 
 def jobs_of(stream, training, seeds, names=None):
@@ -217,7 +229,7 @@ def changed(difference):
 
 def main(arguments=None):
     """Run the command."""
-    options = parser("ablations", __doc__, seeds=2).parse_args(arguments)
+    options = parser("ablations", __doc__, seeds=2, method=variant).parse_args(arguments)
     stream, training, results = prepared(options)
     jobs = jobs_of(stream, training, options.seeds, options.methods)
     print(table(found(results.complete(jobs, options.jobs))))

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 
+from benchmarks.contestants import contestant
 from benchmarks.methods import Training
 from benchmarks.running import Results
 from benchmarks.streams import load
@@ -22,7 +23,23 @@ class Parser(argparse.ArgumentParser):
         return options
 
 
-def parser(name, doc, seeds=3, epochs=10, batch_size=128):
+def at_least_one(text):
+    """Return a count from the command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"takes a number from 1 on; got {text!r}")
+    return int(text)
+
+
+def method(name):
+    """Return the name of a method, if there is one that is called so."""
+    try:
+        contestant(name)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return name
+
+
+def parser(name, doc, seeds=3, epochs=10, batch_size=128, method=method):
     """Return a parser for a module of this name, with the arguments that all of them take."""
     one = Parser(
         prog=f"benchmarks.{name}",
@@ -32,11 +49,11 @@ def parser(name, doc, seeds=3, epochs=10, batch_size=128):
     one.add_argument("stream", help="a name in benchmarks.streams.STREAMS")
     one.add_argument("--data-dir", help="folder of the original files")
     one.add_argument("--download", action="store_true", help="fetch the files that are missing")
-    one.add_argument("--seeds", type=int, default=seeds)
-    one.add_argument("--epochs", type=int, default=epochs)
-    one.add_argument("--batch-size", type=int, default=batch_size)
-    one.add_argument("--tasks", type=int, help="only the first so many")
-    one.add_argument("--methods", nargs="+", help="only these")
+    one.add_argument("--seeds", type=at_least_one, default=seeds, help="how many: 0, 1 and so on")
+    one.add_argument("--epochs", type=at_least_one, default=epochs, help="for every task")
+    one.add_argument("--batch-size", type=at_least_one, default=batch_size, help="rows a step")
+    one.add_argument("--tasks", type=at_least_one, help="only the first so many")
+    one.add_argument("--methods", nargs="+", type=method, metavar="NAME", help="only these")
     one.add_argument("--jobs", type=int, default=1, help="processes, each with one thread")
     one.add_argument("--json", help="file of runs to write; those that it has are not run again")
     return one
@@ -56,13 +73,23 @@ def said(training):
     return {"epochs": training.epochs, "batch_size": training.batch_size, "lr": training.lr}
 
 
+def opened(name, data_dir, download):
+    """Return a stream whose tasks are not made yet, or end with what is missing."""
+    try:
+        return load(name, data_dir, download, lazily=True)
+    except (ValueError, OSError, ImportError) as error:
+        raise SystemExit(str(error)) from None
+
+
 def prepared(options, **versions):
     """Return the stream, how to train, and the file of results.
 
     Versions are those of what computes besides the libraries that all commands use.
     """
-    stream = load(options.stream, options.data_dir, options.download)
+    stream = opened(options.stream, options.data_dir, options.download)
     if options.tasks:
+        if options.tasks > len(stream.tasks):
+            raise SystemExit(f"{stream.name} has {len(stream.tasks)} tasks, not {options.tasks}.")
         stream = stream.first(options.tasks)
     training = Training(options.epochs, options.batch_size)
     stream = stream.made()

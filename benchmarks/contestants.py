@@ -108,7 +108,8 @@ def contestant(name):
         return CONTESTANTS[name]
     found = re.fullmatch(r"HALRP, budget ([\d.]+)", name)
     if found is None:
-        raise ValueError(f"There is no method {name!r}; choose from {', '.join(CONTESTANTS)}.")
+        known = ", ".join(f'"{one}"' for one in CONTESTANTS)
+        raise ValueError(f'There is no method "{name}"; choose from {known}, "HALRP, budget X".')
     return ours(growth_budget=float(found[1]))
 
 

@@ -48,12 +48,14 @@ def said(found, least, small=True):
     """Return whether a goal is met, by something small enough, and whether that could be chance.
 
     >>> said(Lead(1.1, 0.1, 0.3), 1)
-    'yes, within noise'
+    'reached, within noise'
     >>> said(Lead(1.5, 0.1, 0.3), 1), said(Lead(1.5, 0.1, 0.3), 1, small=False)
     ('yes', 'no')
     """
-    word = "yes" if small and found.points >= least else "no"
-    return f"{word}, within noise" if abs(found.points - least) < found.half else word
+    reached = small and found.points >= least
+    if small and abs(found.points - least) < found.half:
+        return f"{'reached' if reached else 'missed'}, within noise"
+    return "yes" if reached else "no"
 
 
 def forgetting(results):

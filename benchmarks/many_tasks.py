@@ -142,7 +142,7 @@ def run(n_tasks, seed):
         "first hundred tasks, separate networks": statistics.mean(separate(tasks, beside, seed)),
         "task 0 predicts what it did after 5 tasks": bool(np.array_equal(again, probabilities)),
         "processor seconds per task, median": statistics.median(times),
-        "last fifty / first fifty tasks": statistics.median(times[-50:])
+        "seconds per task, last fifty / first fifty": statistics.median(times[-50:])
         / statistics.median(times[:50]),
         "learn one more, beside all / beside one": in_turn_ratio,
         "growth per task, mean": statistics.mean(list(clf.growth_.values())[1:]),

@@ -140,7 +140,12 @@ class Results:
             "runs": [],
         }
         if self.path and self.path.exists():
-            before = json.loads(self.path.read_text())
+            before = _read(self.path)
+            if _command(before) != _command(self.content):
+                raise SystemExit(
+                    f"{self.path} holds runs of {_command(before)}, not of "
+                    f"{_command(self.content)}. Write to another file."
+                )
             for part in ("about", "versions"):
                 if before[part] != self.content[part]:
                     raise SystemExit(
@@ -191,6 +196,17 @@ class Results:
             half = self.path.with_suffix(".half")  # so that a stop never leaves half a file
             half.write_text(f'{text},\n "runs": [\n  {runs}\n ]\n}}\n')
             half.replace(self.path)
+
+
+def _read(path):
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise SystemExit(f"{path} is not a file of results: {error}.") from None
+
+
+def _command(content):
+    return shlex.split(content["command"])[2]
 
 
 def _with_one_thread(key, function, arguments):

@@ -4,7 +4,7 @@
     python -m benchmarks.suite --quick
 
 Results go to benchmarks/results, and what is there already is not run again, so it can be stopped
-and started at will. The quick form takes a minute, needs no files, and shows only that everything
+and started at will. The quick form takes minutes, needs no files, and shows only that everything
 runs: it learns two tasks of scikit-learn's digits for one epoch. The longer one goes on to what the
 page does not have yet.
 """
@@ -13,8 +13,8 @@ import argparse
 from pathlib import Path
 
 from benchmarks import ablations, compare, cost, little_data, many_tasks, orders, theorem
+from benchmarks.command import opened
 from benchmarks.page import RESULTS
-from benchmarks.streams import load
 
 COMMANDS = {
     "compare": compare,
@@ -93,7 +93,7 @@ def main(arguments=None):
     chosen = [one for one in chosen if one[0] in options.only]
     for stream in dict.fromkeys(stream for _, stream, _ in chosen):
         # What is missing is missed at once.
-        load(stream, options.data_dir, options.download, lazily=True)
+        opened(stream, options.data_dir, options.download)
     folder = options.results or (None if options.quick else RESULTS)
     for command, stream, settings in chosen:
         print(f"\n{command}: {stream}", flush=True)

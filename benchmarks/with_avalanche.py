@@ -297,7 +297,7 @@ def contestants(stream, names=None):
 
 def main(arguments=None):
     """Run the command."""
-    options = parser("with_avalanche", __doc__, seeds=5).parse_args(arguments)
+    options = parser("with_avalanche", __doc__, seeds=5, method=str).parse_args(arguments)
     stream, training, results = prepared(options, avalanche=avalanche.__version__)
     chosen = contestants(stream, options.methods)
     runs = run(results, stream, chosen, training, options.seeds, options.jobs)

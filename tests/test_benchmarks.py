@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import ablations, cost, goals, little_data, orders, page, suite
+from benchmarks import ablations, compare, cost, goals, little_data, orders, page, suite
 from benchmarks.compare import tune
 from benchmarks.contestants import Contestant
 from benchmarks.methods import Training
@@ -261,6 +261,47 @@ def test_results_of_other_settings_are_not_mixed(tmp_path):
     assert found == {"key": {"seed": 0}, "code": revision()}
     with pytest.raises(SystemExit, match="other settings"):
         Results(path, {"epochs": 2})
+
+
+def test_a_file_of_another_command_or_of_none_is_left_alone(tmp_path):
+    path = tmp_path / "results.json"
+    Results(path, {}, ["benchmarks.compare", "digits"]).complete([({"seed": 0}, dict, ())], 1)
+    before = path.read_text()
+    with pytest.raises(SystemExit, match=r"runs of benchmarks\.compare, not of benchmarks\.orders"):
+        Results(path, {}, ["benchmarks.orders", "digits"])
+    assert path.read_text() == before
+    path.write_text("{")
+    with pytest.raises(SystemExit, match=r"results\.json is not a file of results"):
+        Results(path, {}, ["benchmarks.compare", "digits"])
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "said"),
+    [
+        (compare, ["digit"], "no stream 'digit'"),
+        (compare, ["permuted-mnist"], "because no data_dir is given"),
+        (compare, ["digits", "--tasks", "9"], "digits has 5 tasks, not 9"),
+        (compare, ["digits", "--seeds", "0"], "a number from 1 on; got '0'"),
+        (
+            orders,
+            ["digits", "--methods", "LoRA"],
+            'no method "LoRA"; choose from "HALRP',
+        ),
+        (ablations, ["digits", "--methods", "alpha 2"], 'no variant "alpha 2"; choose from "defa'),
+    ],
+)
+def test_a_wrong_word_ends_a_command_at_once_with_what_is_right(command, words, said, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        command.main(words)
+    assert said in str(stopped.value) + capsys.readouterr().err
+
+
+def test_the_names_of_all_ablations_are_known():
+    stream = load("digits")
+    assert {key["variant"] for key, *_ in ablations.jobs_of(stream, None, 1)} <= {
+        *ablations.VARIANTS,
+        *ablations.OTHERS,
+    }
 
 
 def test_a_file_has_its_runs_in_the_order_of_the_last_command(tmp_path):

@@ -363,6 +363,11 @@ def test_tables_get_one_number_of_columns(tmp_path):
     check_network(stream)
 
 
+def test_a_task_is_shown_by_its_rows():
+    shown = repr(streams.load("digits", n_tasks=1).tasks[0])
+    assert shown == "Task('permuted 0', 10 classes; rows: train 300, valid 80, test 150)"
+
+
 def test_what_cannot_be_loaded():
     with pytest.raises(ValueError, match="no stream 'digit'; choose from digits"):
         streams.load("digit")
