@@ -27,8 +27,6 @@ COMMANDS = {
 }
 LARGE = ["HALRP, budget 0.02", "HALRP, budget 0.007", "separate networks"]
 LARGE += ["copies of the first", "PackNet", "BatchEnsemble"]
-LARGE += ["HALRP, defaults", "HALRP, published", "joint training", "fine-tuning", "EWC"]
-LARGE += ["LoRA, rank 4"]
 TEN = ["HALRP, budget 0.02", "HALRP, published", "separate networks"]
 MANY = ["HALRP, defaults", "HALRP, published", "separate networks", "fine-tuning", "EWC"]
 MANY += ["PackNet", "BatchEnsemble", "LoRA, rank 4"]
@@ -46,7 +44,7 @@ FULL = [
     ("compare", "letters", ["--seeds", "5"]),
     ("compare", "five-datasets", ["--seeds", "5"]),
     ("compare", "tabular", ["--seeds", "5"]),
-    ("compare", "permuted-mnist", ["--seeds", "5", "--tasks", "5"]),
+    ("compare", "permuted-mnist", ["--seeds", "3", "--tasks", "5"]),
     ("compare", "permuted-mnist-32", ["--seeds", "5", "--tasks", "10", "--methods", *TEN]),
     ("compare", "split-cifar10", ["--seeds", "5", "--methods", *LARGE]),
     ("orders", "letters", ["--orders", "20"]),
