@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import tables
-from benchmarks.command import Parser, said
+from benchmarks.command import Parser, at_least_one, method, said
 from benchmarks.compare import forgotten, tune
 from benchmarks.contestants import contestants
 from benchmarks.orders import final
@@ -77,14 +77,6 @@ def table(values):
     return tables.table(["", "ACC", "BWT", "growth", "AOPD", "MOPD", "tasks"], rows)
 
 
-def at_least_one(text):
-    """Return a number that is given as an argument."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"has to be at least 1; got {number}")
-    return number
-
-
 def main(arguments=None):
     """Run the command."""
     parser = Parser(
@@ -96,7 +88,7 @@ def main(arguments=None):
     add("protocol", choices=PROTOCOLS, metavar="PROTOCOL", help=", ".join(PROTOCOLS))
     add("--data-dir", required=True, help="folder of the original files")
     add("--download", action="store_true", help="fetch files that are missing")
-    add("--methods", nargs="+", default=["HALRP, published"], metavar="METHOD")
+    add("--methods", nargs="+", type=method, default=["HALRP, published"], metavar="METHOD")
     add("--orders", nargs="+", choices=[*"ABCDE"], default=[*"ABCDE"])
     add("--seeds", type=at_least_one, default=5)
     add("--epochs", type=at_least_one, help="instead of the published ones")
@@ -130,10 +122,7 @@ def main(arguments=None):
         for name in options.orders
     }
     stream = stream.first(n_tasks)
-    try:
-        chosen = contestants(stream, options.methods, protocol.published(protocol.n_tasks))
-    except ValueError as error:
-        parser.error(str(error))
+    chosen = contestants(stream, options.methods, protocol.published(protocol.n_tasks))
     runs = learn_in_orders(results, stream, chosen, training, orders, options.seeds, options.jobs)
     print(table(found(runs)))
     return runs

@@ -172,9 +172,9 @@ def test_the_rate_decays_once_over_the_epochs_of_a_task():
     [
         (["cifar100-splits"], r"Found none of cifar-100-python, cifar-100-python\.tar\.gz"),
         (["cifar100"], "invalid choice"),
-        (["permuted-mnist", "--rows", "0"], "has to be at least 1"),
+        (["permuted-mnist", "--rows", "0"], "takes a number from 1 on"),
         (["permuted-mnist", "--orders", "F"], "invalid choice"),
-        (["permuted-mnist", "--methods", "GEM"], "There is no method 'GEM'"),
+        (["permuted-mnist", "--methods", "GEM"], 'There is no method "GEM"'),
     ],
 )
 def test_errors_say_what_to_do(tmp_path, capsys, words, message):
