@@ -41,11 +41,14 @@ $(CHECK_READY): $(DOCS_READY)
 demo: $(READY)
 	$(BIN)/python docs/examples/demo.py --out demo
 
+# Two processes of one thread each: torch's threads get in each other's way.
+test test-slow test-oldest: export OMP_NUM_THREADS = 1
+
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 -m slow
 
 $(OLDEST_READY): pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv .venv-oldest
@@ -54,7 +57,7 @@ $(OLDEST_READY): pyproject.toml constraints-oldest.txt
 	touch $(OLDEST_READY)
 
 test-oldest: $(OLDEST_READY)
-	$(OLDEST) -m pytest
+	$(OLDEST) -m pytest -n 2
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -36,6 +36,9 @@ class HoldOut:
     Of fewer than ten rows nothing is held out.
     """
 
+    def __repr__(self):
+        return "HoldOut()"
+
     def __call__(self, dataset, y=None, **kwargs):
         """Return the training set and the held-out set, or None for the latter."""
         if len(dataset) < 10:
