@@ -45,7 +45,7 @@ FULL = [
     ("compare", "five-datasets", ["--seeds", "5"]),
     ("compare", "tabular", ["--seeds", "5"]),
     ("compare", "permuted-mnist", ["--seeds", "3", "--tasks", "5"]),
-    ("compare", "permuted-mnist-32", ["--seeds", "5", "--tasks", "10", "--methods", *TEN]),
+    ("compare", "permuted-mnist-32", ["--seeds", "10", "--tasks", "10", "--methods", *TEN]),
     ("compare", "split-cifar10", ["--seeds", "5", "--methods", *LARGE]),
     ("orders", "letters", ["--orders", "20"]),
     ("little_data", "five-datasets", ["--seeds", "5", "--methods", *LITTLE]),
