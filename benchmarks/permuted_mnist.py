@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 import sklearn_halrp
 from benchmarks.networks import LeNet
+from benchmarks.tables import deviation
 from sklearn_halrp import ContinualClassifier, published_settings
 
 # What the published code (github.com/lijiaqi/HALRP) reached on exactly this stream, with its own
@@ -128,13 +129,13 @@ def main():
     published = PUBLISHED["accuracy"][: options.tasks]
     print(f"{'task':>6} {'accuracy':>18} {'published':>10} {'growth':>8} {'published':>10}")
     for t in range(options.tasks):
-        spread = f"{accuracy[:, t].mean():.4f} +- {accuracy[:, t].std():.4f}"
+        spread = f"{accuracy[:, t].mean():.4f} +- {deviation(accuracy[:, t]):.4f}"
         print(
             f"{t:>6} {spread:>18} {PUBLISHED['accuracy'][t]:>10.4f} "
             f"{growth[:, t].mean():>8.3f} {PUBLISHED['growth'][t]:>10.3f}"
         )
     print(
-        f"   all {accuracy.mean():>9.4f} +- {accuracy.mean(1).std():.4f}"
+        f"   all {accuracy.mean():>9.4f} +- {deviation(accuracy.mean(1)):.4f}"
         f" {np.mean(published):>10.4f}"
     )
     if options.json:

@@ -79,10 +79,11 @@ def table(values):
     rows = []
     for (importance, warmup), one in values.items():
         predicted, measured = one["predicted"], one["measured"]
-        some = predicted > 0
-        ratio = np.median(measured[some] / predicted[some]) if some.any() else np.nan
-        above = np.mean(measured[some] > predicted[some]) if some.any() else np.nan
-        correlation = spearmanr(predicted, measured).statistic
+        cut = predicted > 1e-12  # of a layer that keeps its full rank only rounding is cut off
+        predicted, measured = predicted[cut], measured[cut]
+        ratio = np.median(measured / predicted) if cut.any() else np.nan
+        above = np.mean(measured > predicted) if cut.any() else np.nan
+        correlation = spearmanr(predicted, measured).statistic if cut.sum() > 1 else np.nan
         cells = [str(len(predicted)), f"{correlation:.2f}", f"{ratio:.1f}", f"{100 * above:.0f} %"]
         rows.append([f"{importance}, warm-up of {warmup}", *cells])
     header = ["", "cuts", "rank correlation", "measured / predicted", "above the prediction"]

@@ -9,8 +9,8 @@ are differences from `benchmarks.methods`:
 
 - Batch normalisation is shared by all tasks; ours may give each task its own.
 - EWC squares the mean gradient of a batch, with the true labels, and not those of single rows
-  with labels drawn from the network. Its importances are smaller by orders of magnitude, so the
-  strengths go further up. It keeps a copy of weights and importances for each task.
+  with the labels that the network predicts. Its importances are smaller by orders of magnitude, so
+  the strengths go further up. It keeps a copy of weights and importances for each task.
 - LwF distils from the heads of all earlier tasks in every batch, as ours does;
   the library leaves out the factor T², so its strengths are four times as large.
 - Replay puts rows of all earlier tasks into one batch, and averages over all its rows.
