@@ -370,3 +370,13 @@ def test_the_first_half_of_the_tasks_is_tuned_on():
     results, one = Results(None, {}), Contestant(Peaked, {"best": 1}, {"strength": [0.1, 1, 10]})
     tune(results, load("digits", n_tasks=8), {"peaked": one}, None, 1)
     assert {len(run["accuracy"]) for run in results.content["runs"]} == {4}
+
+
+@pytest.mark.parametrize("path", sorted(page.RESULTS.glob("compare-*.json")), ids=lambda p: p.stem)
+def test_our_rows_of_one_seed_have_the_same_base(path):
+    first = {}
+    for run in json.loads(path.read_text())["runs"]:
+        if run["key"]["method"].startswith("HALRP") and "seed" in run["key"]:
+            first.setdefault(run["key"]["seed"], set()).add(run["accuracy"][0][0])
+    assert first
+    assert all(len(accuracies) == 1 for accuracies in first.values()), first
