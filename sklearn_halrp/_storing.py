@@ -59,11 +59,18 @@ def store(network, module, factors, settings):
 
 
 def in_half(array):
-    """Return numbers of two bytes, or the array itself if some are too large for them.
+    """Return numbers of two bytes, or the array itself where they would not be right.
 
-    >>> in_half(np.array([0.5, 1.0])).dtype, in_half(np.array([1e6, 1.0])).dtype
-    (dtype('float16'), dtype('float64'))
+    They are where some number is too large for two bytes, or so many too small that rounding
+    moves the array, as a vector, by more than a thousandth of its length.
+
+    >>> [in_half(np.array([x, 1.0])).dtype.name for x in (0.5, 1e-9, 1e6)]
+    ['float16', 'float16', 'float64']
+    >>> in_half(np.array([1e-9, 2e-9])).dtype.name
+    'float64'
     """
     with np.errstate(over="ignore"):
         half = array.astype(np.float16)
-    return half if np.isfinite(half).all() else array
+    exact = array.astype(np.float64)
+    right = np.linalg.norm(exact - half) <= 2.0**-10 * np.linalg.norm(exact)
+    return half if right else array

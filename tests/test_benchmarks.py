@@ -15,6 +15,7 @@ from benchmarks.contestants import Contestant
 from benchmarks.methods import Training
 from benchmarks.running import Results, learn_stream, revision, settings_of, summary
 from benchmarks.streams import load
+from benchmarks.tables import grouped
 from sklearn_halrp.exceptions import GrowthBudgetWarning
 
 
@@ -374,9 +375,8 @@ def test_the_first_half_of_the_tasks_is_tuned_on():
 
 @pytest.mark.parametrize("path", sorted(page.RESULTS.glob("compare-*.json")), ids=lambda p: p.stem)
 def test_our_rows_of_one_seed_have_the_same_base(path):
-    first = {}
-    for run in json.loads(path.read_text())["runs"]:
-        if run["key"]["method"].startswith("HALRP") and "seed" in run["key"]:
-            first.setdefault(run["key"]["seed"], set()).add(run["accuracy"][0][0])
+    runs = json.loads(path.read_text())["runs"]
+    seeds = grouped([run for run in runs if run["key"]["method"].startswith("HALRP")], "seed")
+    first = {seed: {run["accuracy"][0][0] for run in same} for seed, same in seeds.items()}
     assert first
     assert all(len(accuracies) == 1 for accuracies in first.values()), first
