@@ -24,7 +24,7 @@ from benchmarks.command import Parser, said
 from benchmarks.methods import Separate, Training
 from benchmarks.networks import MLP
 from benchmarks.running import Results
-from benchmarks.speed import in_turn, recipe
+from benchmarks.speed import in_turn, ratios, recipe
 from benchmarks.streams import Task
 from benchmarks.tables import spread
 from sklearn_halrp import ContinualClassifier
@@ -129,7 +129,7 @@ def run(n_tasks, seed):
     learn = [
         lambda c=c: c.partial_fit(X, y, task_id="more").forget_task("more") for c in (clf, fewer)
     ]
-    _, (in_turn_ratio, _) = in_turn(learn, min(50, n_tasks))
+    beside_one, _ = ratios(in_turn(learn, min(50, n_tasks)))
     probabilities, seconds = early
     columns = [list(clf.classes_).index(label) for label in range(10)]
     again = clf.predict_proba(tasks(0)[2], task_id=0)[:, columns]
@@ -144,7 +144,7 @@ def run(n_tasks, seed):
         "processor seconds per task, median": statistics.median(times),
         "seconds per task, last fifty / first fifty": statistics.median(times[-50:])
         / statistics.median(times[:50]),
-        "learn one more, beside all / beside one": in_turn_ratio,
+        "learn one more, beside all / beside one": statistics.median(beside_one),
         "growth per task, mean": statistics.mean(list(clf.growth_.values())[1:]),
         "bytes stored per task, mean": stored / n_tasks,
         "memory held / bytes stored": memory_per_byte(clf),
@@ -191,7 +191,7 @@ def table(values):
     return tables.table(header, rows) + "\n\n" + tables.table(["", ""], others)
 
 
-HIDDEN = ("key", "curve", "code")
+HIDDEN = ("key", "curve", "code", "on")
 
 
 def in_words(values, name):

@@ -38,10 +38,12 @@ def stored(kind, results):
 def about(content):
     """Return what was run."""
     said = content["about"]
+    machines = dict.fromkeys(run["on"] for run in content["runs"] if "on" in run)
+    on = f" On {' and '.join(machines)}." if machines else ""
     versions = ", ".join(f"{name} {value}" for name, value in content["versions"].items())
     return (
         f"`{content['command']}`: {said['tasks']} tasks, {said['epochs']} epochs, batches of "
-        f"{said['batch_size']}, Adam {said['lr']:g}. {versions}."
+        f"{said['batch_size']}, Adam {said['lr']:g}. {versions}.{on}"
     )
 
 

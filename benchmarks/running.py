@@ -2,20 +2,16 @@
 
 import itertools
 import json
-import platform
 import shlex
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
-import sklearn
-import skorch
 import torch
 from joblib import Parallel, delayed
 
-import sklearn_halrp
+from benchmarks.provenance import processor, revision, versions, without_places
 
 
 def learn_stream(stream, method, every=True, part="test"):
@@ -173,11 +169,11 @@ class Results:
         """
         once = [job for i, job in enumerate(jobs) if job[0] not in [key for key, *_ in jobs[:i]]]
         missing = [job for job in once if self.find(job[0]) is None]
-        code = revision() if missing else None
+        code, on = (revision(), processor()) if missing else (None, None)
         parallel = Parallel(n_jobs=n_jobs, return_as="generator", batch_size=1)
         done = parallel(delayed(_with_one_thread)(*job) for job in missing)
         for count, (key, result) in enumerate(done, 1):
-            self.content["runs"].append({"key": key, **result, "code": code})
+            self.content["runs"].append({"key": key, **result, "code": code, "on": on})
             self.save()
             print(f"{count}/{len(missing)} {json.dumps(key)}", file=sys.stderr, flush=True)
         again = [_without_settings(key) for key, *_ in once]
@@ -222,35 +218,3 @@ def _called():
     """Return the module that was run and its arguments."""
     name = getattr(sys.modules["__main__"].__spec__, "name", None) or "benchmarks"
     return [name, *sys.argv[1:]]
-
-
-def without_places(words):
-    """Return the words of a command without the places of files on this machine.
-
-    >>> without_places(["benchmarks.compare", "letters", "--data-dir", "/home/me/data"])
-    ['benchmarks.compare', 'letters', '--data-dir', 'DIR']
-    """
-    places = {"--data-dir": lambda word: "DIR", "--results": lambda word: "DIR"}
-    places["--json"] = lambda word: f"benchmarks/results/{Path(word).name}"
-    before = [None, *words[:-1]]
-    return [places.get(one, str)(word) for one, word in zip(before, words, strict=True)]
-
-
-def revision():
-    """Return the commit of this code, with a + if it was changed since; None outside of git."""
-    here = Path(__file__).parent
-    git = ["git", "-C", str(here.parent)]
-    code = ["sklearn_halrp", "benchmarks", ":!benchmarks/results"]
-    try:
-        commit = subprocess.check_output([*git, "rev-parse", "--short=10", "HEAD"], text=True)
-        changed = subprocess.check_output([*git, "status", "--porcelain", "--", *code])
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit.strip() + ("+" if changed else "")
-
-
-def versions():
-    """Return the versions of what computes."""
-    modules = (torch, sklearn, skorch, np, sklearn_halrp)
-    found = {module.__name__: module.__version__ for module in modules}
-    return {"python": platform.python_version(), **found}

@@ -4,12 +4,10 @@
                                [--rounds 9] [--threads 1] [--json FILE]
 
 Every line is timed in turn, A B C A B C ..., and each ratio, to the last of the sides, is the
-median over the rounds, since single times on a shared machine mean little. Tasks are
-permutations of real digits.
+median over the rounds, since single times on a shared machine mean little; in brackets is the
+middle half of them. Tasks are permutations of real digits.
 """
 
-import argparse
-import json
 import statistics
 import time
 from pathlib import Path
@@ -23,8 +21,10 @@ from skorch.callbacks import Callback
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks import networks
+from benchmarks import networks, tables
+from benchmarks.command import Parser, at_least_one
 from benchmarks.published_layers import PublishedNet, with_published_layers
+from benchmarks.running import Results
 from sklearn_halrp import ContinualClassifier
 from sklearn_halrp._low_rank import spectrum
 from sklearn_halrp._pruning import Compact
@@ -105,13 +105,19 @@ def seconds(function):
 
 
 def in_turn(functions, rounds, measure=seconds):
-    """Measure functions in turn; return medians, and median ratios to the last one."""
+    """Measure functions in turn, after once each, and return the measurements of every round."""
     for function in functions:
         measure(function)
-    rows = [[measure(function) for function in functions] for _ in range(rounds)]
-    ratios = [[value / row[-1] for value in row] for row in rows]
-    middle = [statistics.median(column) for column in zip(*rows, strict=True)]
-    return middle, [statistics.median(column) for column in zip(*ratios, strict=True)]
+    return [[measure(function) for function in functions] for _ in range(rounds)]
+
+
+def ratios(rows):
+    """Return the ratios to the last side, of every round, side by side.
+
+    >>> ratios([[1.0, 2.0], [3.0, 3.0]])
+    [[0.5, 1.0], [1.0, 1.0]]
+    """
+    return [list(side) for side in zip(*([t / row[-1] for t in row] for row in rows), strict=True)]
 
 
 def median_step(function):
@@ -153,9 +159,8 @@ def training_step(network, rounds):
         lambda: published.partial_fit(X, y),
         lambda: plain.partial_fit(X, y),
     ]
-    middle, ratios = in_turn(sides, rounds, median_step)
-    shown = list(ranks.values())
-    yield f"training step, ranks {shown if len(shown) < 5 else f'to {max(shown)}'}", middle, ratios
+    names = ["one training step", "the published layers, written out literally", "plain"]
+    yield {"sides": names, "ranks": [*ranks.values()]}, in_turn(sides, rounds, median_step)
 
 
 def whole_task(network, rounds):
@@ -173,8 +178,8 @@ def whole_task(network, rounds):
         def plain(X=X, y=y, epochs=epochs):
             recipe(module, epochs).fit(X, y)
 
-        middle, ratios = in_turn([learn, plain], min(rounds, 3))
-        yield f"whole task, {n_rows} rows, {epochs} epochs", middle, ratios
+        names = [f"a whole task of {n_rows:,} rows, {epochs} epochs", "plain training"]
+        yield {"sides": names}, in_turn([learn, plain], rounds)
 
 
 def rank_choice(network, rounds):
@@ -200,8 +205,7 @@ def rank_choice(network, rounds):
         return chosen({name: torch.linalg.svd(m)[1] for name, m in changes.items()})
 
     assert ours() == full()
-    middle, ratios = in_turn([ours, full], rounds)
-    yield "choice of ranks, beside full SVDs", middle, ratios
+    yield {"sides": ["choice of ranks", "full SVDs"]}, in_turn([ours, full], rounds)
 
 
 def prediction(network, rounds):
@@ -226,51 +230,87 @@ def prediction(network, rounds):
         lambda: plain.predict_proba(many),
         lambda: torch_alone(many),
     ]
-    yield f"predict {n_rows:,} rows / skorch / module", *in_turn(sides, rounds)
+    names = [f"predicting {n_rows:,} rows", f"skorch's predicting {n_rows:,} rows", "bare module"]
+    yield {"sides": names}, in_turn(sides, rounds)
     one = many[:1]
     sides = [
         lambda: clf.predict_proba(one, task_id=1),
         lambda: torch_alone(one),
         lambda: plain.predict_proba(one),
     ]
-    yield "predict 1 row / module / skorch", *in_turn(sides, 20 * rounds)
+    names = ["predicting 1 row", "bare module's predicting 1 row", "skorch"]
+    yield {"sides": names}, in_turn(sides, 20 * rounds)
     sides = [
         lambda: clf.predict_proba(many, task_id=mixed),
         lambda: clf.predict_proba(many, task_id=1),
     ]
-    yield "100 tasks mixed / one task", *in_turn(sides, rounds)
+    names = [f"predicting {n_rows:,} rows of 100 tasks, mixed", "of one task"]
+    yield {"sides": names}, in_turn(sides, rounds)
     clf.set_params(cache_bytes=ContinualClassifier().cache_bytes)
-    yield "the same, cache_bytes as by default", *in_turn(sides, rounds)
+    yield {"sides": [f"{names[0]}, `cache_bytes` as by default", names[1]]}, in_turn(sides, rounds)
 
 
 TABLES = {"step": training_step, "task": whole_task, "ranks": rank_choice, "predict": prediction}
 
 
-def main():
+def measured(network, part, rounds, threads):
+    """Return the lines of one table: what was timed, and the seconds of every round."""
+    torch.set_num_threads(threads)
+    lines = TABLES[part](NETWORKS[network], rounds)
+    return {"lines": [{**said, "seconds": rows} for said, rows in lines]}
+
+
+def table(runs):
+    """Return one line per ratio, and one column per network."""
+    runs = sorted(runs, key=lambda run: list(TABLES).index(run["key"]["table"]))
+    names = [name for name in NETWORKS if name in tables.grouped(runs, "network")]
+    cells = {}
+    for run in runs:
+        for line in run["lines"]:
+            *sides, reference = line["sides"]
+            for side, values in zip(sides, ratios(line["seconds"]), strict=False):
+                cells.setdefault(f"{side} / {reference}", {})[run["key"]["network"]] = cell(values)
+            if "ranks" in line:
+                shown = "/".join(map(str, line["ranks"]))
+                shown = shown if len(line["ranks"]) < 5 else f"up to {max(line['ranks'])}"
+                cells.setdefault("ranks in these steps", {})[run["key"]["network"]] = shown
+    rows = [[what, *(one.get(name, "") for name in names)] for what, one in cells.items()]
+    return tables.table(["", *names], rows)
+
+
+def cell(values):
+    """Return the median, and the middle half in brackets.
+
+    >>> cell([1.0, 1.1, 1.2, 1.3, 9.0])
+    '1.20 (1.10 to 1.30)'
+    """
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
+
+
+def main(arguments=None):
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="file to write the results to")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    results = []
-    for name in options.networks:
-        print(name)
-        for table in options.tables:
-            for what, middle, ratios in TABLES[table](NETWORKS[name], options.rounds):
-                times = "".join(f"{1e3 * t:>11.2f}" for t in middle)
-                print(f"  {what:<42}{times}   ratios", *(f"{r:.2f}" for r in ratios), flush=True)
-                results.append({"network": name, "what": what, "seconds": middle, "ratios": ratios})
-    if options.json:
-        command = f"python -m benchmarks.speed --threads {options.threads}"
-        if options.json.exists():
-            before = json.loads(options.json.read_text())["results"]
-            results = [r for r in before if r["network"] not in options.networks] + results
-        found = {"command": command, "torch": torch.__version__, "results": results}
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+    one = Parser(prog="benchmarks.speed", description=__doc__.splitlines()[0])
+    one.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    one.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
+    one.add_argument("--rounds", type=at_least_one, default=9)
+    one.add_argument("--threads", type=at_least_one, default=1)
+    one.add_argument(
+        "--json", type=Path, help="file of runs to write; what it has is not run again"
+    )
+    options = one.parse_args(arguments)
+    results = Results(options.json, {"threads": options.threads}, options.words)
+    jobs = [
+        (
+            {"network": name, "table": part, "settings": {"rounds": options.rounds}},
+            measured,
+            (name, part, options.rounds, options.threads),
+        )
+        for name in options.networks
+        for part in options.tables
+    ]
+    results.complete(jobs, 1)
+    print(table(results.content["runs"]))
 
 
 if __name__ == "__main__":

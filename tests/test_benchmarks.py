@@ -13,7 +13,8 @@ from benchmarks import ablations, compare, cost, goals, little_data, orders, pag
 from benchmarks.compare import tune
 from benchmarks.contestants import Contestant
 from benchmarks.methods import Training
-from benchmarks.running import Results, learn_stream, revision, settings_of, summary
+from benchmarks.provenance import processor, revision
+from benchmarks.running import Results, learn_stream, settings_of, summary
 from benchmarks.streams import load
 from benchmarks.tables import grouped
 from sklearn_halrp.exceptions import GrowthBudgetWarning
@@ -259,7 +260,7 @@ def test_results_of_other_settings_are_not_mixed(tmp_path):
     first = Results(path, {"epochs": 1})
     first.complete([({"seed": 0}, dict, ())], 1)
     found = Results(path, {"epochs": 1}).find({"seed": 0})
-    assert found == {"key": {"seed": 0}, "code": revision()}
+    assert found == {"key": {"seed": 0}, "code": revision(), "on": processor()}
     with pytest.raises(SystemExit, match="other settings"):
         Results(path, {"epochs": 2})
 
