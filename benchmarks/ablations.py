@@ -1,6 +1,7 @@
 """Which part of the method pays: one setting changed at a time.
 
-    python -m benchmarks.ablations STREAM --data-dir DIR [--seeds 2] [--jobs 2] [--json FILE]
+    python -m benchmarks.ablations STREAM --data-dir DIR [--seeds 2] [--part valid] [--jobs 2]
+                                   [--json FILE]
 
 Accuracies are those of the tasks that train no base; growth is what one of them stores, over the
 base.
@@ -74,7 +75,10 @@ VARIANTS = {
     "alpha 0.7": {"approximation_rate": 0.7},
     "alpha 0.99": {"approximation_rate": 0.99},
     "budget 0.01": {"growth_budget": 0.01},
+    "budget 0.007": {"growth_budget": 0.007},
+    "budget 0.007, warm-up 8": {"growth_budget": 0.007, "warmup_epochs": 8},
     "budget 0.02": {"growth_budget": 0.02},
+    "budget 0.02, warm-up 8": {"growth_budget": 0.02, "warmup_epochs": 8},
     "budget 0.05": {"growth_budget": 0.05},
     "budget 0.1": {"growth_budget": 0.1},
     "budget 0.2": {"growth_budget": 0.2},
@@ -128,7 +132,7 @@ def variant(name):
     return name
 
 
-def jobs_of(stream, training, seeds, names=None):
+def jobs_of(stream, training, seeds, names=None, part="test"):
     """Return what is to be run."""
     made = {name: (HALRP, DEFAULTS | changes, stream) for name, changes in VARIANTS.items()}
     made["r and s held at 1"] = (WithoutScales, DEFAULTS, stream)
@@ -143,7 +147,7 @@ def jobs_of(stream, training, seeds, names=None):
         (
             {"variant": name, "seed": seed, "settings": settings},
             measured,
-            (tasks, method, training, seed, settings),
+            (tasks, method, training, seed, settings, part),
         )
         for seed in range(seeds)
         for name, (method, settings, tasks) in made.items()
@@ -151,7 +155,7 @@ def jobs_of(stream, training, seeds, names=None):
     ]
 
 
-def measured(stream, method, training, seed, settings):
+def measured(stream, method, training, seed, settings, part):
     """Run one variant."""
     learners = []
 
@@ -159,7 +163,7 @@ def measured(stream, method, training, seed, settings):
         learners.append(method(network, training, seed, **settings))
         return learners[0]
 
-    result = learn_stream(stream, make, False)
+    result = learn_stream(stream, make, False, part)
     result["tasks"] = [task.name for task in stream.tasks]
     if hasattr(learners[0], "classifier"):
         ranks = learners[0].classifier.ranks_
@@ -229,9 +233,13 @@ def changed(difference):
 
 def main(arguments=None):
     """Run the command."""
-    options = parser("ablations", __doc__, seeds=2, method=variant).parse_args(arguments)
+    one = parser("ablations", __doc__, seeds=2, method=variant)
+    one.add_argument(
+        "--part", choices=["test", "valid"], default="test", help="rows that are predicted"
+    )
+    options = one.parse_args(arguments)
     stream, training, results = prepared(options)
-    jobs = jobs_of(stream, training, options.seeds, options.methods)
+    jobs = jobs_of(stream, training, options.seeds, options.methods, options.part)
     print(table(found(results.complete(jobs, options.jobs))))
 
 

@@ -97,4 +97,6 @@ def prepared(options, **versions):
     about["rows"] = fingerprint(stream)
     if "JPEG" in stream.name:
         about["images"] = "CIFAR-10 through JPEG"
+    if getattr(options, "part", "test") == "valid":
+        about["predicted"] = "validation rows"
     return stream, training, Results(options.json, about, options.words, versions)

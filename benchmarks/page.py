@@ -40,10 +40,11 @@ def about(content):
     said = content["about"]
     machines = dict.fromkeys(run["on"] for run in content["runs"] if "on" in run)
     on = f" On {' and '.join(machines)}." if machines else ""
+    rows = f", with the {said['predicted']} predicted" if "predicted" in said else ""
     versions = ", ".join(f"{name} {value}" for name, value in content["versions"].items())
     return (
         f"`{content['command']}`: {said['tasks']} tasks, {said['epochs']} epochs, batches of "
-        f"{said['batch_size']}, Adam {said['lr']:g}. {versions}.{on}"
+        f"{said['batch_size']}, Adam {said['lr']:g}{rows}. {versions}.{on}"
     )
 
 

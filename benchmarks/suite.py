@@ -39,7 +39,9 @@ TELLING += ["budget 0.05", "budget 0.05, pruned at the end", "half precision"]
 TELLING += ["no penalties", "r and s held at 1"]
 TELLING += ["importance from training rows", "base: a tenth of the first task"]
 TELLING += ["base: first task with random labels", "separate networks"]
-TIGHT = ["defaults", "budget 0.02", "budget 0.02, labels of the rows"]
+TIGHT = ["defaults", "warm-up 8", "budget 0.02", "budget 0.02, labels of the rows"]
+TIGHT += ["budget 0.02, warm-up 8"]
+LONGER = ["budget 0.007", "budget 0.007, warm-up 8", "defaults", "warm-up 8"]
 FULL = [
     ("compare", "letters", ["--seeds", "5"]),
     ("compare", "five-datasets", ["--seeds", "5"]),
@@ -52,6 +54,7 @@ FULL = [
     ("ablations", "letters", ["--seeds", "3"]),
     ("ablations", "five-datasets", ["--seeds", "2", "--tasks", "4", "--methods", *TELLING]),
     ("ablations", "permuted-mnist-32", ["--seeds", "5", "--tasks", "2", "--methods", *TIGHT]),
+    ("ablations", "split-cifar10", ["--seeds", "3", "--part", "valid", "--methods", *LONGER]),
     ("theorem", "five-datasets", ["--seeds", "2", "--importances", "empirical", "fisher", "kfac"]),
     ("cost", "five-datasets", ["--rounds", "2", "--tasks", "3"]),
     ("many_tasks", "digits", ["--tasks", "1000"]),  # a stream of its own
