@@ -18,7 +18,7 @@ from skorch.callbacks import Callback
 from benchmarks import tables
 from benchmarks.command import parser, prepared
 from benchmarks.contestants import DEFAULTS
-from benchmarks.methods import HALRP, Separate
+from benchmarks.methods import HALRP, Separate, TrainingRowsOnly
 from benchmarks.running import learn_stream
 from benchmarks.tables import deviation, grouped, spread
 
@@ -49,15 +49,6 @@ class WithoutScales(HALRP):
             super().learn(task)
 
 
-class OwnRowsOnly(HALRP):
-    """The method that never sees the validation rows: ranks follow from the rows it learns."""
-
-    def learn(self, task):
-        """Learn the task."""
-        self.classifier.net.set_params(train_split=None)
-        self.classifier.partial_fit(*task.train, task_id=task.name)
-
-
 # Beside the defaults: fisher, unfolded, 4 of 10 epochs of warm-up, alpha 0.9, a budget of 0.6.
 VARIANTS = {
     "defaults": {},
@@ -83,6 +74,7 @@ VARIANTS = {
     "budget 0.1": {"growth_budget": 0.1},
     "budget 0.2": {"growth_budget": 0.2},
     "budget 0.05, pruned at the end": {"growth_budget": 0.05, "retrain_epochs": 0},
+    "budget 0.02, pruned at the end": {"growth_budget": 0.02, "retrain_epochs": 0},
     "budget 0.02, labels of the rows": {"growth_budget": 0.02, "importance": "empirical"},
     "factor_lr_scale 3": {"factor_lr_scale": 3},
     "factor_lr_scale 10": {"factor_lr_scale": 10},
@@ -96,7 +88,8 @@ VARIANTS = {
     "lambda_2 1e-3": {"l2_penalty": 1e-3},
 }
 
-OTHERS = ("r and s held at 1", "importance from training rows", "base: a tenth of the first task")
+OTHERS = ("r and s held at 1", "importance from training rows")
+OTHERS += ("budget 0.02, importance from training rows", "base: a tenth of the first task")
 OTHERS += ("base: first task with random labels", "base: the largest task", "separate networks")
 
 
@@ -136,7 +129,9 @@ def jobs_of(stream, training, seeds, names=None, part="test"):
     """Return what is to be run."""
     made = {name: (HALRP, DEFAULTS | changes, stream) for name, changes in VARIANTS.items()}
     made["r and s held at 1"] = (WithoutScales, DEFAULTS, stream)
-    made["importance from training rows"] = (OwnRowsOnly, DEFAULTS, stream)
+    made["importance from training rows"] = (TrainingRowsOnly, DEFAULTS, stream)
+    tight = DEFAULTS | {"growth_budget": 0.02}
+    made["budget 0.02, importance from training rows"] = (TrainingRowsOnly, tight, stream)
     made["base: a tenth of the first task"] = (HALRP, DEFAULTS, with_few_first(stream))
     made["base: first task with random labels"] = (HALRP, DEFAULTS, with_noise_first(stream))
     largest = stream.in_order(largest_first(stream))

@@ -1,15 +1,20 @@
 """Who is compared: every method, what of it is fixed, and what is tuned."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from benchmarks import methods
+from benchmarks.methods._method import parts
 from benchmarks.protocols import PROTOCOLS
 from benchmarks.running import settings_of
 from sklearn_halrp import ContinualClassifier, published_settings
 
 BOTH = ["own", "shared"]
+STRENGTHS = {  # where there are no norms to choose for: three for each choice otherwise
+    "L2": [0.001, 0.003, 0.01, 0.03, 0.1, 0.3],
+    "EWC": [100, 300, 1000, 3000, 10000, 30000],
+}
 SCALES = {"scale": [1, 4, 16, 64]}
 DEFAULTS = {
     name: value
@@ -98,17 +103,23 @@ CONTESTANTS = {
 }
 
 
+ASIDE = {  # only where they are asked for
+    "HALRP, training rows only": Contestant(methods.TrainingRowsOnly, DEFAULTS),
+}
+
+
 def contestant(name):
     """Return who is called so; a budget in the name may be any.
 
     >>> contestant("HALRP, budget 0.007").fixed["growth_budget"]
     0.007
     """
-    if name in CONTESTANTS:
-        return CONTESTANTS[name]
+    every = CONTESTANTS | ASIDE
+    if name in every:
+        return every[name]
     found = re.fullmatch(r"HALRP, budget ([\d.]+)", name)
     if found is None:
-        known = ", ".join(f'"{one}"' for one in CONTESTANTS)
+        known = ", ".join(f'"{one}"' for one in every)
         raise ValueError(f'There is no method "{name}"; choose from {known}, "HALRP, budget X".')
     return ours(growth_budget=float(found[1]))
 
@@ -118,9 +129,11 @@ def contestants(stream, names=None, published=None):
 
     PackNet divides its weights evenly among the tasks, and the published HALRP its growth, so these
     two know how many will come. The published settings are those of the paper's most similar
-    experiment, unless others are given.
+    experiment, unless others are given. On a network without norms, whose they are is no setting.
     """
     chosen = {name: contestant(name) for name in names or CONTESTANTS}
+    if not parts(stream.network(n_classes=2))["norm"]:
+        chosen = {name: without_norms(name, one) for name, one in chosen.items()}
     if "PackNet" in chosen:
         packnet = chosen["PackNet"]
         share = {"share": 1 / len(stream.tasks)}
@@ -128,6 +141,19 @@ def contestants(stream, names=None, published=None):
     if "HALRP, published" in chosen:
         chosen["HALRP, published"] = ours(**(published or published_for(stream)))
     return chosen
+
+
+def without_norms(name, one):
+    """Return a contestant that is tuned for a network without norms.
+
+    >>> without_norms("EWC", CONTESTANTS["EWC"]).grid
+    {'strength': [100, 300, 1000, 3000, 10000, 30000]}
+    >>> without_norms("fine-tuning", CONTESTANTS["fine-tuning"]).grid
+    {}
+    """
+    if "norm" not in one.grid:
+        return one
+    return replace(one, grid={"strength": STRENGTHS[name]} if name in STRENGTHS else {})
 
 
 def published_for(stream):

@@ -31,7 +31,13 @@ TEN = ["HALRP, budget 0.02", "HALRP, published", "separate networks"]
 MANY = ["HALRP, defaults", "HALRP, published", "separate networks", "fine-tuning", "EWC"]
 MANY += ["PackNet", "BatchEnsemble", "LoRA, rank 4"]
 OMNIGLOT = ["--seeds", "2", "--epochs", "20", "--batch-size", "32", "--methods", *MANY]
-LITTLE = ["HALRP, defaults", "separate networks", "copies of the first", "LoRA, rank 4"]
+LITTLE = [
+    "HALRP, defaults",
+    "HALRP, training rows only",
+    "separate networks",
+    "copies of the first",
+    "LoRA, rank 4",
+]
 TELLING = ["defaults", "importance: labels of the rows", "importance: plain singular values"]
 TELLING += ["importance: kfac", "fixed rank 8"]
 TELLING += ["convolution: channel", "warm-up 1", "warm-up 8", "alpha 0.5", "alpha 0.99"]
@@ -40,7 +46,8 @@ TELLING += ["no penalties", "r and s held at 1"]
 TELLING += ["importance from training rows", "base: a tenth of the first task"]
 TELLING += ["base: first task with random labels", "separate networks"]
 TIGHT = ["defaults", "warm-up 8", "budget 0.02", "budget 0.02, labels of the rows"]
-TIGHT += ["budget 0.02, warm-up 8"]
+TIGHT += ["budget 0.02, warm-up 8", "budget 0.02, pruned at the end"]
+TIGHT += ["budget 0.02, importance from training rows"]
 LONGER = ["budget 0.007", "budget 0.007, warm-up 8", "defaults", "warm-up 8"]
 FULL = [
     ("compare", "letters", ["--seeds", "5"]),
@@ -49,19 +56,19 @@ FULL = [
     ("compare", "permuted-mnist", ["--seeds", "3", "--tasks", "5"]),
     ("compare", "permuted-mnist-32", ["--seeds", "10", "--tasks", "10", "--methods", *TEN]),
     ("compare", "split-cifar10", ["--seeds", "5", "--methods", *LARGE]),
-    ("orders", "letters", ["--orders", "20"]),
+    ("orders", "letters", ["--orders", "21"]),
     ("little_data", "five-datasets", ["--seeds", "5", "--methods", *LITTLE]),
     ("ablations", "letters", ["--seeds", "3"]),
     ("ablations", "five-datasets", ["--seeds", "2", "--tasks", "4", "--methods", *TELLING]),
     ("ablations", "permuted-mnist-32", ["--seeds", "5", "--tasks", "2", "--methods", *TIGHT]),
     ("ablations", "split-cifar10", ["--seeds", "3", "--part", "valid", "--methods", *LONGER]),
     ("theorem", "five-datasets", ["--seeds", "2", "--importances", "empirical", "fisher", "kfac"]),
-    ("cost", "five-datasets", ["--rounds", "2", "--tasks", "3"]),
+    ("cost", "five-datasets", ["--rounds", "5", "--tasks", "3"]),
     ("many_tasks", "digits", ["--tasks", "1000"]),  # a stream of its own
 ]
 MORE = [
     ("compare", "omniglot-rotation", OMNIGLOT),
-    ("orders", "five-datasets", ["--orders", "20", "--methods", "HALRP, defaults", "EWC"]),
+    ("orders", "five-datasets", ["--orders", "21", "--methods", "HALRP, defaults", "EWC"]),
     ("little_data", "split-cifar10", ["--seeds", "2", "--methods", *LITTLE]),
 ]
 SHORT = ["--tasks", "2", "--epochs", "1"]

@@ -3,7 +3,7 @@
 from benchmarks.methods._method import Method, Training
 from benchmarks.methods.adapters import BatchEnsemble, LoRA
 from benchmarks.methods.distillation import LearningWithoutForgetting
-from benchmarks.methods.halrp import HALRP
+from benchmarks.methods.halrp import HALRP, TrainingRowsOnly
 from benchmarks.methods.joint import Joint
 from benchmarks.methods.packnet import PackNet
 from benchmarks.methods.penalties import EWC, L2
@@ -26,4 +26,5 @@ __all__ = [
     "Replay",
     "Separate",
     "Training",
+    "TrainingRowsOnly",
 ]

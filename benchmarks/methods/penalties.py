@@ -70,10 +70,10 @@ class EWC(L2):
     strength : float
     norm : {"own", "shared"}
     n_rows : int
-        Rows from which it is taken.
+        Rows from which it is taken, at most; as many as our own method takes.
     """
 
-    def __init__(self, network, training, seed, strength=100.0, norm="own", n_rows=200):
+    def __init__(self, network, training, seed, strength=100.0, norm="own", n_rows=1024):
         super().__init__(network, training, seed, strength, norm)
         self.n_rows = n_rows
 
@@ -87,8 +87,8 @@ class EWC(L2):
         for x in X.split(1):
             out = logits(self.module, tensors, x, False)
             p = out.detach().softmax(1)
-            signed = p.sqrt() * (2 * torch.randint(0, 2, p.shape) - 1)
-            slope = p * (signed * p.sqrt()).sum() - signed
+            drawn = p.sqrt() * (2 * torch.randint(0, 2, p.shape) - 1)
+            slope = p * drawn.sum() - drawn  # sum over y of drawn_y d(-log p_y) / d logits
             gradients = torch.autograd.grad(out, trained(weights.values()), slope)
             for square, gradient in zip(fisher.values(), gradients, strict=True):
                 square += gradient.square() / len(X)
