@@ -47,7 +47,8 @@ TELLING += ["importance from training rows", "base: a tenth of the first task"]
 TELLING += ["base: first task with random labels", "separate networks"]
 TIGHT = ["defaults", "warm-up 8", "budget 0.02", "budget 0.02, labels of the rows"]
 TIGHT += ["budget 0.02, warm-up 8", "budget 0.02, pruned at the end"]
-TIGHT += ["budget 0.02, importance from training rows"]
+TIGHT += ["budget 0.02, importance from training rows", "budget 0.02, importance: kfac"]
+TIGHT += ["budget 0.02, convolution: channel"]
 LONGER = ["budget 0.007", "budget 0.007, warm-up 8", "defaults", "warm-up 8"]
 FULL = [
     ("compare", "letters", ["--seeds", "5"]),
