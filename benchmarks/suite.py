@@ -61,7 +61,7 @@ FULL = [
     ("little_data", "five-datasets", ["--seeds", "5", "--methods", *LITTLE]),
     ("ablations", "letters", ["--seeds", "3"]),
     ("ablations", "five-datasets", ["--seeds", "2", "--tasks", "4", "--methods", *TELLING]),
-    ("ablations", "permuted-mnist-32", ["--seeds", "5", "--tasks", "2", "--methods", *TIGHT]),
+    ("ablations", "permuted-mnist-32", ["--seeds", "3", "--tasks", "2", "--methods", *TIGHT]),
     ("ablations", "split-cifar10", ["--seeds", "3", "--part", "valid", "--methods", *LONGER]),
     ("theorem", "five-datasets", ["--seeds", "2", "--importances", "empirical", "fisher", "kfac"]),
     ("cost", "five-datasets", ["--rounds", "5", "--tasks", "3"]),
