@@ -13,6 +13,7 @@ from benchmarks.contestants import CONTESTANTS
 from benchmarks.methods import Training
 from benchmarks.methods._method import logits, parts, tensors_of
 from benchmarks.methods.replay import different
+from benchmarks.networks import LeNet
 from benchmarks.streams import Task
 
 # The network is so small that what a task stores besides low-rank terms is over the small budgets.
@@ -118,6 +119,15 @@ def test_copies_begin_as_the_first():
     head = parts(Net())["head"]
     for name, tensor in untrained.nets["first"].items():
         assert torch.equal(tensor, untrained.nets["shuffle 1"][name]) == (name not in head)
+
+
+def test_changes_are_drawn_in_the_order_of_the_module_and_not_of_a_hash():
+    method = methods.LoRA(LeNet, Training(epochs=0), 0)
+    for task in TASKS[:2]:
+        method.learn(task)
+    weights = [name for name, _ in LeNet().named_parameters() if name in method.names]
+    assert len(weights) == 4  # a set has them in this order by chance only
+    assert list(method.base) == list(method.changes[TASKS[1].name]) == weights
 
 
 @pytest.mark.parametrize("method", [methods.L2, methods.EWC])

@@ -31,12 +31,13 @@ class Adapters(Method):
         """Train the base, or the changes for this task."""
         self.draw(task.name)
         every = tensors_of(self.network(n_classes=task.n_classes))
-        own = {name: every[name] for name in every.keys() - self.names}
+        own = {name: tensor for name, tensor in every.items() if name not in self.names}
         if self.base:
             begin_as(own, next(iter(self.own.values())), parts(self.module)["head"])
             changes = {name: self.fresh(weight) for name, weight in self.base.items()}
         else:
-            self.base = {name: every[name] for name in self.names}
+            # In the order of the module: that in which what is drawn for a task is drawn.
+            self.base = {name: tensor for name, tensor in every.items() if name in self.names}
             changes = {}
         self.own[task.name], self.changes[task.name] = own, changes
         parameters = [*own.values(), *(p for change in changes.values() for p in change)]

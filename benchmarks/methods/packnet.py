@@ -45,7 +45,7 @@ class PackNet(Method):
         self.draw(task.name)
         number = len(self.own)
         every = tensors_of(self.network(n_classes=task.n_classes))
-        own = {name: every[name] for name in every.keys() - self.names}
+        own = {name: tensor for name, tensor in every.items() if name not in self.names}
         if self.own:
             begin_as(own, next(iter(self.own.values())), parts(self.module)["head"])
         self.own[task.name] = own
