@@ -10,11 +10,12 @@ OLDEST_READY := .venv-oldest/.ready
 QUIET := --quiet --disable-pip-version-check
 INSTALL := $(BIN)/python -m pip install $(QUIET)
 
-.PHONY: help demo test test-slow test-oldest lint format docs docs-check benchmark clean
+.PHONY: help venv demo test test-slow test-oldest lint format docs docs-check benchmark clean
 
 help:
 	@echo "make demo        the main job: six tasks, one network, two pictures in demo/"
 	@echo "make test        the tests"
+	@echo "make venv        only the virtual environment, in .venv"
 	@echo "make test-slow   the tests that take minutes"
 	@echo "make test-oldest the tests, with the oldest releases of what this rests on"
 	@echo "make lint        style and spelling"
@@ -38,8 +39,11 @@ $(CHECK_READY): $(DOCS_READY)
 	$(INSTALL) -c constraints.txt -e ".[docs-check]"
 	touch $(CHECK_READY)
 
+venv: $(READY)
+
+# One thread: sums, and so the numbers in the README, depend on how many there are.
 demo: $(READY)
-	$(BIN)/python docs/examples/demo.py --out demo
+	$(BIN)/python docs/examples/demo.py --out demo --threads 1
 
 # Two processes of one thread each: torch's threads get in each other's way.
 test test-slow test-oldest: export OMP_NUM_THREADS = 1

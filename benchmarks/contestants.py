@@ -103,23 +103,17 @@ CONTESTANTS = {
 }
 
 
-ASIDE = {  # only where they are asked for
-    "HALRP, training rows only": Contestant(methods.TrainingRowsOnly, DEFAULTS),
-}
-
-
 def contestant(name):
     """Return who is called so; a budget in the name may be any.
 
     >>> contestant("HALRP, budget 0.007").fixed["growth_budget"]
     0.007
     """
-    every = CONTESTANTS | ASIDE
-    if name in every:
-        return every[name]
+    if name in CONTESTANTS:
+        return CONTESTANTS[name]
     found = re.fullmatch(r"HALRP, budget ([\d.]+)", name)
     if found is None:
-        known = ", ".join(f'"{one}"' for one in every)
+        known = ", ".join(f'"{one}"' for one in CONTESTANTS)
         raise ValueError(f'There is no method "{name}"; choose from {known}, "HALRP, budget X".')
     return ours(growth_budget=float(found[1]))
 

@@ -3,6 +3,7 @@
 python -m benchmarks.goals
 """
 
+import argparse
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -148,5 +149,11 @@ def table(results=RESULTS):
     return tables.table(["goal", "measured", "met"], [list(row) for row in goals(results)])
 
 
-if __name__ == "__main__":
+def main(arguments=None):
+    """Run the command."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args(arguments)
     print(table())
+
+
+if __name__ == "__main__":
+    main()

@@ -6,8 +6,10 @@ Everything on the page comes from the files in benchmarks/results. What is said 
 benchmarks/findings.md.
 """
 
+import argparse
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import matplotlib
@@ -38,8 +40,9 @@ def stored(kind, results):
 def about(content):
     """Return what was run."""
     said = content["about"]
-    machines = dict.fromkeys(run["on"] for run in content["runs"] if "on" in run)
-    on = f" On {' and '.join(machines)}." if machines else ""
+    machines = Counter(run["on"] for run in content["runs"] if "on" in run)
+    every = len(content["runs"])
+    on = "".join(f" {n} of {every} runs on {one}." for one, n in machines.items())
     rows = f", with the {said['predicted']} predicted" if "predicted" in said else ""
     versions = ", ".join(f"{name} {value}" for name, value in content["versions"].items())
     return (
@@ -100,8 +103,11 @@ def build(results=RESULTS, folder=None):
     return text
 
 
-def main():
+def main(arguments=None):
     """Write the page."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args(arguments)
     (DOCS / "evidence.md").write_text(build(folder=DOCS / "_static" / "evidence"))
 
 

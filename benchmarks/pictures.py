@@ -47,7 +47,7 @@ def comparison(plt, found, title):
             yerr=100 * deviation(value["ACC"]),
             fmt=marker,
             # The tuned settings may be the defaults: both are to be seen then.
-            markersize=6 if name == "HALRP, tuned" else 11 if ours else 7,
+            markersize=6 if name == "HALRP, tuned" else 9 if ours else 7,
             color=color,
             markerfacecolor="none" if library else color,
             markeredgecolor="black" if ours else color if library else "none",
@@ -55,13 +55,11 @@ def comparison(plt, found, title):
             zorder=3 if ours else 2,
             label=name,
         )
-    ax.set(xscale="log", xlabel="stored megabytes", ylabel="accuracy after all tasks, %")
+    ax.set(xscale="log", xlabel="stored megabytes", ylabel="accuracy after all tasks, %, ± sd")
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_title(title)
-    low = min(100 * value["ACC"].mean() for value in found.values())
-    ax.set_ylim(bottom=low - 3)
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8, bbox_to_anchor=(1.01, 1), loc="upper left", frameon=False)
     return figure
@@ -114,8 +112,8 @@ def changes(plt, found, title):
         ax.plot(difference.mean(), i, "|", color="black", ms=12, mew=2)
     ax.axvline(0, color="#0b6e4f", lw=1)
     ax.set_yticks(range(len(found)), found, fontsize=8)
-    ax.invert_yaxis()
-    ax.set(xlabel="points of accuracy beside the defaults, same seed", title=title)
+    ax.set_ylim(len(found) - 0.4, -0.6)
+    ax.set(xlabel="points of accuracy beside the defaults (dots: seeds, bars: means)", title=title)
     ax.grid(alpha=0.3, axis="x")
     return figure
 
@@ -150,21 +148,22 @@ def bound(plt, found, title):
 
 
 def costs(plt, found, title):
-    """Draw times and memory against stored bytes."""
-    figure, axes = plt.subplots(1, 3, figsize=(11, 4), layout="constrained")
+    """Draw times and memory, one bar for each method."""
+    size = (11, 0.26 * len(found) + 1.2)
+    figure, axes = plt.subplots(1, 3, figsize=size, layout="constrained", sharey=True)
     drawn = {
         "time": "time to learn a task, over fine-tuning's",
         "predicting": "time to predict, over fine-tuning's",
         "memory": "memory, MB",
     }
+    place = np.arange(len(found))
     for ax, (key, label) in zip(axes, drawn.items(), strict=True):
-        for name, one in found.items():
-            color, marker = look(name)
-            y = one[key] / 1e6 if key == "memory" else one[key]
-            ax.plot(one["bytes"] / 1e6, y, marker, color=color, ms=8, label=name)
-        ax.set(xlabel="stored megabytes", ylabel=label, ylim=(0, 1.08 * ax.get_ylim()[1]))
-        ax.grid(alpha=0.3)
-    axes[-1].legend(fontsize=8, bbox_to_anchor=(1.01, 1), loc="upper left", frameon=False)
+        lengths = [one[key] / 1e6 if key == "memory" else one[key] for one in found.values()]
+        ax.barh(place, lengths, color=["#0b6e4f" if name in OURS else "#9db4c0" for name in found])
+        ax.set(xlabel=label)
+        ax.grid(alpha=0.3, axis="x")
+    axes[0].set_yticks(place, found, fontsize=8)
+    axes[0].set_ylim(len(found) - 0.4, -0.6)
     figure.suptitle(title)
     return figure
 
@@ -183,6 +182,7 @@ def scale(plt, found, title):
     for ax, (key, unit, label) in zip(axes, drawn, strict=True):
         y = [one[key] / unit for one in curve]
         ax.plot(x, y, "o-", color="#0b6e4f")
-        ax.set(xscale="log", xlabel="tasks", ylabel=label, ylim=(0, 1.08 * max(y)))
+        ax.set(xlabel="tasks", ylabel=label, ylim=(0, 1.08 * max(y)))
         ax.grid(alpha=0.3)
+    figure.suptitle(title)
     return figure

@@ -31,13 +31,7 @@ TEN = ["HALRP, budget 0.02", "HALRP, published", "separate networks"]
 MANY = ["HALRP, defaults", "HALRP, published", "separate networks", "fine-tuning", "EWC"]
 MANY += ["PackNet", "BatchEnsemble", "LoRA, rank 4"]
 OMNIGLOT = ["--seeds", "2", "--epochs", "20", "--batch-size", "32", "--methods", *MANY]
-LITTLE = [
-    "HALRP, defaults",
-    "HALRP, training rows only",
-    "separate networks",
-    "copies of the first",
-    "LoRA, rank 4",
-]
+LITTLE = ["HALRP, defaults", "separate networks", "copies of the first", "LoRA, rank 4"]
 TELLING = ["defaults", "importance: labels of the rows", "importance: plain singular values"]
 TELLING += ["importance: kfac", "fixed rank 8"]
 TELLING += ["convolution: channel", "warm-up 1", "warm-up 8", "alpha 0.5", "alpha 0.99"]
