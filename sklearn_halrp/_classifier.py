@@ -536,9 +536,9 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
             task, base = self._network.tasks[task_id], self._network.n_numbers
             if task.n_numbers > self.growth_budget * base:
                 warnings.warn(
-                    f"Task {task_id!r} stores {task.n_numbers} numbers, "
-                    f"{task.n_numbers / base:.0%} of the base, over the growth_budget of "
-                    f"{self.growth_budget:.0%}: its scales, biases, normalisation and head "
+                    f"Task {task_id!r} stores {task.n_numbers} numbers, over the growth_budget "
+                    f"of {100 * self.growth_budget:.3g}%, which allows "
+                    f"{int(self.growth_budget * base)}: its scales, biases, normalisation and head "
                     "alone need them, so it has no low-rank terms. Raise growth_budget, or "
                     "use a network with wider hidden layers.",
                     GrowthBudgetWarning,
