@@ -9,7 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import ablations, compare, cost, goals, little_data, orders, page, suite
+from benchmarks import (
+    ablations,
+    compare,
+    cost,
+    goals,
+    little_data,
+    orders,
+    page,
+    parallel,
+    permuted_mnist,
+    speed,
+    suite,
+)
 from benchmarks.compare import tune
 from benchmarks.contestants import Contestant
 from benchmarks.methods import Training
@@ -68,6 +80,13 @@ def test_the_results_of_the_full_suite_are_committed():
         {f"{command}-{stream}" for command, stream, _ in part} for part in (suite.FULL, suite.MORE)
     )
     assert full <= {name for name in committed if not name.startswith("avalanche-")} <= full | more
+
+
+@pytest.mark.parametrize("command", [permuted_mnist, speed, parallel], ids=lambda c: c.__name__)
+def test_the_readme_of_the_benchmarks_has_the_committed_tables(command):
+    name = command.__name__.removeprefix("benchmarks.")
+    runs = json.loads((page.RESULTS / f"{name}.json").read_text())["runs"]
+    assert command.table(runs) in (page.RESULTS.parent / "README.md").read_text()
 
 
 def test_our_method_forgets_nothing_in_any_committed_result():
