@@ -58,7 +58,7 @@ FULL = [
     ("ablations", "permuted-mnist-32", ["--seeds", "3", "--tasks", "2", "--methods", *TIGHT]),
     ("ablations", "split-cifar10", ["--seeds", "3", "--part", "valid", "--methods", *LONGER]),
     ("theorem", "five-datasets", ["--seeds", "2", "--importances", "empirical", "fisher", "kfac"]),
-    ("cost", "five-datasets", ["--rounds", "3", "--tasks", "3"]),
+    ("cost", "five-datasets", ["--rounds", "2", "--tasks", "2"]),
     ("many_tasks", "digits", ["--tasks", "1000"]),  # a stream of its own
 ]
 MORE = [
