@@ -81,15 +81,19 @@ QUICK = [
 def main(arguments=None):
     """Run the command."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="benchmarks.suite",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--data-dir")
+    parser.add_argument("--data-dir", help="folder of the original files")
     parser.add_argument("--download", action="store_true", help="fetch the files that are missing")
-    parser.add_argument("--jobs", default="1")
-    parser.add_argument("--only", nargs="+", choices=COMMANDS, default=list(COMMANDS))
+    parser.add_argument("--jobs", default="1", help="processes, each with one thread")
+    parser.add_argument(
+        "--only", nargs="+", choices=COMMANDS, default=list(COMMANDS), help="only these questions"
+    )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--quick", action="store_true")
-    form.add_argument("--longer", action="store_true")
+    form.add_argument("--quick", action="store_true", help="minutes, no files needed")
+    form.add_argument("--longer", action="store_true", help="also what the page does not have")
     parser.add_argument("--results", type=Path, help="another folder; --quick writes none without")
     options = parser.parse_args(arguments)
     chosen = QUICK if options.quick else FULL + MORE * options.longer
