@@ -68,17 +68,21 @@ def test_little_data():
 
 
 def test_costs():
-    axes, runs = drawn("cost", "five-datasets")
-    n_bytes = by_method(runs, lambda run: run["bytes"][-1] / 1e6)
-    memory = by_method(runs, lambda run: run["memory"] / 1e6)
-    for ax in axes:
-        found = curves(ax)
-        assert set(found) == set(n_bytes)
-        for name, (x, _) in found.items():
-            assert x == pytest.approx(np.median(n_bytes[name]))
-    assert curves(axes[0])["fine-tuning"][1] == curves(axes[1])["fine-tuning"][1] == 1
-    for name, (_, y) in curves(axes[2]).items():
-        assert y == pytest.approx(np.median(memory[name]))
+    (time, predicting, memory), runs = drawn("cost", "five-datasets")
+    names = [label.get_text() for label in time.get_yticklabels()]
+    bars = [
+        {n: b.get_width() for n, b in zip(names, ax.patches, strict=True)}
+        for ax in (time, predicting, memory)
+    ]
+    expected = by_method(runs, lambda run: run["memory"] / 1e6)
+    assert set(names) == set(expected)
+    assert bars[0]["fine-tuning"] == bars[1]["fine-tuning"] == 1
+    for name, values in expected.items():
+        assert bars[2][name] == pytest.approx(np.median(values))
+    plain = {run["key"]["round"]: run for run in runs if run["key"]["method"] == "fine-tuning"}
+    ours = [run for run in runs if run["key"]["method"] == "EWC"]
+    ratios = [run["predicting"] / plain[run["key"]["round"]]["predicting"] for run in ours]
+    assert bars[1]["EWC"] == pytest.approx(np.median(ratios))
 
 
 def test_ablations_draw_every_seed_or_say_how_far_below_it_is():
