@@ -75,6 +75,11 @@ def test_the_page_in_the_documentation_is_that_of_the_committed_results():
     }
 
 
+def test_no_line_of_the_page_begins_with_a_per_cent_sign():
+    # The documentation would take it for a comment, and leave the line out.
+    assert not [line for line in page.build().splitlines() if line.lstrip().startswith("%")]
+
+
 def test_the_results_of_the_full_suite_are_committed():
     committed = {path.stem for path in page.RESULTS.glob("*-*.json")}
     full, more = (
