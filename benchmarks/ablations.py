@@ -139,7 +139,7 @@ def jobs_of(stream, training, seeds, names=None, part="test"):
     made = {name: (HALRP, DEFAULTS | changes, stream) for name, changes in every.items()}
     made["r and s held at 1"] = (WithoutScales, DEFAULTS, stream)
     made["importance from training rows"] = (TrainingRowsOnly, DEFAULTS, stream)
-    tight = DEFAULTS | {"growth_budget": 0.02}
+    tight = DEFAULTS | VARIANTS["budget 0.02"]
     made[TIGHT_OTHERS[0]] = (TrainingRowsOnly, tight, stream)
     made["base: a tenth of the first task"] = (HALRP, DEFAULTS, with_few_first(stream))
     made["base: first task with random labels"] = (HALRP, DEFAULTS, with_noise_first(stream))
