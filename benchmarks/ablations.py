@@ -71,6 +71,9 @@ VARIANTS = {
     "budget 0.1": {"growth_budget": 0.1},
     "budget 0.2": {"growth_budget": 0.2},
     "budget 0.05, pruned at the end": {"growth_budget": 0.05, "retrain_epochs": 0},
+    "budget 0.05, plain singular values": {"growth_budget": 0.05, "importance": "uniform"},
+    "budget 0.05, importance: kfac": {"growth_budget": 0.05, "importance": "kfac"},
+    "budget 0.05, warm-up 1": {"growth_budget": 0.05, "warmup_epochs": 1},
     "budget 0.02, labels of the rows": {"growth_budget": 0.02, "importance": "empirical"},
     "factor_lr_scale 3": {"factor_lr_scale": 3},
     "factor_lr_scale 10": {"factor_lr_scale": 10},
@@ -91,7 +94,11 @@ OTHERS += ("base: first task with random labels", "base: the largest task", "sep
 # they are asked for.
 TIGHT = {
     "budget 0.007": {"growth_budget": 0.007},
+    "budget 0.007, warm-up 1": {"growth_budget": 0.007, "warmup_epochs": 1},
     "budget 0.007, warm-up 8": {"growth_budget": 0.007, "warmup_epochs": 8},
+    "budget 0.007, plain singular values": {"growth_budget": 0.007, "importance": "uniform"},
+    "budget 0.02, plain singular values": {"growth_budget": 0.02, "importance": "uniform"},
+    "budget 0.02, warm-up 1": {"growth_budget": 0.02, "warmup_epochs": 1},
     "budget 0.02, warm-up 8": {"growth_budget": 0.02, "warmup_epochs": 8},
     "budget 0.02, pruned at the end": {"growth_budget": 0.02, "retrain_epochs": 0},
     "budget 0.02, importance: kfac": {"growth_budget": 0.02, "importance": "kfac"},

@@ -84,7 +84,7 @@ def measure(results, stream, training, rounds, names=None):
 
 
 def found(runs, reference="fine-tuning"):
-    """Return method -> median times over the reference's, memory and stored bytes."""
+    """Return method -> times over the reference's, of every round, memory and stored bytes."""
     plain = {run["key"]["round"]: run for run in runs if run["key"]["method"] == reference}
 
     def ratio(run, seconds):
@@ -92,8 +92,8 @@ def found(runs, reference="fine-tuning"):
 
     return {
         name: {
-            "time": np.median([ratio(run, lambda one: summary(one)["seconds"]) for run in own]),
-            "predicting": np.median([ratio(run, lambda one: one["predicting"]) for run in own]),
+            "time": np.array([ratio(run, lambda one: summary(one)["seconds"]) for run in own]),
+            "predicting": np.array([ratio(run, lambda one: one["predicting"]) for run in own]),
             "memory": np.median([run["memory"] for run in own]),
             "bytes": np.median([run["bytes"][-1] for run in own]),
         }
@@ -101,13 +101,22 @@ def found(runs, reference="fine-tuning"):
     }
 
 
+def rounds_of(ratios):
+    """Return the median of some rounds, and the lowest and the highest.
+
+    >>> rounds_of(np.array([1.0, 1.5, 1.25]))
+    '1.25 (1.00 to 1.50)'
+    """
+    return f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})"
+
+
 def table(values):
-    """Return one line per method."""
+    """Return one line per method: of ratios the median and, in brackets, the range of rounds."""
     rows = [
         [
             name,
-            f"{one['time']:.2f}",
-            f"{one['predicting']:.2f}",
+            rounds_of(one["time"]),
+            rounds_of(one["predicting"]),
             f"{one['memory'] / 1e6:.0f}",
             f"{one['bytes'] / 1e6:.2f}",
         ]

@@ -1,10 +1,11 @@
 """How much the order of tasks matters: AOPD and MOPD over random orders.
 
-    python -m benchmarks.orders STREAM --data-dir DIR [--orders 21] [--jobs 2] [--json FILE]
+    python -m benchmarks.orders STREAM --data-dir DIR [--orders 26] [--jobs 2] [--json FILE]
 
-Every method learns the stream in each order with the same seed, and in the first order with as many
-seeds, which says how large the same figures are by chance alone. Methods are tuned once, in the
-first order.
+Every method learns the stream in each order with the same seed, and in the natural order with as
+many seeds, which says how large the same figures are by chance alone. Each task comes first in
+turn, since it trains the base of methods that have one: with as many orders as tasks, none can be
+worse for them than the worst of these. Methods are tuned once, in the natural order.
 """
 
 import math
@@ -19,6 +20,8 @@ from benchmarks.running import learn_stream
 from benchmarks.tables import deviation, grouped
 from sklearn_halrp.metrics import aopd, mopd
 
+DRAWS = 1000
+
 METHODS = (
     "HALRP, defaults",
     "HALRP, published",
@@ -31,13 +34,17 @@ METHODS = (
 
 
 def orders_of(n_tasks, count):
-    """Return so many different orders, or all there are; the first is the natural one."""
+    """Return so many different orders, or all there are.
+
+    The first is the natural one, the others are random, but that each task comes first in turn.
+    """
     random = np.random.RandomState(0)
     orders = [list(range(n_tasks))]
     while len(orders) < min(count, math.factorial(n_tasks)):
-        order = random.permutation(n_tasks).tolist()
-        if order not in orders:
-            orders.append(order)
+        first = len(orders) % n_tasks
+        others = [task for task in random.permutation(n_tasks).tolist() if task != first]
+        if [first, *others] not in orders:
+            orders.append([first, *others])
     return orders
 
 
@@ -73,26 +80,46 @@ def robustness(runs):
     Returns
     -------
     dict
-        For ``"orders"`` and ``"seeds"``: AOPD, MOPD, and mean, lowest and standard deviation of
-        ACC.
+        ``"orders"``: AOPD, MOPD, the number of different results, and mean, lowest and standard
+        deviation of ACC. ``"seeds"``: AOPD and MOPD that so many seeds have.
     """
     natural = sorted(runs[0]["key"]["order"])
     groups = {
         "orders": [run for run in runs if run["key"]["seed"] == 0],
         "seeds": [run for run in runs if run["key"]["order"] == natural],
     }
-    values = {}
-    for group, members in groups.items():
-        accuracy = np.array([final(run) for run in members])
-        means = accuracy.mean(1)
-        values[group] = {
-            "AOPD": aopd(accuracy),
-            "MOPD": mopd(accuracy),
+    orders, seeds = (np.array([final(run) for run in group]) for group in groups.values())
+    means, results = orders.mean(1), len(np.unique(orders, axis=0))
+    return {
+        "orders": {
+            "AOPD": aopd(orders),
+            "MOPD": mopd(orders),
+            "results": results,
             "mean": means.mean(),
             "worst": means.min(),
             "sd": deviation(means),
-        }
-    return values
+        },
+        "seeds": {"AOPD": by_chance(aopd, seeds, results), "MOPD": by_chance(mopd, seeds, results)},
+    }
+
+
+def by_chance(measure, accuracy, count):
+    """Return the mean of a measure over draws of so many of the rows.
+
+    A range grows with the number of results that it is taken over, and many orders may give the
+    same one. One result has no range.
+
+    >>> accuracy = np.array([[0.5], [0.5], [0.9]])
+    >>> round(by_chance(aopd, accuracy, 3), 2), by_chance(aopd, accuracy, 1)
+    (0.4, 0.0)
+    """
+    if count == 1:
+        return 0.0
+    if count >= len(accuracy):
+        return measure(accuracy)
+    random = np.random.RandomState(0)
+    draws = (random.choice(len(accuracy), count, replace=False) for _ in range(DRAWS))
+    return float(np.mean([measure(accuracy[rows]) for rows in draws]))
 
 
 def found(runs):
@@ -107,8 +134,10 @@ def table(values):
     for name, one in values.items():
         both = [one[group][key] for key in ("AOPD", "MOPD") for group in ("orders", "seeds")]
         means = [one["orders"][key] for key in ("mean", "worst", "sd")]
-        rows.append([name, *(f"{100 * value:.2f}" for value in both + means)])
-    header = ["", "AOPD", "by chance", "MOPD", "by chance", "mean ACC", "worst order", "sd"]
+        numbers = [f"{100 * value:.2f}" for value in both + means]
+        rows.append([name, str(one["orders"]["results"]), *numbers])
+    header = ["", "results", "AOPD", "by chance", "MOPD", "by chance"]
+    header += ["mean ACC", "worst order", "sd"]
     return tables.table(header, rows)
 
 
@@ -116,7 +145,7 @@ def main(arguments=None):
     """Run the command."""
     one = parser("orders", __doc__)
     one.add_argument(
-        "--orders", type=int, default=21, help="how many: the natural one and random ones (21)"
+        "--orders", type=int, default=26, help="how many: the natural one and random ones (26)"
     )
     options = one.parse_args(arguments)
     stream, training, results = prepared(options)

@@ -56,7 +56,9 @@ def comparison(plt, found, title):
             label=name,
         )
     ax.set(xscale="log", xlabel="stored megabytes", ylabel="accuracy after all tasks, %, ± sd")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    low, high = ax.get_xlim()
+    few = high / low < 10
+    ax.xaxis.set_major_locator(LogLocator(subs=range(1, 10) if few else (1, 2, 5)))
     ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_title(title)
@@ -72,7 +74,10 @@ def robustness(plt, found, title):
     for ax, key in zip(axes, ("AOPD", "MOPD"), strict=True):
         for shift, group, color in ((-0.2, "orders", "#33658a"), (0.2, "seeds", "#c9d6df")):
             heights = [100 * one[group][key] for one in found.values()]
-            label = {"orders": "random orders, one seed", "seeds": "one order, as many seeds"}
+            label = {
+                "orders": "random orders, one seed",
+                "seeds": "one order, as many results of seeds",
+            }
             ax.bar(place + shift, heights, 0.4, color=color, label=label[group])
         ax.set(ylabel=f"{key}, points of accuracy")
     axes[0].set_title(title)
@@ -148,7 +153,7 @@ def bound(plt, found, title):
 
 
 def costs(plt, found, title):
-    """Draw times and memory, one bar for each method."""
+    """Draw times and memory, one bar for each method; whiskers are the range of the rounds."""
     size = (11, 0.26 * len(found) + 1.2)
     figure, axes = plt.subplots(1, 3, figsize=size, layout="constrained", sharey=True)
     drawn = {
@@ -158,8 +163,12 @@ def costs(plt, found, title):
     }
     place = np.arange(len(found))
     for ax, (key, label) in zip(axes, drawn.items(), strict=True):
-        lengths = [one[key] / 1e6 if key == "memory" else one[key] for one in found.values()]
+        lengths = np.array([np.median(one[key]) for one in found.values()])
+        lengths = lengths / 1e6 if key == "memory" else lengths
         ax.barh(place, lengths, color=["#0b6e4f" if name in OURS else "#9db4c0" for name in found])
+        if key != "memory":
+            ends = [(one[key].min(), one[key].max()) for one in found.values()]
+            ax.hlines(place, *zip(*ends, strict=True), color="black", lw=1)
         ax.set(xlabel=label)
         ax.grid(alpha=0.3, axis="x")
     axes[0].set_yticks(place, found, fontsize=8)

@@ -25,8 +25,9 @@ COMMANDS = {
     "cost": cost,
     "many_tasks": many_tasks,
 }
-LARGE = ["HALRP, budget 0.02", "HALRP, budget 0.007", "separate networks"]
-LARGE += ["copies of the first", "PackNet", "BatchEnsemble"]
+LARGE = ["HALRP, defaults", "HALRP, budget 0.02", "HALRP, budget 0.007", "HALRP, published"]
+LARGE += ["separate networks", "copies of the first", "PackNet", "BatchEnsemble"]
+LARGE += ["LoRA, rank 4", "LoRA, rank 16"]
 TEN = ["HALRP, budget 0.02", "HALRP, published", "separate networks"]
 MANY = ["HALRP, defaults", "HALRP, published", "separate networks", "fine-tuning", "EWC"]
 MANY += ["PackNet", "BatchEnsemble", "LoRA, rank 4"]
@@ -36,14 +37,18 @@ TELLING = ["defaults", "importance: labels of the rows", "importance: plain sing
 TELLING += ["importance: kfac", "fixed rank 8"]
 TELLING += ["convolution: channel", "warm-up 1", "warm-up 8", "alpha 0.5", "alpha 0.99"]
 TELLING += ["budget 0.05", "budget 0.05, pruned at the end", "half precision"]
+TELLING += ["budget 0.05, plain singular values", "budget 0.05, importance: kfac"]
+TELLING += ["budget 0.05, warm-up 1"]
 TELLING += ["no penalties", "r and s held at 1"]
 TELLING += ["importance from training rows", "base: a tenth of the first task"]
 TELLING += ["base: first task with random labels", "separate networks"]
 TIGHT = ["defaults", "warm-up 8", "budget 0.02", "budget 0.02, labels of the rows"]
 TIGHT += ["budget 0.02, warm-up 8", "budget 0.02, pruned at the end"]
 TIGHT += ["budget 0.02, importance from training rows", "budget 0.02, importance: kfac"]
-TIGHT += ["budget 0.02, convolution: channel"]
-LONGER = ["budget 0.007", "budget 0.007, warm-up 8", "defaults", "warm-up 8"]
+TIGHT += ["budget 0.02, convolution: channel", "budget 0.02, plain singular values"]
+TIGHT += ["budget 0.02, warm-up 1"]
+LONGER = ["budget 0.007", "budget 0.007, warm-up 1", "budget 0.007, warm-up 8"]
+LONGER += ["budget 0.007, plain singular values", "defaults", "warm-up 8"]
 FULL = [
     ("compare", "letters", ["--seeds", "5"]),
     ("compare", "five-datasets", ["--seeds", "5"]),
@@ -51,10 +56,10 @@ FULL = [
     ("compare", "permuted-mnist", ["--seeds", "3", "--tasks", "5"]),
     ("compare", "permuted-mnist-32", ["--seeds", "10", "--tasks", "10", "--methods", *TEN]),
     ("compare", "split-cifar10", ["--seeds", "5", "--methods", *LARGE]),
-    ("orders", "letters", ["--orders", "21"]),
+    ("orders", "letters", ["--orders", "26"]),
     ("little_data", "five-datasets", ["--seeds", "5", "--methods", *LITTLE]),
     ("ablations", "letters", ["--seeds", "3"]),
-    ("ablations", "five-datasets", ["--seeds", "2", "--tasks", "4", "--methods", *TELLING]),
+    ("ablations", "five-datasets", ["--seeds", "3", "--tasks", "4", "--methods", *TELLING]),
     ("ablations", "permuted-mnist-32", ["--seeds", "3", "--tasks", "2", "--methods", *TIGHT]),
     ("ablations", "split-cifar10", ["--seeds", "3", "--part", "valid", "--methods", *LONGER]),
     ("theorem", "five-datasets", ["--seeds", "2", "--importances", "empirical", "fisher", "kfac"]),

@@ -6,10 +6,19 @@ After the warm-up of a task each layer alone is cut to its rank, and the loss is
 held-out rows; the prediction is half the importance times the squared norm of what was cut, as the
 report of `ContinualClassifier` gives both. Different shares alpha, and different lengths of the
 warm-up, give cuts of all sizes.
+
+The importance of a layer is the mean curvature of its weights. The theorem has the norm of the
+layer's Hessian in its place, which is measured here too: the bound itself is half of that times the
+same squared norm.
 """
 
+import copy
+
 import numpy as np
+import torch
 from scipy.stats import spearmanr
+from skorch.callbacks import Callback
+from torch.nn.functional import cross_entropy
 
 from benchmarks import tables
 from benchmarks.command import parser, prepared
@@ -18,18 +27,51 @@ from benchmarks.tables import grouped
 
 ALPHAS = (0.2, 0.5, 0.8, 0.95)
 WARMUPS = (1, 3)
+ROWS, STEPS = 256, 12  # held-out rows of which the Hessian is, and products with it
+
+
+class AfterWarmup(Callback):
+    """Keep the module that was trained freely last."""
+
+    module = None
+
+    def on_train_end(self, net, X=None, y=None, **kwargs):
+        """Copy it, unless it has low-rank terms already."""
+        names = [name for name, _ in net.module_.named_parameters()]
+        if not any(name.endswith("_r") for name in names):
+            type(self).module = copy.deepcopy(net.module_)  # the callback itself is cloned
+
+
+def norm_of_hessian(module, name, X, y):
+    """Return the spectral norm of the Hessian of a module's loss in one weight, from below.
+
+    By power iteration: no eigenvalue is larger in size.
+    """
+    weight = dict(module.eval().named_parameters())[name]
+    loss = cross_entropy(module(torch.as_tensor(X)), torch.as_tensor(y))
+    (gradient,) = torch.autograd.grad(loss, weight, create_graph=True)
+    direction = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    for _ in range(STEPS):
+        direction /= direction.norm()
+        (direction,) = torch.autograd.grad(gradient, weight, direction, retain_graph=True)
+    return float(direction.norm())
 
 
 def increases(stream, training, seed, settings):
     """Return a row per task and layer: predicted and measured increase of the loss."""
     learner = HALRP(stream.network, training, seed, **settings)
+    learner.classifier.net.set_params(callbacks=[("after_warmup", AfterWarmup())])
+    rows = []
     for task in stream.tasks:
         learner.learn(task)
-    rows = []
-    for name, report in learner.classifier.report_.items():
-        for layer, one in report.get("layers", {}).items():
+        held_out = [part[:ROWS] for part in task.valid]
+        for layer, one in learner.classifier.report_[task.name].get("layers", {}).items():
             keys = ("rank", "importance", "predicted_increase", "measured_increase")
-            rows.append({"task": name, "layer": layer, **{key: one[key] for key in keys}})
+            row = {"task": task.name, "layer": layer, **{key: one[key] for key in keys}}
+            if settings["importance"] != "kfac":  # which predicts by another norm
+                norm = norm_of_hessian(AfterWarmup.module, layer, *held_out)
+                row["bound"] = norm / one["importance"] * one["predicted_increase"]
+            rows.append(row)
     return {"rows": rows}
 
 
@@ -69,6 +111,7 @@ def found(runs):
             values[importance, warmup] = {
                 "predicted": np.array([row["predicted_increase"] for row in rows]),
                 "measured": np.array([row["measured_increase"] for row in rows]),
+                "bound": np.array([row.get("bound", np.nan) for row in rows]),
                 "layers": np.array([row["layer"] for row in rows]),
             }
     return values
@@ -78,15 +121,16 @@ def table(values):
     """Return one line per importance and warm-up."""
     rows = []
     for (importance, warmup), one in values.items():
-        predicted, measured = one["predicted"], one["measured"]
-        cut = predicted > 1e-12  # of a layer that keeps its full rank only rounding is cut off
-        predicted, measured = predicted[cut], measured[cut]
+        cut = one["predicted"] > 1e-12  # a layer that keeps its full rank loses only rounding
+        predicted, measured, bound = (one[key][cut] for key in ("predicted", "measured", "bound"))
         ratio = np.median(measured / predicted) if cut.any() else np.nan
         above = np.mean(measured > predicted) if cut.any() else np.nan
         correlation = spearmanr(predicted, measured).statistic if cut.sum() > 1 else np.nan
         cells = [str(len(predicted)), f"{correlation:.2f}", f"{ratio:.1f}", f"{100 * above:.0f} %"]
-        rows.append([f"{importance}, warm-up of {warmup}", *cells])
+        exceeded = "" if np.isnan(bound).any() else f"{100 * np.mean(measured > bound):.0f} %"
+        rows.append([f"{importance}, warm-up of {warmup}", *cells, exceeded])
     header = ["", "cuts", "rank correlation", "measured / predicted", "above the prediction"]
+    header += ["above the bound"]
     return tables.table(header, rows)
 
 

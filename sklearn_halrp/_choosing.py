@@ -177,13 +177,13 @@ def _measured(net, held_out, predicted):
 
 
 def loss_increases(net, layers, found, held_out):
-    """Compare the theorem's bound on the loss with what truncation really costs.
+    """Compare what truncation is predicted to cost with what it really costs.
 
     Predicted for each layer is half the sum of the scores that its rank leaves out; with
     one importance for the whole layer this is ``importance / 2`` times a squared norm.
     Measured is the loss on some held-out rows with this layer alone truncated, less the
-    loss of the freely trained network. The importance is an estimate, and one epoch of
-    training is not yet a minimum, so the two agree in order rather than in size.
+    loss of the freely trained network. The theorem's bound has the norm of the Hessian where
+    this has its mean over the weights, and holds at a minimum, so the two do not agree in size.
 
     Returns
     -------

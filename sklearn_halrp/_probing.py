@@ -119,7 +119,7 @@ def with_weights_it_can_use(network, recipe, X, seed):
     forward = forward_on(recipe, X[:ROWS], training=True)
     try:
         with seeded(seed):
-            forward(network.module_with(network.own_of_base()))
+            forward(network.module_with(_own(network)))
     except Exception:  # such as a batch normalisation of one row: training will say it
         return network
     dense = replace(network, dense=True)
@@ -136,6 +136,11 @@ def with_weights_it_can_use(network, recipe, X, seed):
     except Exception:
         return dense
     return network if all(map(_close, found, expected)) else dense
+
+
+def _own(network):
+    """Return copies, since running statistics change in training mode."""
+    return {name: tensor.clone() for name, tensor in network.own_of_base().items()}
 
 
 def _trial(network, forward, seed):
@@ -156,10 +161,9 @@ def _trial(network, forward, seed):
             parameter(rows, 1, like=weight),
             parameter(1, columns, like=weight),
         )
-    own = {name: tensor.clone() for name, tensor in network.own_of_base().items()}
     flat = [tensor for tensors in factors.values() for tensor in tensors]
     with seeded(seed):
-        outputs = forward(perturbed_module(network, own, factors))
+        outputs = forward(perturbed_module(network, _own(network), factors))
         gradients = torch.autograd.grad(outputs.float().square().sum(), flat, allow_unused=True)
     return outputs.detach(), *gradients
 

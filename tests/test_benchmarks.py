@@ -1,6 +1,7 @@
 """The comparison's commands, in their short form, and what they compute from runs."""
 
 import json
+import math
 import time
 from contextlib import nullcontext
 from dataclasses import replace
@@ -30,6 +31,7 @@ from benchmarks.running import Results, learn_stream, settings_of, summary
 from benchmarks.streams import load
 from benchmarks.tables import grouped
 from sklearn_halrp.exceptions import GrowthBudgetWarning
+from sklearn_halrp.metrics import aopd
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +181,7 @@ def test_orders_are_all_different_ones_and_the_first_is_natural():
     assert all(sorted(order) == [0, 1, 2, 3, 4] for order in found)
     assert len(set(map(tuple, found))) == 20
     assert found == orders.orders_of(5, 20)
+    assert [order[0] for order in found] == [0, 1, 2, 3, 4] * 4
     assert len(orders.orders_of(3, 20)) == 6
 
 
@@ -197,6 +200,33 @@ def test_order_disparity_compares_tasks_not_places():
     assert found["orders"]["MOPD"] == pytest.approx(0.2)
     assert found["orders"]["worst"] == pytest.approx(0.7)
     assert found["seeds"]["AOPD"] == pytest.approx(0.05)
+
+
+def test_the_disparity_by_chance_is_that_of_as_many_results():
+    """A range over draws of k of n values has a mean that order statistics give."""
+    random = np.random.RandomState(0)
+    values = np.sort(random.rand(9, 1), axis=0)
+    places = np.arange(1, 10)
+    for count in (2, 4, 8, 9):
+        highest = [math.comb(i - 1, count - 1) / math.comb(9, count) for i in places]
+        expected = values[:, 0] @ (np.array(highest) - highest[::-1])
+        found = orders.by_chance(aopd, random.permutation(values), count)
+        assert found == pytest.approx(expected, rel=0.03)
+
+
+def test_orders_that_give_the_same_are_one_result():
+    def run(order, seed, last):
+        key = {"method": "m", "order": order, "seed": seed}
+        return {"key": key, "accuracy": [[], last]}
+
+    runs = [
+        run([0, 1], 0, [0.9, 0.5]),
+        run([1, 0], 0, [0.5, 0.9]),  # the same, task by task
+        run([0, 1], 1, [0.9, 0.6]),
+    ]
+    found = orders.found(runs)["m"]
+    assert found["orders"]["results"] == 1
+    assert found["orders"]["AOPD"] == found["seeds"]["AOPD"] == 0
 
 
 def test_little_data_leaves_the_first_task_alone():

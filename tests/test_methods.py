@@ -298,3 +298,49 @@ def test_batch_ensemble_changes_the_base_by_scales_of_rows_and_columns():
 def test_joint_training_sees_all_tasks():
     method = learned(methods.Joint, 3)
     assert min(accuracy(method, task) for task in TASKS) > 0.4
+
+
+class SameStart(Net):
+    """Begins with the same weights every time, and writes down the rows of training batches."""
+
+    batches = []
+
+    def __init__(self, n_classes=10):
+        with torch.random.fork_rng():
+            torch.manual_seed(5)
+            super().__init__(n_classes)
+
+    def forward(self, X):
+        if self.training:
+            self.batches.append(len(X))
+        return super().forward(X)
+
+
+def test_the_base_of_ours_is_what_a_network_of_its_own_is():
+    """With one batch for all rows nothing is left to chance: the optimisers must agree.
+
+    But for the bias before the norm, which the norm takes out again: its gradient is rounding.
+    """
+    training = Training(epochs=8, batch_size=1000, lr=1e-2, decay=0.97)
+    ours, alone = (one(SameStart, training, 0) for one in (methods.HALRP, methods.Separate))
+    ours.learn(TASKS[0])
+    alone.learn(TASKS[0])
+    weights = ours.classifier.to_module(TASKS[0].name).state_dict()
+    start = SameStart().state_dict()
+    nets = alone.nets[TASKS[0].name].items()
+    for name, expected in [item for item in nets if item[0] not in ("0.bias", "1.running_mean")]:
+        torch.testing.assert_close(weights[name], expected.detach(), rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(start[name].float(), expected.float(), rtol=1e-2)
+
+
+@pytest.mark.parametrize("name", [name for name in CONTESTANTS if "replay" not in name])
+def test_all_train_on_a_later_task_in_the_same_batches_for_as_many_epochs(name):
+    """300 rows in batches of 128, for 6 epochs; replay has batches of other tasks between them."""
+    one = CONTESTANTS[name]
+    method = one.with_settings(Training(epochs=6, batch_size=128), 0, one.settings()[0])(SameStart)
+    if not method.incremental:
+        pytest.skip("learns all tasks at once")
+    method.learn(TASKS[0])
+    SameStart.batches.clear()
+    method.learn(TASKS[2])
+    assert SameStart.batches[: 3 * 6] == [128, 128, 44] * 6

@@ -1,6 +1,7 @@
 """Which networks need their weights formed, found on a few rows."""
 
 import numpy as np
+import pytest
 import torch
 
 from tests.conftest import make_classifier, permuted
@@ -28,6 +29,28 @@ def test_a_weight_behind_such_a_function_is_learned(digits):
     assert not np.array_equal(before.r, after.r)
     assert not np.array_equal(before.u.dense(), after.u.dense())
     assert clf.score(permuted(X[:400], 1), y[:400], task_id="b") > 0.6
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_trying_a_pretrained_base_changes_nothing_of_it(digits, name):
+    (X, y), animal = digits, ZOO[name]
+    module = animal.module()
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    clf = make_classifier(module, base="pretrained", growth_budget=5, net={"max_epochs": 1})
+    clf.partial_fit(X[:60].reshape(-1, *animal.shape), y[:60], task_id="a")
+    found = clf._network.base.state_dict()
+    head = clf._network.roles.head + "."
+    # One of them counts its calls in evaluation mode too.
+    for name in before.keys() - {head + "weight", head + "bias", "calls"}:
+        assert torch.equal(found[name], before[name]), name
+
+
+def test_a_trained_base_has_the_statistics_of_its_training_alone(digits):
+    X, y = digits
+    clf = make_classifier(ZOO["conv2d"].module, net={"max_epochs": 2, "batch_size": 30})
+    clf.set_params(net__train_split=None)
+    clf.partial_fit(X[:60].reshape(-1, 1, 8, 8), y[:60], task_id="a")
+    assert clf._network.base.state_dict()["1.num_batches_tracked"] == 2 * 2
 
 
 def product(x, weight):
