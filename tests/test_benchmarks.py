@@ -128,6 +128,45 @@ def test_a_goal_is_met_only_if_all_of_it_is(tmp_path):
     assert write(0.94, 0.9, 104)[1] == "no"
 
 
+def test_growth_beside_the_published_settings_is_a_share_of_theirs(tmp_path):
+    def run(method, seed, accuracy, n_bytes):
+        return {
+            "key": {"method": method, "seed": seed, "settings": {}},
+            "accuracy": [[accuracy]],
+            "seconds": [1],
+            "bytes": [n_bytes],
+            "network": 100,
+        }
+
+    runs = [run("HALRP, budget 0.02", seed, 0.95 + seed / 100, 110) for seed in range(3)]
+    runs += [run("HALRP, published", seed, 0.94 + seed / 100, 140) for seed in range(3)]
+    (tmp_path / "compare-permuted-mnist-32.json").write_text(json.dumps({"runs": runs}))
+    *_, (goal, measured, met) = goals.goals(tmp_path)
+    assert "a third of their growth" in goal
+    # A growth of 0.1 beside 0.4; each seed is a point better, so that the error is 0.
+    assert measured == "+1.00 ± 0.00 points at 0.25 of it (HALRP, budget 0.02)"
+    assert met == "yes"
+
+
+def test_the_goal_with_little_data_is_judged_by_its_least_sure_share(tmp_path):
+    leads = {0.05: (4, 5, 6), 0.25: (0, 1, 2), 1.0: (-9, -9, -9)}
+    runs = [
+        {
+            "key": {"method": method, "share": share, "seed": seed, "settings": {}},
+            "accuracy": [[0.1, 0.5 + points / 100 * (method != "separate networks")]],
+        }
+        for share, few in leads.items()
+        for seed, points in enumerate(few)
+        for method in ("HALRP, defaults", "separate networks")
+    ]
+    (tmp_path / "little_data-five-datasets.json").write_text(json.dumps({"runs": runs}))
+    (_, measured, met) = goals.goals(tmp_path)[-1]
+    assert measured == "+5.0 ± 0.6, +1.0 ± 0.6 points"
+    half = 4.303 * 1 / 3**0.5  # of the 95 % interval, from a table of Student's t with 2 degrees
+    assert 1 < half < 5
+    assert met == "reached, within noise"
+
+
 class Table:
     """A method that knows every answer by task, and forgets tasks as told."""
 
