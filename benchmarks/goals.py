@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import t, ttest_ind
 
 from benchmarks import compare, little_data, tables
-from benchmarks.tables import deviation
+from benchmarks.tables import deviation, grouped
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -94,12 +94,21 @@ def forgetting(results):
 
 
 def beside(results, stream, ours, other, least, growth, text):
-    """Return whether a method is so many points above another one, at a growth."""
-    found = compare.found(runs_of(results, "compare", stream))
+    """Return whether a method is so many points above another one, at a growth.
+
+    What it is on the tasks after the first alone, which is a plain network with both, is said too.
+    """
+    runs = runs_of(results, "compare", stream)
+    found = compare.found(runs)
     if {ours, other} <= found.keys():
         ahead = apart(found[ours]["ACC"], found[other]["ACC"])
+        seeds = grouped([run for run in runs if "seed" in run["key"]], "method")
+        later = apart(
+            *([np.mean(little_data.later(run)) for run in seeds[name]] for name in (ours, other))
+        )
         grown = round(100 * float(found[ours]["growth"].mean()), 6)
-        words = f"{ahead.points:+.2f} ± {ahead.error:.2f} points at {grown:.1f} % ({ours})"
+        words = f"{ahead.points:+.2f} ± {ahead.error:.2f} points at {grown:.1f} % ({ours}); "
+        words += f"{later.points:+.2f} ± {later.error:.2f} on the later tasks"
         yield f"{stream}: {text}", words, said(ahead, least, grown <= growth)
 
 
@@ -117,8 +126,9 @@ def third(results, stream, ours, published):
 def with_little(results, stream):
     """Return whether a base pays where tasks have a quarter of their rows or less."""
     found = little_data.found(runs_of(results, "little_data", stream))
-    if {"HALRP, defaults", "separate networks"} <= found.keys():
-        ours, alone = (found[name] for name in ("HALRP, defaults", "separate networks"))
+    names = (little_data.OURS, little_data.ALONE)
+    if set(names) <= found.keys():
+        ours, alone = ({share: few.mean(1) for share, few in found[name].items()} for name in names)
         leads = [lead(ours[share], alone[share]) for share in sorted(ours) if share <= 0.25]
         words = ", ".join(f"{one.points:+.1f} ± {one.error:.1f}" for one in leads) + " points"
         goal = f"{stream}: above separate networks with 5, 10 and 25 % of the rows"

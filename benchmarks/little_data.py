@@ -19,10 +19,11 @@ from benchmarks.running import learn_stream
 from benchmarks.tables import grouped, spread
 
 SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
+OURS, ALONE = "HALRP, defaults", "separate networks"
 METHODS = (
-    "HALRP, defaults",
+    OURS,
     "HALRP, published",
-    "separate networks",
+    ALONE,
     "copies of the first",
     "BatchEnsemble",
     "LoRA, rank 4",
@@ -57,23 +58,37 @@ def learn_with_little(results, stream, training, seeds, n_jobs=1, names=METHODS,
 
 
 def later(run):
-    """Return the mean final accuracy of the tasks after the first."""
-    return float(np.mean(run["accuracy"][-1][1:]))
+    """Return the final accuracies of the tasks after the first."""
+    return run["accuracy"][-1][1:]
 
 
 def found(runs):
-    """Return method -> share -> accuracies, one for each seed."""
+    """Return method -> share -> accuracies of shape (seeds, later tasks)."""
     return {
-        name: {share: [later(run) for run in few] for share, few in grouped(own, "share").items()}
+        name: {
+            share: np.array([later(run) for run in few], dtype=float)
+            for share, few in grouped(own, "share").items()
+        }
         for name, own in grouped([r for r in runs if "share" in r["key"]], "method").items()
     }
 
 
 def table(values):
-    """Return one line per method, one column per share."""
+    """Return one line per method, one column per share; then the leads of ours by task."""
     shares = sorted(next(iter(values.values())))
-    rows = [[name, *(spread(one[share], 1) for share in shares)] for name, one in values.items()]
-    return tables.table(["", *(f"{100 * share:.0f} %" for share in shares)], rows)
+    heads = [f"{100 * share:.0f} %" for share in shares]
+    rows = [
+        [name, *(spread(one[share].mean(1), 1) for share in shares)] for name, one in values.items()
+    ]
+    text = tables.table(["", *heads], rows)
+    if {OURS, ALONE} <= values.keys():
+        ahead = {share: values[OURS][share] - values[ALONE][share] for share in shares}
+        rows = [
+            [f"task {number + 2}", *(spread(ahead[share][:, number], 1) for share in shares)]
+            for number in range(ahead[shares[0]].shape[1])
+        ]
+        text += "\n\n" + tables.table([f"{OURS}, less {ALONE}", *heads], rows)
+    return text
 
 
 def main(arguments=None):

@@ -92,8 +92,8 @@ def shares(plt, found, title):
     for name, values in found.items():
         color, marker = look(name)
         x = 100 * np.array(sorted(values))
-        mean = np.array([100 * np.mean(values[share]) for share in sorted(values)])
-        sd = np.array([100 * deviation(values[share]) for share in sorted(values)])
+        seeds = [100 * values[share].mean(1) for share in sorted(values)]
+        mean, sd = np.array([(one.mean(), deviation(one)) for one in seeds]).T
         ax.plot(x, mean, marker=marker, color=color, lw=2.5 if name in OURS else 1.2, label=name)
         ax.fill_between(x, mean - sd, mean + sd, color=color, alpha=0.12, lw=0)
     ax.set(xscale="log", xlabel="rows of a task, %", ylabel="accuracy of later tasks, %")

@@ -122,7 +122,8 @@ def test_a_goal_is_met_only_if_all_of_it_is(tmp_path):
         assert kept == ("no task is ever forgotten", "1 runs, all", "yes")
         return natural[1:]
 
-    measured = "+2.00 ± 0.00 points at 3.0 % (HALRP, budget 0.007)"
+    measured = "+2.00 ± 0.00 points at 3.0 % (HALRP, budget 0.007); "
+    measured += "+4.00 ± 0.00 on the later tasks"
     assert write(0.94, 0.9, 103) == (measured, "yes")
     assert write(0.94, 0.93, 103)[1] == "no"
     assert write(0.94, 0.9, 104)[1] == "no"
@@ -266,6 +267,18 @@ def test_orders_that_give_the_same_are_one_result():
     found = orders.found(runs)["m"]
     assert found["orders"]["results"] == 1
     assert found["orders"]["AOPD"] == found["seeds"]["AOPD"] == 0
+
+
+def test_leads_with_little_data_are_told_task_by_task():
+    def run(method, seed, *accuracy):
+        key = {"method": method, "share": 0.1, "seed": seed, "settings": {}}
+        return {"key": key, "accuracy": [[], [0.5, *accuracy]]}
+
+    runs = [run(little_data.OURS, 0, 0.9, 0.7), run(little_data.OURS, 1, 0.8, 0.7)]
+    runs += [run(little_data.ALONE, 0, 0.8, 0.7), run(little_data.ALONE, 1, 0.8, 0.9)]
+    *_, second, third = little_data.table(little_data.found(runs)).splitlines()
+    assert [cell.strip() for cell in second.split("|")[1:-1]] == ["task 2", "5.0 ± 7.1"]
+    assert [cell.strip() for cell in third.split("|")[1:-1]] == ["task 3", "-10.0 ± 14.1"]
 
 
 def test_little_data_leaves_the_first_task_alone():
