@@ -58,7 +58,7 @@ def comparison(plt, found, title):
     ax.set(xscale="log", xlabel="stored megabytes", ylabel="accuracy after all tasks, %, ± sd")
     low, high = ax.get_xlim()
     few = high / low < 10
-    ax.xaxis.set_major_locator(LogLocator(subs=range(1, 10) if few else (1, 2, 5)))
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 1.2, 1.5, 2, 3, 4, 5, 7) if few else (1, 2, 5)))
     ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_title(title)
