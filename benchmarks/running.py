@@ -172,10 +172,15 @@ class Results:
         code, on = (revision(), processor()) if missing else (None, None)
         parallel = Parallel(n_jobs=n_jobs, return_as="generator", batch_size=1)
         done = parallel(delayed(_with_one_thread)(*job) for job in missing)
-        for count, (key, result) in enumerate(done, 1):
-            self.content["runs"].append({"key": key, **result, "code": code, "on": on})
-            self.save()
-            print(f"{count}/{len(missing)} {json.dumps(key)}", file=sys.stderr, flush=True)
+        try:
+            for count, (key, result) in enumerate(done, 1):
+                self.content["runs"].append({"key": key, **result, "code": code, "on": on})
+                self.save()
+                named = json.dumps(_without_settings(key))
+                print(f"{count}/{len(missing)} {named}", file=sys.stderr, flush=True)
+        except KeyboardInterrupt:
+            kept = f"What was done is in {self.path}; the same command goes on from there."
+            raise SystemExit(f"Stopped. {kept if self.path else 'Nothing was kept.'}") from None
         again = [_without_settings(key) for key, *_ in once]
         others = [r for r in self.content["runs"] if _without_settings(r["key"]) not in again]
         self.content["runs"] = others + [self.find(key) for key, *_ in once]
@@ -196,9 +201,13 @@ class Results:
 
 def _read(path):
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise SystemExit(f"{path} is not a file of results: {error}.") from None
+    parts = {"command", "versions", "about", "runs"}
+    if not isinstance(content, dict) or not parts <= content.keys():
+        raise SystemExit(f"{path} is not a file of results: it lacks {', '.join(sorted(parts))}.")
+    return content
 
 
 def _command(content):

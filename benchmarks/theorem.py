@@ -27,6 +27,7 @@ from benchmarks.tables import grouped
 
 ALPHAS = (0.2, 0.5, 0.8, 0.95)
 WARMUPS = (1, 3)
+IMPORTANCES = ("empirical", "fisher", "kfac", "uniform")
 ROWS, STEPS = 256, 12  # held-out rows of which the Hessian is, and products with it
 
 
@@ -136,10 +137,14 @@ def table(values):
 
 def main(arguments=None):
     """Run the command."""
-    one = parser("theorem", __doc__, seeds=2, epochs=4)
-    one.add_argument("--importances", nargs="+", default=["fisher"])
+    one = parser("theorem", __doc__, seeds=2, epochs=4, method=None)
+    one.add_argument(
+        "--importances", nargs="+", choices=IMPORTANCES, default=["fisher"], help="(fisher)"
+    )
     options = one.parse_args(arguments)
     stream, training, results = prepared(options)
+    if len(stream.tasks) < 2:
+        one.error("Nothing is cut of the first task: take two tasks or more.")
     runs = measure(
         results, stream, training, options.seeds, options.jobs, tuple(options.importances)
     )

