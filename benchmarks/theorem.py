@@ -119,20 +119,33 @@ def found(runs):
 
 
 def table(values):
-    """Return one line per importance and warm-up."""
+    """Return one line per importance and warm-up; ratios are medians."""
     rows = []
     for (importance, warmup), one in values.items():
         cut = one["predicted"] > 1e-12  # a layer that keeps its full rank loses only rounding
         predicted, measured, bound = (one[key][cut] for key in ("predicted", "measured", "bound"))
-        ratio = np.median(measured / predicted) if cut.any() else np.nan
-        above = np.mean(measured > predicted) if cut.any() else np.nan
-        correlation = spearmanr(predicted, measured).statistic if cut.sum() > 1 else np.nan
-        cells = [str(len(predicted)), f"{correlation:.2f}", f"{ratio:.1f}", f"{100 * above:.0f} %"]
-        exceeded = "" if np.isnan(bound).any() else f"{100 * np.mean(measured > bound):.0f} %"
-        rows.append([f"{importance}, warm-up of {warmup}", *cells, exceeded])
-    header = ["", "cuts", "rank correlation", "measured / predicted", "above the prediction"]
-    header += ["above the bound"]
+        cells = [f"{importance}, warm-up of {warmup}", str(len(predicted))]
+        cells += [in_order(predicted, measured), f"{middle(measured / predicted):.1f}"]
+        cells += [f"{100 * middle(measured > predicted, np.mean):.0f} %"]
+        if np.isnan(bound).any():
+            rows.append([*cells, "", "", ""])
+            continue
+        rose = measured > 0
+        cells += [in_order(bound, measured), f"{middle(bound[rose] / measured[rose]):.0f}"]
+        rows.append([*cells, f"{100 * middle(measured > bound, np.mean):.0f} %"])
+    header = ["", "cuts", "prediction: rank correlation", "measured / predicted", "above it"]
+    header += ["bound: rank correlation", "bound / measured", "above it"]
     return tables.table(header, rows)
+
+
+def in_order(found, measured):
+    """Return Spearman's rank correlation in words, if there are two cuts."""
+    return f"{spearmanr(found, measured).statistic:.2f}" if len(found) > 1 else ""
+
+
+def middle(values, function=np.median):
+    """Return the median of some values, or nan of none."""
+    return function(values) if len(values) else np.nan
 
 
 def main(arguments=None):

@@ -54,8 +54,10 @@ def test_the_table_counts_cuts_above_the_prediction_and_above_the_bound():
         return {"layer": "w", **dict(zip(names, (predicted, measured, bound), strict=True))}
 
     key = {"importance": "fisher", "warmup": 1, "alpha": 0.5, "seed": 0}
-    rows = [row(1, 2, 9), row(2, 6, 5), row(3, 4, 9), row(4, 3, 9), row(1e-13, 1, 0)]
+    rows = [row(1, 2, 9), row(2, 6, 5), row(3, 4, 10), row(4, 3, 9.1), row(1e-13, 1, 0)]
     line = theorem.table(theorem.found([{"key": key, "rows": rows}])).splitlines()[-1]
     cells = [cell.strip() for cell in line.split("|")[1:-1]]
     # Ranks 1 2 3 4 and 1 4 3 2: 1 - 6 (0 + 4 + 0 + 4) / (4 * 15); ratios 2, 3, 4/3 and 3/4.
-    assert cells == ["fisher, warm-up of 1", "4", "0.20", "1.7", "75 %", "25 %"]
+    assert cells[:5] == ["fisher, warm-up of 1", "4", "0.20", "1.7", "75 %"]
+    # Ranks 2 1 4 3 and 1 4 3 2: 1 - 6 (1 + 9 + 1 + 1) / (4 * 15); ratios 4.5, 5/6, 2.5 and 3.
+    assert cells[5:] == ["-0.20", "3", "25 %"]
