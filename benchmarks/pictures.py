@@ -9,6 +9,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.tables import deviation
+from benchmarks.theorem import NOTHING
 
 OURS = {
     "HALRP, defaults": "#0b6e4f",
@@ -136,12 +137,13 @@ def bound(plt, found, title):
     for ax, ((importance, warmup), one) in zip(axes.flat, found.items(), strict=False):
         predicted, measured = one["predicted"], one["measured"]
         shown = (predicted > 1e-6) & (measured > 1e-6)
+        cuts = (predicted > NOTHING).sum()
         for i, layer in enumerate(dict.fromkeys(one["layers"])):
             some = (one["layers"] == layer) & shown
             ax.plot(predicted[some], measured[some], MARKERS[i % 15], ms=5, alpha=0.7, label=layer)
         ax.set(xscale="log", yscale="log", xlabel="predicted increase of the loss")
         ax.set_title(
-            f"{importance}, warm-up of {warmup}\n{shown.sum()} of {len(shown)} cuts", fontsize=10
+            f"{importance}, warm-up of {warmup}\n{shown.sum()} of {cuts} cuts", fontsize=10
         )
         ax.set(xlim=(1e-6, 1), ylim=(1e-6, 10))
         ax.plot([1e-6, 1], [1e-6, 1], color="grey", lw=1)

@@ -27,6 +27,7 @@ from benchmarks.tables import grouped
 
 ALPHAS = (0.2, 0.5, 0.8, 0.95)
 WARMUPS = (1, 3)
+NOTHING = 1e-12  # what is predicted where a layer keeps its full rank, but for rounding
 IMPORTANCES = ("empirical", "fisher", "kfac", "uniform")
 ROWS, STEPS = 256, 12  # held-out rows of which the Hessian is, and products with it
 
@@ -122,7 +123,7 @@ def table(values):
     """Return one line per importance and warm-up; ratios are medians."""
     rows = []
     for (importance, warmup), one in values.items():
-        cut = one["predicted"] > 1e-12  # a layer that keeps its full rank loses only rounding
+        cut = one["predicted"] > NOTHING
         predicted, measured, bound = (one[key][cut] for key in ("predicted", "measured", "bound"))
         cells = [f"{importance}, warm-up of {warmup}", str(len(predicted))]
         cells += [in_order(predicted, measured), f"{middle(measured / predicted):.1f}"]
