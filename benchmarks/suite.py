@@ -62,6 +62,7 @@ FULL = [
     ("ablations", "split-cifar10", ["--seeds", "3", "--part", "valid", "--methods", *LONGER]),
     ("theorem", "five-datasets", ["--seeds", "2", "--importances", "empirical", "fisher", "kfac"]),
     ("cost", "five-datasets", ["--rounds", "2", "--tasks", "2"]),
+    ("cost", "letters", ["--rounds", "5", "--tasks", "4"]),
     ("many_tasks", "digits", ["--tasks", "1000"]),  # a stream of its own
 ]
 MORE = [
