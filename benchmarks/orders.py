@@ -93,10 +93,11 @@ def robustness(runs):
     orders, seeds = (np.array([final(run) for run in group]) for group in groups.values())
     first = np.array([run["key"]["order"][0] for run in groups["orders"]])
     means, results = orders.mean(1), different(orders)
+    later = natural[1:]  # with other seeds the first task is never a later one
     return {
         "orders": {
             "AOPD": aopd(orders),
-            "later": np.mean([np.ptp(orders[first != task, task]) for task in natural]),
+            "later": np.mean([np.ptp(orders[first != task, task]) for task in later]),
             "MOPD": mopd(orders),
             "results": results,
             "mean": means.mean(),
@@ -108,7 +109,7 @@ def robustness(runs):
             "later": np.mean(
                 [
                     by_chance(np.ptp, seeds[:, task], different(orders[first != task]))
-                    for task in natural[1:]  # the first one is never a later one with other seeds
+                    for task in later
                 ]
             ),
             "MOPD": by_chance(mopd, seeds, results),
