@@ -204,9 +204,10 @@ def _read(path):
         content = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise SystemExit(f"{path} is not a file of results: {error}.") from None
-    parts = {"command", "versions", "about", "runs"}
-    if not isinstance(content, dict) or not parts <= content.keys():
-        raise SystemExit(f"{path} is not a file of results: it lacks {', '.join(sorted(parts))}.")
+    missing = {"command", "versions", "about", "runs"}
+    missing -= content.keys() if isinstance(content, dict) else set()
+    if missing:
+        raise SystemExit(f"{path} is not a file of results: it lacks {', '.join(sorted(missing))}.")
     return content
 
 

@@ -126,14 +126,17 @@ def table(values):
         cut = one["predicted"] > NOTHING
         predicted, measured, bound = (one[key][cut] for key in ("predicted", "measured", "bound"))
         cells = [f"{importance}, warm-up of {warmup}", str(len(predicted))]
-        cells += [in_order(predicted, measured), f"{middle(measured / predicted):.1f}"]
-        cells += [f"{100 * middle(measured > predicted, np.mean):.0f} %"]
+        cells += [in_order(predicted, measured), f"{or_nan(np.median, measured / predicted):.1f}"]
+        cells += [f"{100 * or_nan(np.mean, measured > predicted):.0f} %"]
         if np.isnan(bound).any():
             rows.append([*cells, "", "", ""])
             continue
         rose = measured > 0
-        cells += [in_order(bound, measured), f"{middle(bound[rose] / measured[rose]):.0f}"]
-        rows.append([*cells, f"{100 * middle(measured > bound, np.mean):.0f} %"])
+        cells += [
+            in_order(bound, measured),
+            f"{or_nan(np.median, bound[rose] / measured[rose]):.0f}",
+        ]
+        rows.append([*cells, f"{100 * or_nan(np.mean, measured > bound):.0f} %"])
     header = ["", "cuts", "prediction: rank correlation", "measured / predicted", "above it"]
     header += ["bound: rank correlation", "bound / measured", "above it"]
     return tables.table(header, rows)
@@ -144,8 +147,8 @@ def in_order(found, measured):
     return f"{spearmanr(found, measured).statistic:.2f}" if len(found) > 1 else ""
 
 
-def middle(values, function=np.median):
-    """Return the median of some values, or nan of none."""
+def or_nan(function, values):
+    """Return a function of some values, or nan of none."""
     return function(values) if len(values) else np.nan
 
 
