@@ -12,9 +12,13 @@ import warnings
 import zlib
 from numbers import Integral
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
+from skorch import NeuralNetClassifier
 
 from sklearn_halrp._checks import check_net, innermost
 from sklearn_halrp._classifier import ContinualClassifier
@@ -29,7 +33,7 @@ _KEY = "sklearn_halrp"
 _LEARNED = ("_seed", "sample_shape_", "n_features_in_")
 
 
-def save(estimator, path):
+def save(estimator: ContinualClassifier, path: str | os.PathLike[str]) -> None:
     """Write a fitted classifier to a file, without its net.
 
     Parameters
@@ -102,7 +106,9 @@ def save(estimator, path):
         partial.unlink(missing_ok=True)
 
 
-def load(path, net=None):
+def load(
+    path: str | os.PathLike[str], net: NeuralNetClassifier | None = None
+) -> ContinualClassifier:
     """Read a classifier from a file that `save` wrote.
 
     Nothing in the file is executed, whoever wrote it.
@@ -162,7 +168,7 @@ def load(path, net=None):
     return estimator
 
 
-def _check_plain(estimator):
+def _check_plain(estimator: object) -> None:
     """Refuse what would not come back as it is."""
     if type(estimator) is ContinualClassifier:
         return
@@ -183,7 +189,9 @@ def _check_plain(estimator):
     raise TypeError(f"save takes a ContinualClassifier; got a {name}.{hint}")
 
 
-def _warn_of_another_module(path, saved, net):
+def _warn_of_another_module(
+    path: str | os.PathLike[str], saved: object, net: NeuralNetClassifier
+) -> None:
     """Say that the module has another name; it may only have moved."""
     given = _name_of(net.module)
     if isinstance(saved, str) and given != saved:
@@ -194,7 +202,7 @@ def _warn_of_another_module(path, saved, net):
         )
 
 
-def _read(path):
+def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Return the settings and the arrays of a file."""
     safetensors = _safetensors()
     from safetensors import SafetensorError, safe_open
@@ -210,7 +218,7 @@ def _read(path):
     return json.loads(about), arrays
 
 
-def _state(about, arrays):
+def _state(about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
     """Return what ContinualClassifier.__setstate__ takes, but for the net."""
     tasks = {}
     for number, task in enumerate(about["tasks"]):
@@ -250,20 +258,20 @@ def _state(about, arrays):
     return state
 
 
-def _name_of(module):
+def _name_of(module: Any) -> str:
     kind = module if hasattr(module, "__qualname__") else type(module)
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _listed(labels):
+def _listed(labels: NDArray[Any]) -> dict[str, Any]:
     return {"type": labels.dtype.str, "labels": labels.tolist()}
 
 
-def _array(listed):
+def _array(listed: dict[str, Any]) -> NDArray[Any]:
     return np.array(listed["labels"], dtype=np.dtype(listed["type"]))
 
 
-def _safetensors():
+def _safetensors() -> ModuleType:
     try:
         import safetensors.numpy
     except ImportError as error:
