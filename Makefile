@@ -92,5 +92,6 @@ benchmark: $(READY)
 	$(BIN)/python -m benchmarks.permuted_mnist --data-dir "$(DATA)"
 
 clean:
-	rm -rf .venv .venv-oldest demo build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest demo build dist *.egg-info
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	rm -rf docs/auto_examples docs/api/generated docs/api/backreferences
