@@ -3,9 +3,8 @@ import torch
 from skorch.callbacks import GradientNormClipping, LRScheduler
 from torch import nn
 
-from sklearn_halrp._callbacks import FactorPenalty
-from sklearn_halrp._low_rank import Factors
 from tests.conftest import make_classifier, permuted
+from tests.inside import FactorPenalty, Factors, network_of, task_of
 from tests.test_promises import snapshot
 
 
@@ -77,7 +76,7 @@ def test_factors_learn_at_a_rate_of_their_own(digits, schedule):
     for scale in (1.0, 4.0):
         clf = make_classifier(net=net, factor_lr_scale=scale, **settings)
         clf.fit(X[:200], y[:200], task_id="a").partial_fit(X[200:300], y[200:300], task_id="b")
-        learned[scale] = clf._network.factors(clf._network.tasks["b"])
+        learned[scale] = network_of(clf).factors(task_of(clf, "b"))
     assert any(plain.u.abs().sum() > 0 for plain in learned[1.0].values())
     for plain, fast in zip(learned[1.0].values(), learned[4.0].values(), strict=True):
         assert torch.allclose(fast.u, 4 * plain.u, rtol=1e-4, atol=1e-8)

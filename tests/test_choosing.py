@@ -5,13 +5,18 @@ import pytest
 from torch import nn
 from torch.utils.data import Subset
 
-from sklearn_halrp._building import build_network
-from sklearn_halrp._choosing import PASSES, Layer, choose_factors
-from sklearn_halrp._learning import Settings
-from sklearn_halrp._low_rank import FORMS, fit_scales
-from sklearn_halrp._modules import get_tensor
-from sklearn_halrp._training import around
 from tests.conftest import make_classifier, make_net, permuted
+from tests.inside import (
+    FORMS,
+    PASSES,
+    Layer,
+    Settings,
+    around,
+    build_network,
+    choose_factors,
+    fit_scales,
+    get_tensor,
+)
 from tests.modules import MLP, Conv2d
 from tests.test_importance import slow_fisher
 from tests.test_low_rank import random

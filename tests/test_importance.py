@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from sklearn_halrp._importance import ESTIMATORS, fisher, uniform
-from sklearn_halrp._training import around, losses
 from tests.conftest import make_net
+from tests.inside import ESTIMATORS, around, fisher, losses, uniform
 from tests.modules import MLP
 
 

@@ -5,10 +5,8 @@ from sklearn.linear_model import LogisticRegression
 from skorch import NeuralNetClassifier
 from torch import nn
 
-from sklearn_halrp._importance import fisher
-from sklearn_halrp._predictive import add_up, chances, self_loss
-from sklearn_halrp._training import around, losses
 from tests.conftest import make_net
+from tests.inside import add_up, around, chances, fisher, losses, self_loss
 
 ROWS, INPUTS, LABELS = 6, 5, 3
 

@@ -3,8 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from sklearn_halrp._pruning import Compact
-from sklearn_halrp._task import StoredFactors, Task
+from tests.inside import Compact, StoredFactors, Task
 
 own = st.dictionaries(
     st.text("ab.é", max_size=5),
