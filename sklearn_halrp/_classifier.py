@@ -45,8 +45,9 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
         Epochs, out of ``max_epochs``, in which all weights of a new task are trained
         freely to see which change it needs. A float between 0 and 1 is a share of them,
         rounded, and at least one epoch. When there are not more epochs than that, all of
-        them are warm-up and the perturbation is cut from it untrained. (Published: 1 of 12
-        or 20, 3 of 12 or 20, and 20 to 25 of 50, by network and data.)
+        them are warm-up and the perturbation is cut from it untrained. With 0 there is none, and
+        the task has no low-rank terms: it trains scales, biases, norms and head. (Published:
+        1 of 12 or 20, 3 of 12 or 20, and 20 to 25 of 50, by network and data.)
     approximation_rate : float, default=0.9
         Share alpha of the total score that the chosen ranks keep, in (0, 1].
     max_rank : int, default=100

@@ -52,7 +52,7 @@ class ContinualEstimator(BaseEstimator):
         "base": [StrOptions({"first", "pretrained"})],
         "head": [str, None],
         "warmup_epochs": [
-            Interval(Integral, 1, None, closed="left"),
+            Interval(Integral, 0, None, closed="left"),
             Interval(Real, 0, 1, closed="neither"),
         ],
         "approximation_rate": [Interval(Real, 0, 1, closed="right")],

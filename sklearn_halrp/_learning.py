@@ -59,7 +59,8 @@ def learn_task(recipe, network, lesson, settings, root_seed):
             own, factors = visit.own(), network.factors(visit.known)
         else:
             beginning = settings.warmup(epochs)
-            own, factors = STARTS["warm-up"](visit, beginning)
+            start = STARTS["warm-up" if beginning else "scales"]
+            own, factors = start(visit, beginning)
             epochs -= beginning
         module, factors = _tune(visit, own, factors, epochs)
         with visit.timed("pruning"):

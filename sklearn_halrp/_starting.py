@@ -14,6 +14,7 @@ import numpy as np
 
 from sklearn_halrp._callbacks import diverged
 from sklearn_halrp._choosing import HeldOut, choose_factors, loss_increases
+from sklearn_halrp._low_rank import Factors, matrix_shape
 from sklearn_halrp._modules import get_tensor
 
 
@@ -43,4 +44,34 @@ def warm_up(visit, epochs):
     return own, factors
 
 
-STARTS = {"warm-up": warm_up}
+def scales_alone(visit, epochs):
+    """Begin with the base's weights and no low-rank term: without a warm-up nothing asks for one.
+
+    The task still trains its scales, biases, normalisation and head.
+
+    Parameters
+    ----------
+    visit : Visit
+    epochs : int
+        None are taken.
+
+    Returns
+    -------
+    own : dict of str to tensor
+    factors : dict of str to Factors
+        Of rank 0, with scales of 1.
+    """
+    network, factors = visit.network, {}
+    for name in network.roles.perturbed:
+        weight = get_tensor(network.base, name).detach()
+        rows, columns = matrix_shape(weight.shape, network.form)
+        factors[name] = Factors(
+            r=weight.new_ones(weight.shape[0]),
+            s=weight.new_ones(weight.shape[1]),
+            u=weight.new_zeros(rows, 0),
+            v=weight.new_zeros(0, columns),
+        )
+    return visit.own(), factors
+
+
+STARTS = {"warm-up": warm_up, "scales": scales_alone}

@@ -261,8 +261,8 @@ def _flat(value, path, arrays):
     if isinstance(value, list | tuple):
         return [_flat(entry, f"{path}/{i}", arrays) for i, entry in enumerate(value)]
     name = path.removeprefix("/")
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-        arrays[name] = np.ascontiguousarray(value)
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+        arrays[name] = np.asarray(value, order="C")
         return {"array": name}
     if isinstance(value, np.ndarray):
         return {"type": value.dtype.str, "labels": value.tolist()}

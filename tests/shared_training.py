@@ -18,7 +18,7 @@ from torch import distributed
 from docs.examples.networks import DigitNet, SharedNet
 from sklearn_halrp import ContinualClassifier
 from tests.conftest import make_net, permuted
-from tests.inside import ESTIMATORS, named_tensors, network_of
+from tests.inside import IMPORTANCES, named_tensors, network_of
 from tests.modules import MLP, ZOO
 
 torch.set_num_threads(1)
@@ -115,7 +115,7 @@ def check_callbacks(folder):
     torch.manual_seed(distributed.get_rank())
     if not whole.is_main_process:
         # More than a machine of another make would differ.
-        ESTIMATORS["fisher"] = ESTIMATORS["uniform"]
+        IMPORTANCES["fisher"] = IMPORTANCES["uniform"]
     callbacks = [
         Freezer("1.*"),
         LRScheduler("ReduceLROnPlateau", monitor="train_loss", patience=0, threshold=0.5),

@@ -12,8 +12,8 @@ from tests.conftest import make_classifier
 from tests.inside import (
     DAMPING,
     Curvatures,
-    fisher,
     get_tensor,
+    mean_square_gradient,
     network_of,
     whitened_spectrum,
     whitened_split,
@@ -51,15 +51,15 @@ def measure(module, x, changes, weights=None, batch=5):
     tensors = {name: get_tensor(module, name) for name in changes}
     with curvatures.watching():
         parts = [torch.arange(len(x))[i : i + batch] for i in range(0, len(x), batch)]
-        fisher(
+        mean_square_gradient(
             (
-                (module.losses(x[p]).mean(), len(p))
+                (module.losses(x[p]).mean(), len(p), None)
                 if weights is None
                 else ((weights[p] * module.losses(x[p])).mean(), len(p), weights[p])
                 for p in parts
             ),
             tensors,
-            curvatures,
+            curvatures.add,
         )
     return curvatures.found()
 

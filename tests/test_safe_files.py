@@ -134,11 +134,19 @@ def rewrite(file, change):
     file.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
 
 
+def network_in(about):
+    """The part of a file's settings that is about base and tasks."""
+    return about["learned"]["_network"]
+
+
 DAMAGE = {
-    "no tasks": (lambda about: about.pop("tasks"), "damaged"),
+    "no tasks": (lambda about: network_in(about).pop("tasks"), "damaged"),
     "other parameters": (lambda about: about["parameters"].update(evil=1), "damaged.*evil"),
-    "other count": (lambda about: about["tasks"][1].update(n_numbers=3), "damaged"),
-    "unknown type": (lambda about: about["classes"].update(type="zz"), "damaged"),
+    "other count": (lambda about: network_in(about)["tasks"][1].update(n_numbers=3), "damaged"),
+    "unknown type": (
+        lambda about: network_in(about)["tasks"][1].update(classes={"type": "zz", "labels": []}),
+        "damaged",
+    ),
     "later format": (lambda about: about.update(format=99), "newer version"),
 }
 

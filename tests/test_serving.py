@@ -13,8 +13,8 @@ from tests.inside import (
     batch_size_of,
     net_for,
     network_of,
+    outputs_of,
     predictors_of,
-    probabilities,
     ready_nets,
     task_of,
 )
@@ -119,4 +119,4 @@ def test_the_short_way_gives_what_skorch_gives(digits, name):
     ready = net_for(clf, 0)
     assert (batch_size_of(ready) is not None) == short
     for rows in (X[:1], X[:100]):
-        assert np.array_equal(probabilities(ready, rows), ready.predict_proba(rows))
+        assert np.array_equal(outputs_of(ready, rows), ready.predict_proba(rows))
