@@ -71,7 +71,7 @@ def rows_to_predict(estimator, X, task_id, columns):
     -------
     Intake
     """
-    X, task_id = _without_ids(X, task_id, estimator.task_column)
+    X, task_id = _without_ids(X, task_id, task_column=estimator.task_column)
     if isinstance(X, Dataset):
         X = DatasetRows(X, _dtype(estimator))
     else:
@@ -95,7 +95,7 @@ def rows_to_learn(estimator, X, y, task_id, sample_weight, columns=None):
     -------
     Intake
     """
-    X, task_id = _without_ids(X, task_id, estimator.task_column)
+    X, task_id = _without_ids(X, task_id, task_column=estimator.task_column)
     asker = _asker(estimator, columns)
     if isinstance(X, Dataset):
         if y is not None:
