@@ -22,7 +22,7 @@ from sklearn_halrp._checks import (
 )
 from sklearn_halrp._datasets import given
 from sklearn_halrp._importance import IMPORTANCES
-from sklearn_halrp._intake import check_shape_of, rows_to_learn, rows_to_predict
+from sklearn_halrp._intake import rows_to_learn, rows_to_predict
 from sklearn_halrp._learned import Learned
 from sklearn_halrp._low_rank import FORMS
 from sklearn_halrp._notebook import tasks_table
@@ -180,7 +180,6 @@ class ContinualEstimator(BaseEstimator):
         if learned is None:
             learned = self._begun(intake, lessons[0].target)
         else:
-            check_shape_of(intake, learned.columns)
             self._check_module(learned.net)
         network = learn_all(
             learned.net if self.net is None else recipe_of(self.net),
