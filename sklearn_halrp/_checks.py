@@ -15,7 +15,7 @@ from sklearn_halrp._training import has_callback
 from sklearn_halrp.exceptions import MissingTaskError, UnknownTaskError
 
 
-def check_net(net):
+def check_net(net, net_class=NeuralNetClassifier):
     """Refuse anything but an unfitted skorch classifier whose phases we can run.
 
     Raises
@@ -25,22 +25,25 @@ def check_net(net):
     ValueError
         If it is fitted, or one of its settings makes sense for a single training only.
     """
-    if isinstance(net, type) and issubclass(net, NeuralNetClassifier):
+    wanted = net_class.__name__
+    if isinstance(net, type) and issubclass(net, net_class):
         raise TypeError(
             f"net must be an instance, not the class {net.__name__}. Write "
             f"{net.__name__}(Module, ...), without fitting it."
         )
-    if not isinstance(net, NeuralNetClassifier):
+    if not isinstance(net, net_class):
+        loss = "CrossEntropyLoss" if net_class is NeuralNetClassifier else "MSELoss"
         raise TypeError(
-            "net must be a skorch.NeuralNetClassifier (or a subclass), unfitted; got "
+            f"net must be a skorch.{wanted} (or a subclass), unfitted; got "
             f"{getattr(net, '__name__', type(net).__name__)}. A torch module is wrapped as "
-            "NeuralNetClassifier(Module, criterion=torch.nn.CrossEntropyLoss, ...)."
+            f"{wanted}(Module, criterion=torch.nn.{loss}, ...)."
         )
     if getattr(net, "initialized_", False):
         raise ValueError(
             "net is fitted already, and its weights would be lost. To perturb them, give its "
-            "module as it is and say so: ContinualClassifier(NeuralNetClassifier(net.module_, "
-            "...), base='pretrained'). To train anew, pass sklearn.base.clone(net)."
+            "module as it is and say so: give "
+            f"{wanted}(net.module_, ...) and base='pretrained'. To train anew, pass "
+            "sklearn.base.clone(net)."
         )
     if has_callback(net, LoadInitState):
         raise ValueError(

@@ -34,6 +34,7 @@ from benchmarks.streams import load
 from benchmarks.tables import grouped
 from sklearn_halrp.exceptions import GrowthBudgetWarning
 from sklearn_halrp.metrics import aopd
+from tests.inside import task_of
 
 
 @pytest.fixture(scope="module")
@@ -349,7 +350,7 @@ def test_scales_that_are_held_stay_at_one():
     method = ablations.WithoutScales(stream.network, Training(epochs=3, batch_size=64), 0)
     for task in stream.tasks:
         method.learn(task)
-    learned = method.classifier._network.tasks[stream.tasks[1].name].factors.values()
+    learned = task_of(method.classifier, stream.tasks[1].name).factors.values()
     assert all((one.r == 1).all() and (one.s == 1).all() for one in learned)
     base = method.classifier.to_module(stream.tasks[0].name)
     tuned = method.classifier.to_module(stream.tasks[1].name)

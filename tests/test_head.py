@@ -2,9 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_halrp._head import find_head, grow_head, with_head
-from sklearn_halrp._partition import partition
 from sklearn_halrp.exceptions import InvalidNetworkError
+from tests.inside import find_head, grow_head, partition, with_head
 from tests.modules import ZOO
 
 
