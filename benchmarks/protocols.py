@@ -7,9 +7,7 @@ Settings are those of the authors' scripts (github.com/lijiaqi/HALRP). What diff
 - The scripts shuffle the tasks of all streams but CIFAR-100's by the seed of the run. Only
   CIFAR-100 has published orders, `SPLITS` and `SUPERCLASSES`; for the others A is the natural
   order and B to E are ours, drawn from seeds 1 to 4.
-- TinyImageNet follows the scripts where the paper's text says otherwise: a tenth of the rows to
-  validate, lambda_1 of 1e-5 or 5e-4, and alpha 0.9 for ResNet-18 too. Names that end in
-  "-as-written" have what the text says: a fifth, 1e-6, and alpha 0.95 with ranks to 120.
+- TinyImageNet is left out: nothing that is installed here reads its files.
 - notMNIST is the small one, every tenth image of which is for testing; the scripts have halves of
   their own.
 - Images of 28x28 are scaled to 32x32 in all streams; the scripts pad some of them instead.
@@ -137,22 +135,6 @@ class Protocol:
 FIVE = {"sets": ("cifar10", "mnist", "svhn", "fashion", "notmnist"), "size": 32}
 
 
-def tiny(n_tasks, network, lr, valid_share=0.1, **settings):
-    """Return a protocol for TinyImageNet."""
-    return Protocol(
-        "split-tiny-imagenet",
-        n_tasks,
-        network,
-        50,
-        0.6,
-        changes={"classes_per_task": 200 // n_tasks},
-        settings=settings,
-        batch_size=32,
-        lr=lr,
-        valid_share=valid_share,
-    )
-
-
 PROTOCOLS = {
     "cifar100-splits": Protocol(
         "split-cifar100",
@@ -201,34 +183,4 @@ PROTOCOLS = {
         settings={"l2_penalty": 1e-3},
         decays=False,
     ),
-    "tiny-imagenet-20-alexnet": tiny(
-        20,
-        partial(AlexNet, size=64),
-        1e-3,
-        warmup_epochs=25,
-        l1_penalty=1e-5,
-        l2_penalty=5e-4,
-    ),
-    "tiny-imagenet-20-resnet18": tiny(
-        20, partial(ResNet18, size=64), 5e-4, warmup_epochs=25, l1_penalty=5e-4
-    ),
-    "tiny-imagenet-40-alexnet": tiny(
-        40, partial(AlexNet, size=64), 1e-3, warmup_epochs=20, l1_penalty=5e-4
-    ),
-    "tiny-imagenet-40-resnet18": tiny(
-        40, partial(ResNet18, size=64), 5e-4, warmup_epochs=25, l1_penalty=5e-4
-    ),
 }
-for tasks, warmup in ((20, 25), (40, 20)):
-    PROTOCOLS[f"tiny-imagenet-{tasks}-alexnet-as-written"] = tiny(
-        tasks, partial(AlexNet, size=64), 1e-3, 0.2, warmup_epochs=warmup
-    )
-    PROTOCOLS[f"tiny-imagenet-{tasks}-resnet18-as-written"] = tiny(
-        tasks,
-        partial(ResNet18, size=64),
-        5e-4,
-        0.2,
-        warmup_epochs=warmup,
-        approximation_rate=0.95,
-        max_rank=120,
-    )
