@@ -9,13 +9,10 @@ base.
 
 import argparse
 from dataclasses import replace
-from unittest import mock
 
 import numpy as np
-import torch
-from skorch.callbacks import Callback
 
-from benchmarks import tables
+from benchmarks import inside, tables
 from benchmarks.command import parser, prepared
 from benchmarks.contestants import DEFAULTS
 from benchmarks.methods import HALRP, Separate, TrainingRowsOnly
@@ -23,29 +20,12 @@ from benchmarks.running import learn_stream
 from benchmarks.tables import deviation, grouped, spread
 
 
-class Fixed(Callback):
-    """Train neither r nor s."""
-
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Hold them where they are about to be trained."""
-        for name, tensor in net.module_.named_parameters():
-            if name.endswith(("_r", "_s")):
-                tensor.requires_grad_(False)
-
-
-def ones(free, weight):
-    """Return scales that change nothing, in the place of those that fit the free weights best."""
-    return torch.ones(free.shape[0]), torch.ones(free.shape[1])
-
-
 class WithoutScales(HALRP):
     """The method with r and s at 1: W_t = W + U V. They are still counted in what is stored."""
 
     def learn(self, task):
         """Learn the task."""
-        self.classifier.net.set_params(callbacks=[("fixed", Fixed())])
-        # No setting of the package does this, so it is taken out by hand.
-        with mock.patch("sklearn_halrp._low_rank.fit_scales", ones):
+        with inside.scales_at_one(self.classifier):  # no setting does this
             super().learn(task)
 
 
@@ -245,7 +225,7 @@ def changed(difference):
 
 def main(arguments=None):
     """Run the command."""
-    one = parser("ablations", __doc__, seeds=2, method=variant)
+    one = parser("ablations", __doc__, variant, seeds=2, jobs=1)
     one.add_argument(
         "--part", choices=["test", "valid"], default="test", help="rows that are predicted"
     )

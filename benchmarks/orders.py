@@ -14,10 +14,9 @@ import math
 import numpy as np
 
 from benchmarks import tables
-from benchmarks.command import at_least_two, parser, prepared
-from benchmarks.compare import tune
+from benchmarks.command import parser, prepared
+from benchmarks.compare import learn
 from benchmarks.contestants import contestants
-from benchmarks.running import learn_stream
 from benchmarks.tables import deviation, grouped
 from sklearn_halrp.metrics import aopd, mopd
 
@@ -47,25 +46,6 @@ def orders_of(n_tasks, count):
         if [first, *others] not in orders:
             orders.append([first, *others])
     return orders
-
-
-def learn_in_orders(results, stream, training, count, n_jobs=1, names=METHODS):
-    """Return the runs of all methods in all orders, and with all seeds."""
-    chosen = contestants(stream, names)
-    best = tune(results, stream, chosen, training, n_jobs)
-    natural, *others = orders_of(len(stream.tasks), count)
-    visits = [(natural, seed) for seed in range(1 + len(others))]
-    visits += [(order, 0) for order in others]
-    jobs = [
-        (
-            {"method": name, "order": order, "seed": seed, "settings": best[name]},
-            learn_stream,
-            (stream.in_order(order), one.with_settings(training, seed, best[name]), False),
-        )
-        for order, seed in visits
-        for name, one in chosen.items()
-    ]
-    return results.complete(jobs, n_jobs)
 
 
 def final(run):
@@ -164,18 +144,13 @@ def table(values):
 
 def main(arguments=None):
     """Run the command."""
-    one = parser("orders", __doc__, seeds=None)
-    one.add_argument(
-        "--orders",
-        type=at_least_two,
-        default=26,
-        help="how many: the natural one, and others that begin with each task in turn (26)",
-    )
-    options = one.parse_args(arguments)
+    options = parser("orders", __doc__, orders=26, jobs=1).parse_args(arguments)
     stream, training, results = prepared(options)
-    names = options.methods or METHODS
-    runs = learn_in_orders(results, stream, training, options.orders, options.jobs, names)
-    print(table(found(runs)))
+    natural, *others = orders_of(len(stream.tasks), options.orders)
+    visits = [({"order": natural}, stream, seed) for seed in range(1 + len(others))]
+    visits += [({"order": order}, stream.in_order(order), 0) for order in others]
+    chosen = contestants(stream, options.methods or METHODS)
+    print(table(found(learn(results, stream, chosen, training, visits, options.jobs))))
 
 
 if __name__ == "__main__":

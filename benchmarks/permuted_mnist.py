@@ -20,7 +20,7 @@ from skorch import NeuralNetClassifier
 from torch.nn import functional as F
 
 from benchmarks import tables
-from benchmarks.command import Parser, at_least_one
+from benchmarks.command import Parser
 from benchmarks.networks import LeNet
 from benchmarks.running import Results
 from sklearn_halrp import ContinualClassifier, published_settings
@@ -126,12 +126,8 @@ def table(runs):
 
 def main(arguments=None):
     """Run the command."""
-    one = Parser(prog="benchmarks.permuted_mnist", description=__doc__.splitlines()[0])
-    one.add_argument("--data-dir", required=True)
-    one.add_argument("--seeds", type=at_least_one, default=3)
-    one.add_argument("--tasks", type=at_least_one, default=5)
-    one.add_argument("--jobs", type=at_least_one, default=1, help="processes, each with one thread")
-    one.add_argument("--json", help="file of runs to write; what it has is not run again")
+    one = Parser("permuted_mnist", __doc__, seeds=3, tasks=5, jobs=1).results()
+    one.add_argument("--data-dir", required=True, help="folder of 0.json to 9.json")
     options = one.parse_args(arguments)
     try:
         X, y = load_digits(options.data_dir)

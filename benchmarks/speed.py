@@ -10,7 +10,6 @@ middle half of them. Tasks are permutations of real digits.
 
 import statistics
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,15 +20,11 @@ from skorch.callbacks import Callback
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks import networks, tables
-from benchmarks.command import Parser, at_least_one
+from benchmarks import inside, networks, tables
+from benchmarks.command import Parser
 from benchmarks.published_layers import PublishedNet, with_published_layers
 from benchmarks.running import Results
 from sklearn_halrp import ContinualClassifier
-from sklearn_halrp._low_rank import spectrum
-from sklearn_halrp._pruning import Compact
-from sklearn_halrp._ranks import choose_ranks
-from sklearn_halrp._task import StoredFactors, Task
 
 BATCH = 128
 
@@ -127,18 +122,6 @@ def median_step(function):
     return statistics.median(StepTimes.steps)
 
 
-def give_ranks(clf, task_id, ranks):
-    """Let a task go on with random factors of these ranks."""
-    task, rng = clf._network.tasks[task_id], np.random.RandomState(0)
-    factors = {}
-    for (name, stored), rank in zip(task.factors.items(), ranks, strict=True):
-        u = rng.randn(len(stored.r), rank).astype(np.float32) / 100
-        v = rng.randn(rank, stored.v.shape[1]).astype(np.float32) / 100
-        factors[name] = StoredFactors(stored.r, stored.s, Compact.of(u), Compact.of(v))
-    task = Task.of(task.classes, factors, task.own, 1, task.history, task.report)
-    clf._network = clf._network.with_task(task_id, task)
-
-
 def training_step(network, rounds):
     """Time a step of the low-rank phase, of the published layers, and of plain training."""
     module, shape, *_ = network
@@ -148,7 +131,7 @@ def training_step(network, rounds):
     X, y = digits(shape, 10 * BATCH, seed=1)
     clf.partial_fit(X, y, task_id="task").set_params(net__max_epochs=1, growth_budget=1.0)
     if network.ranks:
-        give_ranks(clf, "task", network.ranks)
+        inside.give_ranks(clf, "task", network.ranks)
     ranks = clf.ranks_["task"]
     published = recipe(
         lambda: with_published_layers(module(), ranks), kind=PublishedNet, **timed
@@ -194,15 +177,15 @@ def rank_choice(network, rounds):
         change = after.state_dict()[name] - base.state_dict()[name]
         changes[name] = change.flatten(2).mean(2) if change.dim() > 2 else change
 
-    def chosen(spectra):
-        scores = {name: values.double().numpy() ** 2 for name, values in spectra.items()}
-        return choose_ranks(scores, 0.9, 100)
+    def chosen(decompose):
+        values = {name: decompose(matrix) for name, matrix in changes.items()}
+        return inside.ranks_of(values, 0.9, 100)
 
     def ours():
-        return chosen({name: spectrum(m).values for name, m in changes.items()})
+        return chosen(inside.singular_values)
 
     def full():
-        return chosen({name: torch.linalg.svd(m)[1] for name, m in changes.items()})
+        return chosen(lambda matrix: torch.linalg.svd(matrix)[1])
 
     assert ours() == full()
     yield {"sides": ["choice of ranks", "full SVDs"]}, in_turn([ours, full], rounds)
@@ -214,8 +197,7 @@ def prediction(network, rounds):
     X, y = digits(shape, 2 * BATCH)
     clf = ContinualClassifier(recipe(module), cache_bytes=2**34, random_state=0)
     clf.fit(X, y, task_id=np.arange(len(X)) % 2)
-    for task in range(2, 100):  # what a task is does not matter here
-        clf._network = clf._network.with_task(task, clf._network.tasks[1])
+    inside.repeat_task(clf, 1, range(2, 100))  # what a task is does not matter here
     plain, bare = recipe(module).fit(X, y), clf.to_module(1)
     many = np.resize(digits(shape, min(n_rows, 5000))[0], (n_rows, *shape))
     mixed = np.random.RandomState(0).randint(0, 100, len(many))
@@ -290,14 +272,9 @@ def cell(values):
 
 def main(arguments=None):
     """Run the command."""
-    one = Parser(prog="benchmarks.speed", description=__doc__.splitlines()[0])
+    one = Parser("speed", __doc__, rounds=9, threads=1).results()
     one.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     one.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
-    one.add_argument("--rounds", type=at_least_one, default=9)
-    one.add_argument("--threads", type=at_least_one, default=1)
-    one.add_argument(
-        "--json", type=Path, help="file of runs to write; what it has is not run again"
-    )
     options = one.parse_args(arguments)
     results = Results(options.json, {"threads": options.threads}, options.words)
     jobs = [

@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 from skorch.callbacks import Callback
 from torch.nn.functional import cross_entropy
 
-from benchmarks import tables
+from benchmarks import inside, tables
 from benchmarks.command import parser, prepared
 from benchmarks.methods import HALRP
 from benchmarks.tables import grouped
@@ -39,8 +39,7 @@ class AfterWarmup(Callback):
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
         """Copy it, unless it has low-rank terms already."""
-        names = [name for name, _ in net.module_.named_parameters()]
-        if not any(name.endswith("_r") for name in names):
+        if not inside.has_factors(net.module_):
             type(self).module = copy.deepcopy(net.module_)  # the callback itself is cloned
 
 
@@ -154,7 +153,7 @@ def or_nan(function, values):
 
 def main(arguments=None):
     """Run the command."""
-    one = parser("theorem", __doc__, seeds=2, epochs=4, method=None)
+    one = parser("theorem", __doc__, None, epochs=4, seeds=2, jobs=1)
     one.add_argument(
         "--importances", nargs="+", choices=IMPORTANCES, default=["fisher"], help="(fisher)"
     )

@@ -32,7 +32,7 @@ import torch
 from torch import nn
 
 from benchmarks.command import parser, prepared
-from benchmarks.compare import found, run, table
+from benchmarks.compare import found, learn, table
 from benchmarks.contestants import Contestant
 from benchmarks.methods import Method
 
@@ -302,10 +302,11 @@ def contestants(stream, names=None):
 
 def main(arguments=None):
     """Run the command."""
-    options = parser("with_avalanche", __doc__, seeds=5, method=str).parse_args(arguments)
+    options = parser("with_avalanche", __doc__, str, seeds=5, jobs=1).parse_args(arguments)
     stream, training, results = prepared(options, avalanche=avalanche.__version__)
     chosen = contestants(stream, options.methods)
-    runs = run(results, stream, chosen, training, options.seeds, options.jobs)
+    visits = [({}, stream, seed) for seed in range(options.seeds)]
+    runs = learn(results, stream, chosen, training, visits, options.jobs, every=True)
     print(table(found(runs)))
 
 

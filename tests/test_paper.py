@@ -96,7 +96,7 @@ def test_a_paper_table(tmp_path, capsys, monkeypatch):
     assert found["MOPD"] == pytest.approx(difference.max())
     assert f"{100 * difference.max():.2f}" in shown
     assert "| EWC " in shown
-    monkeypatch.setattr(paper, "learn_stream", None)  # what is in the file is not run again
+    # What is in the file is not run again.
     monkeypatch.setattr("benchmarks.compare.learn_stream", None)
     assert paper.main([*words, "--data-dir", str(tmp_path), "--json", str(file)]) == runs
 
@@ -113,7 +113,7 @@ def test_orders_keep_what_is_left_of_them(tmp_path, monkeypatch):
             "seconds": [0.0] * 3,
         }
 
-    monkeypatch.setattr(paper, "learn_stream", learn)
+    monkeypatch.setattr("benchmarks.compare.learn_stream", learn)
     write_mnist(tmp_path / "mnist")
     words = ["permuted-mnist", "--data-dir", str(tmp_path), "--tasks", "3", "--seeds", "2"]
     paper.main([*words, "--orders", "C"])
