@@ -170,13 +170,10 @@ def growth(run):
 
 
 def found(runs):
-    """Return what every variant reached, once for each seed.
+    """Return variant -> what it reached, once for each seed.
 
-    Returns
-    -------
-    dict
-        Variant -> accuracy of the later tasks, its difference from the defaults' with the same
-        seed, and the growth of a task.
+    That is the accuracy of the later tasks, its difference from the defaults' with the same seed,
+    and the growth of a task.
     """
     bases = {run["tasks"][0] for run in runs}
     reference = {run["key"]["seed"]: run for run in runs if run["key"]["variant"] == "defaults"}

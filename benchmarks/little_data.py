@@ -19,14 +19,7 @@ from benchmarks.tables import grouped, spread
 
 SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
 OURS, ALONE = "HALRP, defaults", "separate networks"
-METHODS = (
-    OURS,
-    "HALRP, published",
-    ALONE,
-    "copies of the first",
-    "BatchEnsemble",
-    "LoRA, rank 4",
-)
+METHODS = (OURS, "HALRP, published", ALONE, "copies of the first", "BatchEnsemble", "LoRA, rank 4")
 
 
 def with_little(stream, share, seed):

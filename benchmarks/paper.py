@@ -21,13 +21,10 @@ from sklearn_halrp.metrics import aopd, mopd
 
 
 def found(runs):
-    """Return what each method reached.
+    """Return method -> what it reached.
 
-    Returns
-    -------
-    dict
-        Method -> ACC, BWT and growth of all orders and seeds; AOPD and MOPD over the orders, of
-        accuracies averaged over seeds, where there are several; and the accuracy of each task.
+    ACC, BWT and growth of all orders and seeds; AOPD and MOPD over the orders, of accuracies
+    averaged over seeds, where there are several; and the accuracy of each task.
     """
     values = {}
     for name, own in grouped([run for run in runs if "order" in run["key"]], "method").items():

@@ -16,12 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
-from skorch import NeuralNetClassifier
 from torch.nn import functional as F
 
 from benchmarks import tables
 from benchmarks.command import Parser
-from benchmarks.networks import LeNet
+from benchmarks.networks import LeNet, recipe
 from benchmarks.running import Results
 from sklearn_halrp import ContinualClassifier, published_settings
 
@@ -64,17 +63,7 @@ def first_fifth(dataset, y=None, **kwargs):
 
 def faithful(seed, **changes):
     """Return a classifier with the published settings for this stream."""
-    net = NeuralNetClassifier(
-        LeNet,
-        criterion=torch.nn.CrossEntropyLoss,
-        optimizer=torch.optim.Adam,
-        lr=1e-3,
-        batch_size=128,
-        max_epochs=5,
-        iterator_train__shuffle=True,
-        train_split=first_fifth,
-        verbose=0,
-    )
+    net = recipe(LeNet, 5, train_split=first_fifth)
     settings = {
         **published_settings(),
         "l2_penalty": 1e-3,

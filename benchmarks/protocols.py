@@ -55,40 +55,18 @@ def own_orders(n_tasks):
 
 @dataclass(frozen=True)
 class Protocol:
-    """One experiment.
-
-    Attributes
-    ----------
-    stream : str
-        Name in `benchmarks.streams.STREAMS`.
-    n_tasks : int
-    network : callable
-    epochs : int
-        Those of warm-up included.
-    growth : float
-        The published bound, for all tasks together.
-    changes : dict
-        Arguments of the stream.
-    settings : dict
-        Arguments of `ContinualClassifier`.
-    fixed_orders : dict or None
-        Orders of the tasks, where there are published ones.
-    decays : bool
-        Whether the learning rate decays as in the published code, by a factor of 0.95 for every
-        ``50,000 / n_tasks`` rows, less those held out.
-    """
+    """One experiment, with batches of 128, a rate of 1e-3, and a fifth of the rows to validate."""
 
     stream: str
     n_tasks: int
     network: Callable
-    epochs: int
-    growth: float
-    changes: dict = field(default_factory=dict)
-    settings: dict = field(default_factory=dict)
-    fixed_orders: dict | None = None
-    batch_size: int = 128
-    lr: float = 1e-3
-    valid_share: float = 0.2
+    epochs: int  # those of warm-up included
+    growth: float  # the published bound, for all tasks together
+    changes: dict = field(default_factory=dict)  # arguments of the stream
+    settings: dict = field(default_factory=dict)  # of `ContinualClassifier`
+    fixed_orders: dict | None = None  # where there are published ones
+    # Whether the learning rate decays as in the published code, by a factor of 0.95 for every
+    # 50,000 / n_tasks rows, less those held out.
     decays: bool = True
 
     @property
@@ -99,17 +77,12 @@ class Protocol:
     def load(self, data_dir, download=False, n_rows=None):
         """Return the stream, whose tasks are made when they are asked for.
 
-        Parameters
-        ----------
-        data_dir : str
-        download : bool
-        n_rows : int, optional
-            Most rows to learn and to validate a task, and most to test it.
+        At most `n_rows` rows are for learning and validating a task, and as many for testing it.
         """
-        rows = Rows(valid_share=self.valid_share)
+        rows = Rows()
         if n_rows is not None:
-            train = max(1, round(n_rows * (1 - self.valid_share)))
-            rows = replace(rows, train=train, valid=max(1, n_rows - train), test=n_rows)
+            train = max(1, round(n_rows * (1 - rows.valid_share)))
+            rows = Rows(train, max(1, n_rows - train), n_rows)
         stream = load(self.stream, data_dir, download, lazily=True, rows=rows, **self.changes)
         return replace(stream, network=self.network)
 
@@ -118,41 +91,20 @@ class Protocol:
         return published_settings(n_tasks, self.growth) | self.settings
 
     def training(self, epochs=None, device="cpu"):
-        """Return how every method trains.
-
-        Parameters
-        ----------
-        epochs : int, optional
-            Instead of the published ones.
-        device : str
-            For torch: ``"cuda"`` trains on a graphics card.
-        """
-        rows = 50_000 / self.n_tasks * (1 - self.valid_share)
-        decay = 0.95 ** (self.batch_size / rows) if self.decays else 1.0
-        return Training(epochs or self.epochs, self.batch_size, self.lr, decay, device)
+        """Return how every method trains; epochs may be others than the published ones."""
+        rows = 50_000 / self.n_tasks * (1 - Rows().valid_share)
+        decay = 0.95 ** (128 / rows) if self.decays else 1.0
+        return Training(epochs or self.epochs, decay=decay, device=device)
 
 
 FIVE = {"sets": ("cifar10", "mnist", "svhn", "fashion", "notmnist"), "size": 32}
 
 
+CIFAR = {"settings": {"l1_penalty": 1e-4}}
 PROTOCOLS = {
-    "cifar100-splits": Protocol(
-        "split-cifar100",
-        10,
-        LeNet,
-        20,
-        0.2,
-        settings={"l1_penalty": 1e-4},
-        fixed_orders=SPLITS,
-    ),
+    "cifar100-splits": Protocol("split-cifar100", 10, LeNet, 20, 0.2, fixed_orders=SPLITS, **CIFAR),
     "cifar100-superclass": Protocol(
-        "superclass-cifar100",
-        20,
-        LeNet,
-        20,
-        0.2,
-        settings={"l1_penalty": 1e-4},
-        fixed_orders=SUPERCLASSES,
+        "superclass-cifar100", 20, LeNet, 20, 0.2, fixed_orders=SUPERCLASSES, **CIFAR
     ),
     "permuted-mnist": Protocol(
         "permuted-mnist",

@@ -13,6 +13,7 @@ same squared norm.
 """
 
 import copy
+import itertools
 
 import numpy as np
 import torch
@@ -78,28 +79,12 @@ def increases(stream, training, seed, settings):
 
 def measure(results, stream, training, seeds, n_jobs=1, importances=("fisher",)):
     """Return the runs for all settings."""
-    jobs = [
-        (
-            {"importance": importance, "alpha": alpha, "warmup": warmup, "seed": seed},
-            increases,
-            (
-                stream,
-                training,
-                seed,
-                {
-                    "importance": importance,
-                    "approximation_rate": alpha,
-                    "warmup_epochs": warmup,
-                    "growth_budget": 10.0,
-                    "max_rank": 1000,
-                },
-            ),
-        )
-        for importance in importances
-        for alpha in ALPHAS
-        for warmup in WARMUPS
-        for seed in range(seeds)
-    ]
+    names = ("importance", "approximation_rate", "warmup_epochs")
+    jobs = []
+    for *values, seed in itertools.product(importances, ALPHAS, WARMUPS, range(seeds)):
+        key = dict(zip(("importance", "alpha", "warmup", "seed"), (*values, seed), strict=True))
+        settings = dict(zip(names, values, strict=True), growth_budget=10.0, max_rank=1000)
+        jobs.append((key, increases, (stream, training, seed, settings)))
     return results.complete(jobs, n_jobs)
 
 
