@@ -48,19 +48,10 @@ def tune(results, stream, chosen, training, n_jobs):
 
 
 def learn(results, stream, chosen, training, visits, n_jobs=1, every=False):
-    """Tune contestants on a stream, and return the runs of all on each visit.
+    """Tune contestants, given by name, on a stream, and return the runs of all on each visit.
 
-    Parameters
-    ----------
-    results : benchmarks.running.Results
-    stream : benchmarks.streams.Stream
-    chosen : dict of str to benchmarks.contestants.Contestant
-    training : benchmarks.methods.Training
-    visits : list of (dict, Stream, int)
-        What the key of a run says about it, what is learned, and the seed.
-    n_jobs : int
-    every : bool
-        Whether all earlier tasks are predicted after each task.
+    Visits are what the key of a run says about it, the stream that is learned, and the seed. With
+    `every`, all earlier tasks are predicted after each task.
     """
     best = tune(results, stream, chosen, training, n_jobs)
     jobs = [

@@ -77,15 +77,15 @@ def increases(stream, training, seed, settings):
     return {"rows": rows}
 
 
-def measure(results, stream, training, seeds, n_jobs=1, importances=("fisher",)):
-    """Return the runs for all settings."""
+def jobs_of(stream, training, seeds, importances):
+    """Return what is to be run."""
     names = ("importance", "approximation_rate", "warmup_epochs")
     jobs = []
     for *values, seed in itertools.product(importances, ALPHAS, WARMUPS, range(seeds)):
         key = dict(zip(("importance", "alpha", "warmup", "seed"), (*values, seed), strict=True))
         settings = dict(zip(names, values, strict=True), growth_budget=10.0, max_rank=1000)
         jobs.append((key, increases, (stream, training, seed, settings)))
-    return results.complete(jobs, n_jobs)
+    return jobs
 
 
 def found(runs):
@@ -112,15 +112,11 @@ def table(values):
         cells = [f"{importance}, warm-up of {warmup}", str(len(predicted))]
         cells += [in_order(predicted, measured), f"{or_nan(np.median, measured / predicted):.1f}"]
         cells += [f"{100 * or_nan(np.mean, measured > predicted):.0f} %"]
-        if np.isnan(bound).any():
-            rows.append([*cells, "", "", ""])
-            continue
-        rose = measured > 0
-        cells += [
-            in_order(bound, measured),
-            f"{or_nan(np.median, bound[rose] / measured[rose]):.0f}",
-        ]
-        rows.append([*cells, f"{100 * or_nan(np.mean, measured > bound):.0f} %"])
+        known, rose = not np.isnan(bound).any(), measured > 0
+        cells += [in_order(bound, measured) if known else ""]
+        cells += [f"{or_nan(np.median, bound[rose] / measured[rose]):.0f}" if known else ""]
+        cells += [f"{100 * or_nan(np.mean, measured > bound):.0f} %" if known else ""]
+        rows.append(cells)
     header = ["", "cuts", "prediction: rank correlation", "measured / predicted", "above it"]
     header += ["bound: rank correlation", "bound / measured", "above it"]
     return tables.table(header, rows)
@@ -146,10 +142,8 @@ def main(arguments=None):
     stream, training, results = prepared(options)
     if len(stream.tasks) < 2:
         one.error("Nothing is cut of the first task: take two tasks or more.")
-    runs = measure(
-        results, stream, training, options.seeds, options.jobs, tuple(options.importances)
-    )
-    print(table(found(runs)))
+    jobs = jobs_of(stream, training, options.seeds, options.importances)
+    print(table(found(results.complete(jobs, options.jobs))))
 
 
 if __name__ == "__main__":

@@ -338,7 +338,8 @@ def test_a_first_task_with_random_labels_keeps_its_rows_and_classes():
 def test_the_largest_task_comes_first_and_the_others_stay_in_order():
     stream = load("digits").first(3)
     last = replace(stream, tasks=(*stream.fraction(0.5, 0).tasks[:2], stream.tasks[2]))
-    assert ablations.largest_first(last) == [2, 0, 1]
+    names = [task.name for task in ablations.largest_first(last).tasks]
+    assert names == [stream.tasks[i].name for i in (2, 0, 1)]
 
 
 def test_differences_are_those_of_the_same_seed_over_tasks_that_are_no_base():
@@ -462,11 +463,17 @@ def test_a_wrong_word_ends_a_command_at_once_with_what_is_right(command, words, 
 
 
 def test_the_names_of_all_ablations_are_known():
-    stream = load("digits")
-    assert {key["variant"] for key, *_ in ablations.jobs_of(stream, None, 1)} <= {
-        *ablations.VARIANTS,
-        *ablations.OTHERS,
-    }
+    assert all(ablations.variant(name) == name for name in ablations.VARIANTS)
+
+
+def test_an_ablation_of_several_parts_changes_what_each_part_says():
+    stream = load("digits").first(2)
+    name = "budget 0.02, warm-up 8, importance from training rows, base: a tenth of the first task"
+    method, settings, learned = ablations.made(ablations.variant(name), stream)
+    assert method is ablations.TrainingRowsOnly
+    changed = {key for key, value in settings.items() if value != ablations.DEFAULTS[key]}
+    assert {key: settings[key] for key in changed} == {"growth_budget": 0.02, "warmup_epochs": 8}
+    assert len(learned.tasks[0].train[1]) == len(stream.tasks[0].train[1]) // 10
 
 
 def test_a_file_has_its_runs_in_the_order_of_the_last_command(tmp_path):

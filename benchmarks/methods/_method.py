@@ -75,18 +75,9 @@ class Method:
 
 
 class WithOwn(Method):
-    """A method of this folder: some tensors belong to each task, and some to all.
+    """A method of this folder: some tensors are `shared` by all tasks, some each task's `own`.
 
-    Attributes
-    ----------
-    module : Module
-        Runs with any of the tensors in the place of its own.
-    parts : dict of str to set of str
-        Names of its tensors, as `parts` has them.
-    shared : dict of str to Tensor
-        What belongs to all tasks, by name.
-    own : dict of str to dict of str to Tensor
-        What belongs to each task.
+    One module runs with any of them in the place of its own.
     """
 
     def __init__(self, network, training, seed):

@@ -48,33 +48,37 @@ def drawings(images, labels, n_test=4, seed=0):
     return halved(images, labels, share, seed)
 
 
+def on_images(name, tasks, size, channels):
+    """Return a stream of images with a LeNet."""
+    return Stream(name, tasks, partial(LeNet, channels=channels, size=size))
+
+
 def digits(data_dir=None, download=False, n_tasks=5, rows=FEW):
     """Permutations of scikit-learn's digits, 1x8x8; needs no files."""
     images, labels = load_digits(return_X_y=True)
     images = np.rint(images.reshape(-1, 1, 8, 8) * 255 / 16).astype(np.uint8)
     tasks = builders.permuted(halved(images, labels), n_tasks, rows, 8, 1)
-    return Stream("digits", tasks, partial(LeNet, channels=1, size=8))
+    return on_images("digits", tasks, 8, 1)
 
 
 def permuted_mnist(data_dir, download=False, n_tasks=10, rows=SOME, size=16, channels=1):
     """MNIST with all values permuted, each task with rows of its own."""
     halves = readers.mnist(data_dir, download)
     tasks = builders.permuted(halves, n_tasks, rows, size, channels)
-    return Stream("permuted-mnist", tasks, partial(LeNet, channels=channels, size=size))
+    return on_images("permuted-mnist", tasks, size, channels)
 
 
 def rotated_fashion(data_dir, download=False, n_tasks=10, rows=SOME, size=16, channels=1):
     """Fashion-MNIST turned by equal shares of a full turn."""
     halves = readers.fashion_mnist(data_dir, download)
     tasks = builders.rotated(halves, n_tasks, rows, size, channels)
-    return Stream("rotated-fashion", tasks, partial(LeNet, channels=channels, size=size))
+    return on_images("rotated-fashion", tasks, size, channels)
 
 
 def by_classes(name, halves, groups, rows, size, channels=3):
-    """Return a stream of images by groups of classes, with a LeNet."""
+    """Return a stream of images by groups of classes."""
     change = partial(prepare, size=size, channels=channels, scale=moments(halves.train[0]))
-    tasks = builders.split(halves, groups, rows, change)
-    return Stream(name, tasks, partial(LeNet, channels=channels, size=size))
+    return on_images(name, builders.split(halves, groups, rows, change), size, channels)
 
 
 def split_cifar10(data_dir, download=False, classes_per_task=2, rows=PAIRS, size=32):
@@ -135,7 +139,7 @@ def five_datasets(
         else:
             raise ValueError(f"There is no data set {name!r}; choose from cifar10, {list(IMAGES)}.")
     tasks = builders.several(found, rows, size, 3)
-    return Stream(f"five-datasets{kinds}", tasks, partial(LeNet, channels=3, size=size))
+    return on_images(f"five-datasets{kinds}", tasks, size, 3)
 
 
 def omniglot_rotation(
