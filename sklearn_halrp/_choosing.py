@@ -117,7 +117,7 @@ def choose_factors(network, net, held_out, settings, budget):
         Per weight: rank, importance, spectrum, share kept, predicted increase of the loss.
     """
     layers = layers_of(network, net.module_)
-    ranked = rankings(settings.importance, layers, held_out)
+    ranked = rankings(importance=settings.importance, layers=layers, held_out=held_out)
     ranks = choose_ranks(
         {name: ranking.scores for name, ranking in ranked.items()},
         approximation_rate=settings.approximation_rate,

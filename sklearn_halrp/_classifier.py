@@ -97,7 +97,7 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
         base, the task's data and its id, and on no other task.
     n_jobs : int, default=None
         Processes that learn the tasks of one call in parallel, once the base is trained;
-        with another joblib backend, such as dask, machines (see docs/machines.md). The
+        with another joblib backend, such as dask, machines (see docs/guide/machines.md). The
         result is the same. Each process uses as many threads as this one, so call
         ``torch.set_num_threads(1)`` before using as many processes as there are cores.
     cache_bytes : int, default=268435456

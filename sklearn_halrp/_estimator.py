@@ -22,7 +22,7 @@ from sklearn_halrp._checks import (
 )
 from sklearn_halrp._datasets import given
 from sklearn_halrp._importance import IMPORTANCES
-from sklearn_halrp._intake import check_shape_of, rows_to_learn, rows_to_predict
+from sklearn_halrp._intake import rows_to_learn, rows_to_predict
 from sklearn_halrp._learned import Learned
 from sklearn_halrp._low_rank import FORMS
 from sklearn_halrp._notebook import tasks_table
@@ -155,7 +155,7 @@ class ContinualEstimator(BaseEstimator):
         """Learn tasks; put what was learned in place when all is done."""
         self._validate_params()
         learned = None if afresh else self._learned_or_none()
-        with _draws_undone(self.random_state):
+        with _draws_undone(random_state=self.random_state):
             self._learned = self._with_lessons(learned, X, y, task_id, sample_weight, declared)
         return self
 
@@ -180,7 +180,6 @@ class ContinualEstimator(BaseEstimator):
         if learned is None:
             learned = self._begun(intake, lessons[0].target)
         else:
-            check_shape_of(intake, learned.columns)
             self._check_module(learned.net)
         network = learn_all(
             learned.net if self.net is None else recipe_of(self.net),
@@ -188,7 +187,7 @@ class ContinualEstimator(BaseEstimator):
             lessons,
             Settings.of(self),
             learned.seed,
-            self.n_jobs,
+            n_jobs=self.n_jobs,
             builder=learned.net,
         )
         self._warn_if_over_budget(network, groups)
@@ -199,15 +198,15 @@ class ContinualEstimator(BaseEstimator):
         size = int(np.prod(intake.columns.sample_shape))
         net = self._target.default_net(size, target.n_outputs) if self.net is None else self.net
         net = recipe_of(net)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        seed = int(check_random_state(seed=self.random_state).randint(2**31 - 1))
         seed = agreed(net, seed)
         network = build_network(
             net,
             np.asarray(intake.X[:ROWS]),
             target.n_outputs,
-            self.head,
-            self.convolution,
-            seed,
+            head=self.head,
+            form=self.convolution,
+            seed=seed,
             frozen=self.base == "pretrained",
         )
         return Learned(net, network, seed, intake.columns)
@@ -267,7 +266,7 @@ class ContinualEstimator(BaseEstimator):
         return self
 
     def _warn_if_over_budget(self, network, task_ids):
-        budget = Budget.of(network, self.growth_budget)
+        budget = Budget.of(network, growth_budget=self.growth_budget)
         for task_id in task_ids:
             task = network.tasks[task_id]
             if budget.exceeded_by(task):
@@ -294,7 +293,7 @@ class ContinualEstimator(BaseEstimator):
                 tasks[name].target,
                 rows,
                 outputs_of(
-                    learned.net_for(name, self.cache_bytes),
+                    learned.net_for(name, max_bytes=self.cache_bytes),
                     given(X[rows]),
                     private=not isinstance(rows, slice),
                 ),

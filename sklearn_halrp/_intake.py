@@ -1,6 +1,6 @@
 """Where data comes in: rows, labels, ids and weights, as arrays, tables, tensors or Datasets."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -71,7 +71,7 @@ def rows_to_predict(estimator, X, task_id, columns):
     -------
     Intake
     """
-    X, task_id = _without_ids(X, task_id, estimator.task_column)
+    X, task_id = _without_ids(X, task_id, task_column=estimator.task_column)
     if isinstance(X, Dataset):
         X = DatasetRows(X, _dtype(estimator))
     else:
@@ -95,7 +95,7 @@ def rows_to_learn(estimator, X, y, task_id, sample_weight, columns=None):
     -------
     Intake
     """
-    X, task_id = _without_ids(X, task_id, estimator.task_column)
+    X, task_id = _without_ids(X, task_id, task_column=estimator.task_column)
     asker = _asker(estimator, columns)
     if isinstance(X, Dataset):
         if y is not None:
@@ -116,13 +116,9 @@ def rows_to_learn(estimator, X, y, task_id, sample_weight, columns=None):
     if columns is None:
         names = getattr(asker, "feature_names_in_", None)
         columns = Columns(asker.n_features_in_, X.shape[1:], names)
+    else:
+        _check_shape(X, columns)
     return Intake(X, task_id, columns, y, weights)
-
-
-def check_shape_of(intake, columns):
-    """Refuse rows of another shape than those that were learned."""
-    _check_shape(intake.X, columns)
-    return replace(intake, columns=columns)
 
 
 def _check_shape(X, columns):

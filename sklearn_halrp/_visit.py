@@ -90,7 +90,7 @@ def visiting(recipe, network, lesson, settings, root_seed):
     seed = seed_for(root_seed, lesson.task_id, known.visits if known else 0)
     with (
         seeded(seed, recipe.device),
-        _progress_bar(lesson.task_id, recipe.max_epochs, settings.verbose) as bar,
+        _progress_bar(lesson.task_id, recipe.max_epochs, verbose=settings.verbose) as bar,
     ):
         yield Visit(recipe, network, lesson, settings, known, bar)
 
@@ -130,7 +130,7 @@ class Visit:
     def __init__(self, recipe, network, lesson, settings, known, bar):
         self.recipe, self.network, self.settings = recipe, network, settings
         self.lesson, self.known, self.bar = lesson, known, bar
-        self.budget = Budget.of(network, settings.growth_budget)
+        self.budget = Budget.of(network, growth_budget=settings.growth_budget)
         self.sets = _split(recipe, lesson)
         self.report = {"n_samples": len(lesson.y)}
         self._seconds, self._epochs = {}, []
