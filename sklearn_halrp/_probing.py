@@ -11,6 +11,7 @@ from torch import nn
 from sklearn_halrp._low_rank import Factors, matrix_shape
 from sklearn_halrp._modules import get_tensor
 from sklearn_halrp._perturbed import perturbed_module
+from sklearn_halrp._phase import has_own
 from sklearn_halrp._predictive import add_up, first_of
 from sklearn_halrp._random import seeded
 from sklearn_halrp._training import around, recipe_of
@@ -29,14 +30,15 @@ def forward_on(recipe, X, training=False):
     training : bool
         Whether in training mode and with gradients.
     """
-    net = recipe_of(recipe)
+    net, own = recipe_of(recipe), has_own(recipe, "infer")
     dataset = net.get_dataset(X, np.zeros(len(X), dtype=np.int64))
     (batch, _), *_ = net.get_iterator(dataset, training=False)
 
     def forward(module):
         with torch.set_grad_enabled(training):
             module.train(training)
-            output = around(net, module, callbacks="disable", compile=False).infer(batch)
+            ready = around(net, module, own=own, callbacks="disable", compile=False)
+            output = ready.infer(batch)
         return first_of(output)
 
     return forward

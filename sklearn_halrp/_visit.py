@@ -14,8 +14,8 @@ from sklearn_halrp._callbacks import ShowProgress, StopIfDiverged, diverged
 from sklearn_halrp._datasets import DatasetRows, given
 from sklearn_halrp._head import grow_head, head_tensors, with_head
 from sklearn_halrp._modules import get_tensor, named_tensors
+from sklearn_halrp._phase import Phase, in_phase
 from sklearn_halrp._random import seed_for, seeded
-from sklearn_halrp._sample_weight import give_weights
 from sklearn_halrp._storing import Budget
 from sklearn_halrp._task import Task
 from sklearn_halrp._training import around, epochs_of, recipe_of, train
@@ -260,9 +260,7 @@ class Visit:
 def _split(recipe, lesson):
     """Return the training set and the held-out set, or None for the latter."""
     try:
-        net = recipe_of(recipe)
-        if lesson.weights is not None:
-            give_weights(net, lesson.weights)
+        net = in_phase(recipe_of(recipe), Phase(row_weights=lesson.weights))
         X = lesson.X.labelled(lesson.y) if isinstance(lesson.X, DatasetRows) else lesson.X
         train_set, valid_set = net.get_split_datasets(X, lesson.y)
         return train_set, valid_set

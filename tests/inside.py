@@ -8,9 +8,8 @@ from sklearn.base import clone
 
 from sklearn_halrp import _convolution as convolution
 from sklearn_halrp import _low_rank as low_rank
-from sklearn_halrp._batches import _drawn as drawn_batches
-from sklearn_halrp._batches import _sliced as sliced_batches
-from sklearn_halrp._batches import batch_size_of, speed_up
+from sklearn_halrp._batches import drawn as drawn_batches
+from sklearn_halrp._batches import sliced as sliced_batches
 from sklearn_halrp._building import build_network
 from sklearn_halrp._callbacks import FactorPenalty
 from sklearn_halrp._choosing import PASSES, HeldOut, choose_factors
@@ -25,7 +24,7 @@ from sklearn_halrp._partition import partition
 from sklearn_halrp._predictive import add_up, chances, self_loss
 from sklearn_halrp._pruning import MOST_PRUNED, Compact, cut_to_fit, prune
 from sklearn_halrp._ranks import choose_ranks
-from sklearn_halrp._serving import Predictors, outputs_of
+from sklearn_halrp._serving import Predictors, batch_size_of, outputs_of
 from sklearn_halrp._storing import Budget, in_half
 from sklearn_halrp._targets import Classes, target_from_state
 from sklearn_halrp._task import StoredFactors, Task
