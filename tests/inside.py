@@ -43,6 +43,11 @@ def task_of(clf, task_id):
     return network_of(clf).tasks[task_id]
 
 
+def model_of(one):
+    """The model that knows one task, behind what `for_task` returns."""
+    return one._model
+
+
 def with_network(clf, network):
     """A copy of a fitted classifier that has another network."""
     other = clone(clf)
