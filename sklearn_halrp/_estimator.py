@@ -42,8 +42,9 @@ class ContinualEstimator(BaseEstimator):
     """A network that learns task after task and forgets none; a face says what tasks are.
 
     A face names its kind of target in ``_target``, and in ``_one_task`` the class of what
-    `for_task` returns, and gives ``partial_fit``, ``predict`` and ``score`` a meaning. Everything that was learned is one record, ``_learned``, that a call
-    replaces at its end: see `Learned`.
+    `for_task` returns; it gives ``partial_fit``, ``predict`` and ``score`` a meaning.
+    Everything that was learned is one record, ``_learned``, that a call replaces at its end:
+    see `Learned`.
     """
 
     _target: Any = None
