@@ -91,6 +91,7 @@ def check_copies(module, forward, users=None):
     every = set(used)
     with unchanged_by_copies(module):
         for training in (False, True):
+            module.train(training)  # it is not applied, but a layer of it would show
             try:
                 outputs = forward(clone, training)
             except Exception as error:
@@ -106,6 +107,7 @@ def check_copies(module, forward, users=None):
                     f"The module uses its {min(used - found)}, and a copy of it does not.{_CURE}"
                 )
             every |= found
+    module.eval()
     return every
 
 
