@@ -1,17 +1,15 @@
 """What a module does with its weights, tried on a few rows before anything is trained."""
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
 import torch
-from skorch import NeuralNetClassifier
 from torch import nn
 
 from sklearn_halrp._low_rank import Factors, matrix_shape
 from sklearn_halrp._modules import get_tensor
 from sklearn_halrp._perturbed import perturbed_module
-from sklearn_halrp._predictive import add_up, first_of
+from sklearn_halrp._predictive import first_of
 from sklearn_halrp._random import seeded
 from sklearn_halrp._training import around, recipe_of
 from sklearn_halrp.exceptions import InvalidNetworkError
@@ -24,7 +22,7 @@ def forward_on(recipe, X, training=False):
 
     Parameters
     ----------
-    recipe : skorch.NeuralNetClassifier
+    recipe : skorch.NeuralNet
     X : array of shape (n_samples, *sample_shape)
     training : bool
         Whether in training mode and with gradients.
@@ -60,48 +58,6 @@ def check_reading_changes_nothing(module, forward, seed):
             "The module computes something else each time it is applied, also in evaluation "
             "mode, so no task could keep its predictions. Let it change its buffers only while "
             "self.training is true."
-        )
-
-
-def check_outputs(recipe, outputs):
-    """Refuse or question outputs that are not what the loss takes.
-
-    Raises
-    ------
-    InvalidNetworkError
-        If skorch's NLLLoss, which takes the logarithm of probabilities, would get others.
-
-    Warns
-    -----
-    UserWarning
-        If CrossEntropyLoss, which takes logits, would get probabilities, or outputs of a ReLU.
-    """
-    own_loss = type(recipe).get_loss is not NeuralNetClassifier.get_loss
-    if own_loss or not isinstance(outputs, torch.Tensor):
-        return
-    criterion = recipe.criterion
-    kind = criterion if isinstance(criterion, type) else type(criterion)
-    probable = add_up(outputs)
-    if kind is nn.NLLLoss and not probable:
-        raise InvalidNetworkError(
-            "The net's criterion is NLLLoss, skorch's default, for which the module must return "
-            "probabilities; this one does not. If it returns logits, or log-probabilities, pass "
-            "criterion=torch.nn.CrossEntropyLoss to the net; otherwise end it in a softmax."
-        )
-    if kind is not nn.CrossEntropyLoss:
-        return
-    if probable and outputs.shape[-1] > 1:
-        warnings.warn(
-            "The module returns probabilities, and the net's criterion is CrossEntropyLoss, which "
-            "takes logits and learns little from them. Leave the softmax at the module's end "
-            "out, or pass criterion=torch.nn.NLLLoss to the net.",
-            stacklevel=2,
-        )
-    elif (outputs >= 0).all() and 0 < (outputs == 0).sum() < outputs.numel():
-        warnings.warn(
-            "No output of the module is negative, and some are 0, as after a ReLU: a class with "
-            "output 0 teaches nothing. Let the module end in its linear layer.",
-            stacklevel=2,
         )
 
 
