@@ -346,7 +346,9 @@ class ContinualEstimator(BaseEstimator):
         task_id = check_task_id(default_task_id(task_id, tasks, "to_module"))
         check_known([task_id], tasks)
         network, task = learned.network, tasks[task_id]
-        rows = np.zeros((2, *learned.columns.sample_shape), dtype_of(self))
+        # Made up, and of a kind that most modules can take: none is negative, and ints are 0.
+        rows = np.random.RandomState(0).rand(2, *learned.columns.sample_shape)
+        rows = rows.astype(dtype_of(self))
         with seeded(learned.seed, learned.net.device):
             return task.target.finished(
                 network.standalone(task), network.roles.head, partial(forward_on, learned.net, rows)

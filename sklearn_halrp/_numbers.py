@@ -210,7 +210,7 @@ def _refuse_text(y):
     """Refuse strings, before anybody tries to make numbers of them."""
     values = y if hasattr(y, "dtype") else np.asarray(y)
     kind = getattr(values.dtype, "kind", "")
-    if kind in "US":
+    if kind in ("U", "S"):
         texts = np.ravel(values).tolist()
     else:
         values = np.ravel(np.asarray(values)) if kind == "O" else ()
