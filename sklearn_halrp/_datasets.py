@@ -151,5 +151,11 @@ def labels_in(dataset):
         labels = getattr(dataset, name, None)
         if labels is not None and np.shape(labels) == (len(dataset),):
             return np.asarray(labels)
-    labels = [dataset[i][1] for i in range(len(dataset))]
-    return np.array([label.item() if hasattr(label, "item") else label for label in labels])
+    return np.array([_plain(dataset[i][1]) for i in range(len(dataset))])
+
+
+def _plain(label):
+    """Return a label as a plain number or text, or as a list where it has several entries."""
+    if not hasattr(label, "tolist"):
+        return label
+    return label.item() if np.prod(np.shape(label)) == 1 else label.tolist()

@@ -73,6 +73,7 @@ def test_the_face_does_no_tensor_mathematics():
 def test_only_public_names_are_public():
     assert sorted(sklearn_halrp.__all__) == [
         "ContinualClassifier",
+        "ContinualRegressor",
         "__version__",
         "published_settings",
     ]
