@@ -29,19 +29,18 @@ class WithoutScales(HALRP):
             super().learn(task)
 
 
-FREE = {"prune_threshold": 0.0, "growth_budget": 10.0, "retrain_epochs": 0}
 CHANGES = {
     "defaults": {},  # fisher, unfolded, 4 of 10 epochs of warm-up, alpha 0.9, a budget of 0.6
     "importance: labels of the rows": {"importance": "empirical"},
     "importance: plain singular values": {"importance": "uniform"},
-    "importance: kfac": {"importance": "kfac"},
     **{f"fixed rank {k}": {"approximation_rate": 1.0, "max_rank": k} for k in (2, 8)},
     "convolution: channel": {"convolution": "channel"},
     **{f"warm-up {n}": {"warmup_epochs": n} for n in (0, 1, 2, 6, 8)},
     **{f"alpha {share}": {"approximation_rate": share} for share in (0.5, 0.7, 0.99)},
     **{f"budget {size}": {"growth_budget": size} for size in (0.01, 0.02, 0.05, 0.1, 0.2)},
     **{f"factor_lr_scale {scale}": {"factor_lr_scale": scale} for scale in (3, 10)},
-    "no pruning": FREE,
+    "importance: kfac": {"importance": "kfac"},
+    "no pruning": {"prune_threshold": 0.0, "growth_budget": 10.0, "retrain_epochs": 0},
     **{f"pruning below {size}": {"prune_threshold": size} for size in (0.001, 0.01)},
     "half precision": {"precision": "half"},
     "no penalties": {"l1_penalty": 0.0, "l2_penalty": 0.0},
@@ -90,17 +89,15 @@ BASES = {
     "base: the largest task": largest_first,
 }
 ALONE = "separate networks"
-VARIANTS = (
-    *CHANGES,
+VARIANTS = [*CHANGES, *METHODS, *BASES, ALONE]
+_BUDGETS_END = VARIANTS.index("budget 0.2") + 1
+VARIANTS[_BUDGETS_END:_BUDGETS_END] = [
     "budget 0.05, pruned at the end",
     "budget 0.05, plain singular values",
     "budget 0.05, importance: kfac",
     "budget 0.05, warm-up 1",
     "budget 0.02, labels of the rows",
-    *METHODS,
-    *BASES,
-    ALONE,
-)
+]
 
 
 def variant(name):

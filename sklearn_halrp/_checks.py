@@ -163,8 +163,8 @@ def default_task_id(task_id, known, method):
         )
     if len(known) == 1:
         return last
-    if method == "to_module":
-        raise MissingTaskError(f"{meant}: to_module({last!r}). Known: {listed(known)}.")
+    if method in ("to_module", "for_task"):
+        raise MissingTaskError(f"{meant}: {method}({last!r}). Known: {listed(known)}.")
     raise MissingTaskError(
         f"{meant}: pass task_id={last!r}, or one id per row. Known: {listed(known)}. "
         "If you did pass it to a pipeline or a search, let scikit-learn pass it on with "

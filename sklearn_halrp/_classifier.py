@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 from sklearn_halrp._checks import keep_types, positions_in
 from sklearn_halrp._datasets import labels_in
 from sklearn_halrp._estimator import ContinualEstimator
+from sklearn_halrp._one_task import TaskClassifier
 from sklearn_halrp._targets import Classes
 
 
@@ -167,6 +168,7 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
     """
 
     _target = Classes
+    _one_task = TaskClassifier
 
     # task_id is routed through pipelines and searches without any set_*_request call.
     __metadata_request__fit = {"task_id": True, "sample_weight": True}

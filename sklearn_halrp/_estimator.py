@@ -4,6 +4,7 @@ import warnings
 from contextlib import contextmanager
 from functools import partial
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -40,12 +41,14 @@ from sklearn_halrp.exceptions import GrowthBudgetWarning
 class ContinualEstimator(BaseEstimator):
     """A network that learns task after task and forgets none; a face says what tasks are.
 
-    A face names its kind of target in ``_target`` and gives ``partial_fit``, ``predict`` and
-    ``score`` a meaning. Everything that was learned is one record, ``_learned``, that a call
-    replaces at its end: see `Learned`.
+    A face names its kind of target in ``_target``, and in ``_one_task`` the class of what
+    `for_task` returns; it gives ``partial_fit``, ``predict`` and ``score`` a meaning.
+    Everything that was learned is one record, ``_learned``, that a call replaces at its end:
+    see `Learned`.
     """
 
-    _target = None
+    _target: Any = None
+    _one_task: Any = None
 
     _parameter_constraints = {
         "net": "no_validation",  # checked with the data, with an error of its own
@@ -261,8 +264,7 @@ class ContinualEstimator(BaseEstimator):
                 f"{task_id!r} is the only task. Begin anew with fit, or learn another task first."
             )
         self._validate_params()
-        self._learned = learned.with_network(learned.network.without_task(task_id))
-        learned.predictors.drop(task_id)
+        self._learned = learned.without_task(task_id)
         return self
 
     def _warn_if_over_budget(self, network, task_ids):
@@ -336,10 +338,73 @@ class ContinualEstimator(BaseEstimator):
         'MultilayerPerceptron'
         """
         learned = self._what_was_learned()
-        tasks = learned.tasks
-        task_id = check_task_id(default_task_id(task_id, tasks, "to_module"))
-        check_known([task_id], tasks)
-        return learned.network.standalone(tasks[task_id])
+        task_id = _one_of(learned.tasks, task_id, "to_module")
+        return learned.network.standalone(learned.tasks[task_id])
+
+    def for_task(self, task_id=None):
+        """Return one task as a plain fitted estimator of scikit-learn's.
+
+        It is for tools that know no tasks: explanations, calibration, conformal prediction,
+        displays, or a service for one customer. It takes no ids, its classes are those of the
+        task, and it predicts the same to the last bit.
+
+        Parameters
+        ----------
+        task_id : int or str, default=None
+            It may be left out while only one task is known.
+
+        Returns
+        -------
+        estimator
+            A classifier of a classifier: with `predict`, `predict_proba`, `predict_log_proba`,
+            ``score(X, y, sample_weight=None)``, `classes_`, `n_features_in_` and, where X had
+            names, `feature_names_in_`. With a `task_column`, X comes without that column.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If no task has been learned.
+        sklearn_halrp.exceptions.UnknownTaskError
+            If the task was never learned.
+        sklearn_halrp.exceptions.MissingTaskError
+            If several tasks are known and `task_id` is left out.
+
+        See Also
+        --------
+        to_module : The task as a torch module, which shares nothing with this estimator.
+
+        Notes
+        -----
+        It stays as it is whatever this estimator learns, forgets or is set to afterwards: ask
+        again for what came since. A task that was forgotten is gone once its estimators are.
+
+        It shares the base and the memory for networks that are ready, up to `cache_bytes`,
+        and copies no weights. Saved with joblib or pickle it holds the base and this task
+        alone.
+
+        It cannot be fitted, and `sklearn.base.clone` returns it as it is. Where a tool calls
+        `fit`, as pipelines and `CalibratedClassifierCV` do, give the tool
+        ``sklearn.frozen.FrozenEstimator(clf.for_task(task_id))``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn_halrp import ContinualClassifier
+        >>> X = np.repeat(np.eye(2), 20, axis=0)
+        >>> clf = ContinualClassifier(random_state=0)
+        >>> clf = clf.partial_fit(X, ["no"] * 20 + ["yes"] * 20, task_id="spam")
+        >>> clf = clf.partial_fit(X, [3] * 20 + [7] * 20, task_id="grade")
+        >>> spam = clf.for_task("spam")
+        >>> spam
+        TaskClassifier(task_id='spam')
+        >>> spam.classes_.tolist(), spam.predict(np.eye(2)).tolist()
+        (['no', 'yes'], ['no', 'yes'])
+        """
+        learned = self._what_was_learned()
+        learned = learned.only(_one_of(learned.tasks, task_id, "for_task"))
+        alone = object.__new__(type(self))  # copy.copy would copy the weights
+        vars(alone).update(vars(self), task_column=None, _learned=learned)
+        return self._one_task(alone)
 
     # --- what was learned --------------------------------------------------------------
 
@@ -486,6 +551,13 @@ class ContinualEstimator(BaseEstimator):
         super().__setstate__(state)
         if learned is not None:
             self._learned = learned
+
+
+def _one_of(tasks, task_id, method):
+    """Return the id of the one task that is meant."""
+    task_id = check_task_id(default_task_id(task_id, tasks, method))
+    check_known([task_id], tasks)
+    return task_id
 
 
 @contextmanager

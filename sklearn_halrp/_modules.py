@@ -29,6 +29,17 @@ def named_tensors(module):
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
+def same(tensor, other):
+    """Whether two tensors have the same shape and numbers; NaN is the same as NaN.
+
+    >>> same(torch.tensor([1.0, torch.nan]), torch.tensor([1.0, torch.nan]))
+    True
+    """
+    if tensor.shape != other.shape:
+        return False
+    return bool(((tensor == other) | ((tensor != tensor) & (other != other))).all())
+
+
 def _every_name(module):
     yield from module.named_parameters(remove_duplicate=False)
     yield from module.named_buffers(remove_duplicate=False)
@@ -66,7 +77,7 @@ def copy_with(module, replace):
         first = replace.get(known_as[0])
         if first is not None and all(replace.get(name) is first for name in known_as):
             shared[old] = first
-    with _ValuesOfActivations():
+    with ValuesOfActivations():
         clone = copy.deepcopy(module, shared)
     for name, tensor in replace.items():
         owner, leaf = locate(clone, name)
@@ -76,7 +87,7 @@ def copy_with(module, replace):
     return clone
 
 
-class _ValuesOfActivations(TorchFunctionMode):
+class ValuesOfActivations(TorchFunctionMode):
     """Copy only the values of what a forward pass left behind in a module.
 
     Such a tensor belongs to a graph, and torch refuses to copy it.

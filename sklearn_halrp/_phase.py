@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from sklearn_halrp._batches import drawn, sliced
 from sklearn_halrp._modules import as_it_was
+from sklearn_halrp._predictive import in_four_bytes
 from sklearn_halrp._processes import agreed_step, named_as_in_module
 from sklearn_halrp._random import no_draws
 from sklearn_halrp._sample_weight import rows_in, rows_with_weights, weighted_loss
@@ -176,6 +177,10 @@ class _InPhase:
         if self.phase_.weighted:
             return weighted_loss(self, super().get_loss, *args, **parameters)
         return super().get_loss(*args, **parameters)
+
+    def _get_predict_nonlinearity(self):
+        nonlinearity = super()._get_predict_nonlinearity()
+        return lambda outputs: nonlinearity(in_four_bytes(outputs))
 
     # --- how it is trained
 

@@ -106,8 +106,3 @@ class Predictors:
             while len(self._nets) > 1 and sum(s for *_, s in self._nets.values()) > max_bytes:
                 self._nets.popitem(last=False)
         return net
-
-    def drop(self, task_id):
-        """Give up what is kept for a task."""
-        with self._lock:
-            self._nets.pop(task_id, None)

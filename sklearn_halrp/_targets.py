@@ -6,6 +6,7 @@ which kind of target it is. `Classes` are the labels of a classifier.
 """
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from skorch import NeuralNetClassifier
@@ -37,7 +38,7 @@ class Classes:
     # --- a kind of target: what holds for all tasks of an estimator
 
     net_class = NeuralNetClassifier
-    y_checks = {}  # beside those of scikit-learn's `check_X_y`
+    y_checks: ClassVar[dict[str, Any]] = {}  # beside those of scikit-learn's `check_X_y`
     default_net = staticmethod(default_net)
 
     @staticmethod

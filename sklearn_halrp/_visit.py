@@ -89,6 +89,7 @@ def visiting(recipe, network, lesson, settings, root_seed):
     known = network.tasks.get(lesson.task_id)
     seed = seed_for(root_seed, lesson.task_id, known.visits if known else 0)
     with (
+        torch.inference_mode(False),  # where gradients are off, they are on inside
         seeded(seed, recipe.device),
         _progress_bar(lesson.task_id, recipe.max_epochs, verbose=settings.verbose) as bar,
     ):

@@ -10,11 +10,16 @@ import lzma
 import os
 import warnings
 import zlib
+from collections.abc import Callable
 from numbers import Integral
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
+from skorch import NeuralNetClassifier
 
 from sklearn_halrp._checks import check_net, innermost
 from sklearn_halrp._classifier import ContinualClassifier
@@ -33,7 +38,7 @@ _KEY = "sklearn_halrp"
 _KINDS = {"ContinualClassifier": ContinualClassifier}
 
 
-def save(estimator, path):
+def save(estimator: ContinualClassifier, path: str | os.PathLike[str]) -> None:
     """Write a fitted classifier to a file, without its net.
 
     Parameters
@@ -75,7 +80,7 @@ def save(estimator, path):
     _check_plain(estimator)
     check_is_fitted(estimator)
     parameters, objects = _plain_parameters(estimator)
-    arrays = {}
+    arrays: dict[str, NDArray[Any]] = {}
     about = {
         "format": FORMAT,
         "estimator": type(estimator).__name__,
@@ -95,7 +100,12 @@ def save(estimator, path):
         partial.unlink(missing_ok=True)
 
 
-def load(path, net=None, *, importance=None):
+def load(
+    path: str | os.PathLike[str],
+    net: NeuralNetClassifier | None = None,
+    *,
+    importance: Callable[..., Any] | None = None,
+) -> ContinualClassifier:
     """Read a classifier from a file that `save` wrote.
 
     Nothing in the file is executed, whoever wrote it.
@@ -163,7 +173,7 @@ def load(path, net=None, *, importance=None):
     return estimator
 
 
-def _plain_parameters(estimator):
+def _plain_parameters(estimator: ContinualClassifier) -> tuple[dict[str, Any], dict[str, str]]:
     """Return parameters that JSON can hold, and the names of the objects that it cannot."""
     parameters, objects = estimator.get_params(deep=False), {}
     del parameters["net"]
@@ -175,7 +185,7 @@ def _plain_parameters(estimator):
     return parameters, objects
 
 
-def _check_plain(estimator):
+def _check_plain(estimator: object) -> None:
     """Refuse what would not come back as it is."""
     if type(estimator) is ContinualClassifier:
         return
@@ -196,7 +206,9 @@ def _check_plain(estimator):
     raise TypeError(f"save takes a ContinualClassifier; got a {name}.{hint}")
 
 
-def _warn_of_another_module(path, saved, net):
+def _warn_of_another_module(
+    path: str | os.PathLike[str], saved: object, net: NeuralNetClassifier
+) -> None:
     """Say that the module has another name; it may only have moved."""
     given = _name_of(net.module)
     if isinstance(saved, str) and given != saved:
@@ -207,7 +219,7 @@ def _warn_of_another_module(path, saved, net):
         )
 
 
-def _read(path):
+def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the settings and the arrays of a file."""
     safetensors = _safetensors()
     from safetensors import SafetensorError, safe_open
@@ -247,7 +259,7 @@ _DAMAGE = (
 )
 
 
-def _flat(value, path, arrays):
+def _flat(value: Any, path: str, arrays: dict[str, NDArray[Any]]) -> Any:
     """Return nested data as JSON can hold it; numbers in arrays and bytes go to `arrays`.
 
     >>> arrays = {}
@@ -272,7 +284,7 @@ def _flat(value, path, arrays):
     return value
 
 
-def _nested(value, arrays):
+def _nested(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
     """Return what `_flat` was given, with lists in place of tuples."""
     if isinstance(value, list):
         return [_nested(entry, arrays) for entry in value]
@@ -287,12 +299,12 @@ def _nested(value, arrays):
     return {key: _nested(entry, arrays) for key, entry in value.items()}
 
 
-def _name_of(module):
+def _name_of(module: Any) -> str:
     kind = module if hasattr(module, "__qualname__") else type(module)
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _safetensors():
+def _safetensors() -> ModuleType:
     try:
         import safetensors.numpy
     except ImportError as error:

@@ -13,6 +13,7 @@ from sklearn_halrp._batches import sliced as sliced_batches
 from sklearn_halrp._building import build_network
 from sklearn_halrp._callbacks import FactorPenalty
 from sklearn_halrp._choosing import PASSES, HeldOut, choose_factors
+from sklearn_halrp._copies import copied
 from sklearn_halrp._curvature import DAMPING, Curvatures, whitened_spectrum, whitened_split
 from sklearn_halrp._default_net import HoldOut
 from sklearn_halrp._head import find_head, grow_head, with_head
@@ -42,6 +43,11 @@ def network_of(clf):
 def task_of(clf, task_id):
     """What a classifier keeps of one task."""
     return network_of(clf).tasks[task_id]
+
+
+def model_of(one):
+    """The model that knows one task, behind what `for_task` returns."""
+    return one._model
 
 
 def with_network(clf, network):

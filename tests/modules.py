@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.nn.utils import prune
 from torch.utils.checkpoint import checkpoint
 
 
@@ -328,6 +329,27 @@ class Waves(nn.Module):
         return self.last(torch.relu(self.mix(torch.fft.irfft(spectrum).flatten(1))))
 
 
+class Reparametrised(nn.Module):
+    """Hidden weights that are computed from other tensors, in four ways of torch's own."""
+
+    def __init__(self, n_classes=10):
+        super().__init__()
+        first, second, third = nn.Linear(64, 24), nn.Linear(24, 24), nn.Linear(24, 24)
+        nn.utils.parametrizations.weight_norm(first)
+        nn.utils.spectral_norm(second)
+        nn.utils.parametrizations.spectral_norm(third)
+        fourth = prune.random_unstructured(nn.Linear(24, 24), "weight", 0.5)
+        self.body, self.last = (
+            nn.ModuleList([first, second, third, fourth]),
+            nn.Linear(24, n_classes),
+        )
+
+    def forward(self, x):
+        for layer in self.body:
+            x = torch.tanh(layer(x))
+        return self.last(x)
+
+
 ZOO = {
     "mlp": Animal(MLP, (64,)),
     "conv1d": Animal(Conv1d, (1, 64)),
@@ -349,4 +371,5 @@ ZOO = {
     "checkpointed": Animal(Checkpointed, (1, 8, 8)),
     "experts": Animal(Experts, (1, 8, 8)),
     "waves": Animal(Waves, (8, 8)),
+    "reparametrised": Animal(Reparametrised, (64,)),
 }
