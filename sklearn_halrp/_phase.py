@@ -7,7 +7,7 @@ copies, clones or pickles is a net of the user's class, as it is with skorch alo
 """
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from types import new_class
 from typing import Any
@@ -22,6 +22,7 @@ from sklearn_halrp._predictive import in_four_bytes
 from sklearn_halrp._processes import agreed_step, named_as_in_module
 from sklearn_halrp._random import no_draws
 from sklearn_halrp._sample_weight import rows_in, rows_with_weights, weighted_loss
+from sklearn_halrp._steps import AtSteps, Attending, innermost
 
 
 @dataclass
@@ -48,6 +49,8 @@ class Phase:
         Ours. They hear of everything before and after the user's, and nobody sees them.
     accelerator : accelerate.Accelerator, optional
         While several processes train the net together.
+    attended : list of pairs of Optimizer and Attending
+        At whose steps ours act.
     """
 
     module: Any = None
@@ -59,6 +62,7 @@ class Phase:
     first: tuple = ()
     last: tuple = ()
     accelerator: Any = None
+    attended: list = field(default_factory=list)
 
 
 def in_phase(net, phase):
@@ -186,6 +190,18 @@ class _InPhase:
         super().notify(method_name, **parameters)
         for callback in self.phase_.last:
             getattr(callback, method_name)(self, **parameters)
+        self._attend_steps(method_name)
+
+    def _attend_steps(self, method_name):
+        """Act at the steps of all optimizers that there are by now."""
+        actions = [callback for callback in self.phase_.first if isinstance(callback, AtSteps)]
+        for name in self._optimizers if actions else ():
+            for optimizer in innermost(getattr(self, name + "_")):
+                known = [hooks for other, hooks in self.phase_.attended if other is optimizer]
+                if not known:
+                    self.phase_.attended.append((optimizer, Attending(optimizer, actions)))
+                elif method_name == "on_batch_begin":
+                    known[0].forget()
 
     def train_step(self, batch, **parameters):
         step, accelerator = super().train_step(batch, **parameters), self.phase_.accelerator

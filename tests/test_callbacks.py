@@ -4,8 +4,15 @@ from skorch.callbacks import GradientNormClipping, LRScheduler
 from torch import nn
 
 from tests.conftest import make_classifier, permuted
-from tests.inside import FactorPenalty, Factors, network_of, task_of
+from tests.inside import Attending, FactorPenalty, Factors, network_of, task_of
 from tests.test_promises import snapshot
+
+
+def step(parameters, action):
+    """Take a step that moves nothing, and let an action take part."""
+    optimizer = torch.optim.SGD(parameters, lr=0.0)
+    Attending(optimizer, [action])
+    optimizer.step()
 
 
 @pytest.mark.parametrize(("l1", "l2"), [(0.3, 0.0), (0.0, 0.7), (0.3, 0.7)])
@@ -26,7 +33,7 @@ def test_the_penalty_adds_the_gradient_of_its_formula(l1, l2):
     for parameter in parameters:
         parameter.grad = torch.randn(parameter.shape, generator=g)
     before = [parameter.grad.clone() for parameter in parameters]
-    FactorPenalty(layers, l1, l2).on_grad_computed(None, named_parameters=())
+    step(parameters, FactorPenalty(layers, l1, l2))
     value = 0
     for r, s, u, v in layers:
         value = value + l1 * (u.abs().sum() + v.abs().sum())
@@ -39,7 +46,7 @@ def test_the_penalty_adds_the_gradient_of_its_formula(l1, l2):
 def test_the_penalty_leaves_a_tensor_without_gradient_alone():
     factors = Factors(*(nn.Parameter(torch.ones(s)) for s in [(3,), (2,), (3, 1), (1, 2)]))
     factors.u.grad = torch.zeros(3, 1)
-    FactorPenalty([factors], l1=1.0, l2=1.0).on_grad_computed(None, named_parameters=())
+    step(factors, FactorPenalty([factors], l1=1.0, l2=1.0))
     assert factors.u.grad.flatten().tolist() == [2.0, 2.0, 2.0]
     assert [t.grad is None for t in (factors.r, factors.s, factors.v)] == [True] * 3
 
