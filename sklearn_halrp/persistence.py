@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_halrp._checks import check_net, innermost
 from sklearn_halrp._classifier import ContinualClassifier
+from sklearn_halrp._importance import IMPORTANCES
 from sklearn_halrp._saved import (
     FORMAT,
     check_format,
@@ -30,6 +31,7 @@ from sklearn_halrp._training import recipe_of
 __all__ = ["load", "save"]
 
 _KEY = "sklearn_halrp"
+_NAMES = ", ".join(repr(name) for name in IMPORTANCES)
 _KINDS = {"ContinualClassifier": ContinualClassifier}
 
 
@@ -106,8 +108,9 @@ def load(path, net=None, *, importance=None):
     net : skorch.NeuralNetClassifier, optional
         As the classifier had it: with the same module and arguments. It may be left out
         for the default network alone.
-    importance : callable, optional
-        As the classifier had it, where it was none of those that go by a name.
+    importance : callable or str, optional
+        As the classifier had it, where it was none of those that go by a name. Only tasks that
+        are learned later depend on it, so a name will do where those are not to come.
 
     Returns
     -------
@@ -118,7 +121,10 @@ def load(path, net=None, *, importance=None):
     Raises
     ------
     ValueError
-        If the file is none of `save`, is damaged, or does not fit the net.
+        If the file is none of `save`, is damaged, or does not fit the net; if it needs a net or
+        an importance that is not given, or this has no such name.
+    TypeError
+        If net or importance is of another type.
     ImportError
         If safetensors is not installed.
 
@@ -126,7 +132,8 @@ def load(path, net=None, *, importance=None):
     -----
     UserWarning
         If the net's module has another name than the one that was saved: if it is another
-        module, of the same shapes, the predictions are others too.
+        module, of the same shapes, the predictions are others too. If the importance has another
+        name: if it is another one, later tasks get other ranks.
 
     Examples
     --------
@@ -143,6 +150,7 @@ def load(path, net=None, *, importance=None):
     kind = _KINDS[saved["estimator"]]
     if net is not None:
         check_net(net, kind._target.net_class)
+    _check_importance(importance)
     given = {"importance": importance}
     for name, what in saved["objects"].items():
         if given.get(name) is None:
@@ -160,6 +168,8 @@ def load(path, net=None, *, importance=None):
     )
     if net is not None:
         _warn_of_another_module(path, saved["own_net"], net)
+    if importance is not None:
+        _warn_of_another_importance(path, saved, importance)
     return estimator
 
 
@@ -207,6 +217,29 @@ def _warn_of_another_module(path, saved, net):
         )
 
 
+def _check_importance(importance):
+    """Refuse what no classifier could learn with."""
+    if importance is None or callable(importance):
+        return
+    if not isinstance(importance, str):
+        raise TypeError(f"importance is a callable or one of {_NAMES}; got {importance!r}.")
+    if importance not in IMPORTANCES:
+        raise ValueError(f"There is no importance {importance!r}; choose from {_NAMES}.")
+
+
+def _warn_of_another_importance(path, saved, importance):
+    """Say that the importance has another name; it may only have moved."""
+    before = saved["objects"].get("importance", saved["parameters"].get("importance"))
+    given = importance if isinstance(importance, str) else _name_of(importance)
+    if given != before:
+        warnings.warn(
+            f"{path} was saved with importance={before}, and {given} is given. Tasks that are "
+            "there stay as they are. If it is not the same under another name, later ones get "
+            "other ranks.",
+            stacklevel=3,
+        )
+
+
 def _read(path):
     """Return the settings and the arrays of a file."""
     safetensors = _safetensors()
@@ -230,6 +263,8 @@ def _read(path):
         for task in tasks_from_state(saved["learned"]["_network"]).values():
             task.check()
         _KINDS[saved["estimator"]](**saved["parameters"])
+        if not set(saved["objects"]) <= {"importance"}:
+            raise ValueError(f"objects of the names {list(saved['objects'])}")
     except _DAMAGE as error:
         raise ValueError(f"{path} is damaged: {error!r}.") from error
     return saved
