@@ -312,3 +312,23 @@ IMPORTANCES: dict[str, Callable] = {
     "activation": Activation(),
     "hessian": Hessian(),
 }
+
+
+def check_importance(importance):
+    """Refuse what no task could be learned with.
+
+    Raises
+    ------
+    ValueError
+        If there is no importance of this name.
+    TypeError
+        If it is neither a name nor a callable, or a class in the place of its object.
+    """
+    names = ", ".join(map(repr, IMPORTANCES))
+    if isinstance(importance, type):
+        name = importance.__name__
+        raise TypeError(f"importance={name} is a class. Give an object of it: {name}().")
+    if isinstance(importance, str) and importance not in IMPORTANCES:
+        raise ValueError(f"There is no importance {importance!r}; choose from {names}.")
+    if not isinstance(importance, str) and not callable(importance):
+        raise TypeError(f"importance is a callable or one of {names}; got {importance!r}.")

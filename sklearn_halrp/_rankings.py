@@ -6,7 +6,7 @@ from numbers import Real
 import numpy as np
 import torch
 
-from sklearn_halrp._importance import IMPORTANCES
+from sklearn_halrp._importance import IMPORTANCES, check_importance
 from sklearn_halrp._layer import Layer, Ranking
 
 # Scores may rise by so much of the largest one, as rounding makes them.
@@ -32,12 +32,13 @@ def rankings(importance, layers: Mapping[str, Layer], held_out) -> dict[str, Ran
     ValueError
         If a callable does not give a finite number of at least 0, or a `Ranking` that fits, for
         each layer.
+    TypeError
+        If it is a class.
     """
+    check_importance(importance)
     named = isinstance(importance, str)
     function = IMPORTANCES[importance] if named else importance
     who = f"importance={importance!r}" if named else f"importance={_name(importance)}"
-    if isinstance(function, type):
-        raise ValueError(f"{who} is a class. Give an object of it: {who}().")
     found = function(layers, held_out)
     if not isinstance(found, Mapping):
         raise ValueError(

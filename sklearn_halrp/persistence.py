@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_halrp._checks import check_net, innermost
 from sklearn_halrp._classifier import ContinualClassifier
-from sklearn_halrp._importance import IMPORTANCES
+from sklearn_halrp._importance import check_importance
 from sklearn_halrp._saved import (
     FORMAT,
     check_format,
@@ -31,7 +31,6 @@ from sklearn_halrp._training import recipe_of
 __all__ = ["load", "save"]
 
 _KEY = "sklearn_halrp"
-_NAMES = ", ".join(repr(name) for name in IMPORTANCES)
 _KINDS = {"ContinualClassifier": ContinualClassifier}
 
 
@@ -150,7 +149,8 @@ def load(path, net=None, *, importance=None):
     kind = _KINDS[saved["estimator"]]
     if net is not None:
         check_net(net, kind._target.net_class)
-    _check_importance(importance)
+    if importance is not None:
+        check_importance(importance)
     given = {"importance": importance}
     for name, what in saved["objects"].items():
         if given.get(name) is None:
@@ -215,16 +215,6 @@ def _warn_of_another_module(path, saved, net):
             "same code under another name, all is well; if not, predictions are wrong.",
             stacklevel=3,
         )
-
-
-def _check_importance(importance):
-    """Refuse what no classifier could learn with."""
-    if importance is None or callable(importance):
-        return
-    if not isinstance(importance, str):
-        raise TypeError(f"importance is a callable or one of {_NAMES}; got {importance!r}.")
-    if importance not in IMPORTANCES:
-        raise ValueError(f"There is no importance {importance!r}; choose from {_NAMES}.")
 
 
 def _warn_of_another_importance(path, saved, importance):

@@ -219,7 +219,7 @@ def test_numbers_of_all_kinds_are_numbers(digits, value):
 def test_a_class_is_none_but_its_objects_are(digits):
     X, y = digits
     clf = make_classifier(importance=Fisher).partial_fit(X[:60], y[:60], task_id=0)
-    with pytest.raises(ValueError, match=r"importance=Fisher is a class.*importance=Fisher\(\)"):
+    with pytest.raises(TypeError, match=r"importance=Fisher is a class.* it: Fisher\(\)"):
         clf.partial_fit(X[:60], y[:60], task_id=1)
 
 
