@@ -24,6 +24,7 @@ from skorch import NeuralNet
 from sklearn_halrp._checks import check_net, innermost
 from sklearn_halrp._classifier import ContinualClassifier
 from sklearn_halrp._estimator import ContinualEstimator
+from sklearn_halrp._importance import check_importance
 from sklearn_halrp._regressor import ContinualRegressor
 from sklearn_halrp._saved import (
     FORMAT,
@@ -118,8 +119,9 @@ def load(
     net : skorch.NeuralNetClassifier or skorch.NeuralNetRegressor, optional
         As the estimator had it: with the same module and arguments. It may be left out
         for the default network alone.
-    importance : callable, optional
-        As the estimator had it, where it was none of those that go by a name.
+    importance : callable or str, optional
+        As the estimator had it, where it was none of those that go by a name. Only tasks that
+        are learned later depend on it, so a name will do where those are not to come.
 
     Returns
     -------
@@ -130,7 +132,10 @@ def load(
     Raises
     ------
     ValueError
-        If the file is none of `save`, is damaged, or does not fit the net.
+        If the file is none of `save`, is damaged, or does not fit the net; if it needs a net or
+        an importance that is not given, or this has no such name.
+    TypeError
+        If net or importance is of another type.
     ImportError
         If safetensors is not installed.
 
@@ -138,7 +143,8 @@ def load(
     -----
     UserWarning
         If the net's module has another name than the one that was saved: if it is another
-        module, of the same shapes, the predictions are others too.
+        module, of the same shapes, the predictions are others too. If the importance has another
+        name: if it is another one, later tasks get other ranks.
 
     Examples
     --------
@@ -155,6 +161,8 @@ def load(
     kind = _KINDS[saved["estimator"]]
     if net is not None:
         check_net(net, kind._target.net_class)
+    if importance is not None:
+        check_importance(importance)
     given = {"importance": importance}
     for name, what in saved["objects"].items():
         if given.get(name) is None:
@@ -172,6 +180,8 @@ def load(
     )
     if net is not None:
         _warn_of_another_module(path, saved["own_net"], net)
+    if importance is not None:
+        _warn_of_another_importance(path, saved, importance)
     return estimator
 
 
@@ -220,6 +230,21 @@ def _warn_of_another_module(path: str | os.PathLike[str], saved: object, net: Ne
         )
 
 
+def _warn_of_another_importance(
+    path: str | os.PathLike[str], saved: dict[str, Any], importance: object
+) -> None:
+    """Say that the importance has another name; it may only have moved."""
+    before = saved["objects"].get("importance", saved["parameters"].get("importance"))
+    given = importance if isinstance(importance, str) else _name_of(importance)
+    if given != before:
+        warnings.warn(
+            f"{path} was saved with importance={before}, and {given} is given. Tasks that are "
+            "there stay as they are. If it is not the same under another name, later ones get "
+            "other ranks.",
+            stacklevel=3,
+        )
+
+
 def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the settings and the arrays of a file."""
     safetensors = _safetensors()
@@ -243,6 +268,8 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
         for task in tasks_from_state(saved["learned"]["_network"]).values():
             task.check()
         _KINDS[saved["estimator"]](**saved["parameters"])
+        if not set(saved["objects"]) <= {"importance"}:
+            raise ValueError(f"objects of the names {list(saved['objects'])}")
     except _DAMAGE as error:
         raise ValueError(f"{path} is damaged: {error!r}.") from error
     return saved

@@ -17,8 +17,9 @@ from sklearn_halrp._classes import Classes
 from sklearn_halrp._copies import copied
 from sklearn_halrp._curvature import DAMPING, Curvatures, whitened_spectrum, whitened_split
 from sklearn_halrp._default_net import HoldOut
+from sklearn_halrp._gradients import hessian_norm, mean_square_gradient, squared_mean_gradient
 from sklearn_halrp._head import find_head, grow_head, with_head
-from sklearn_halrp._importance import IMPORTANCES, Uniform, mean_square_gradient, rankings
+from sklearn_halrp._importance import IMPORTANCES, Uniform
 from sklearn_halrp._layer import Layer, Ranking
 from sklearn_halrp._low_rank import FORMS, Factors, effective_weight, fit_scales, matrix_shape
 from sklearn_halrp._modules import copy_with, get_tensor, named_tensors
@@ -26,6 +27,7 @@ from sklearn_halrp._numbers import Numbers
 from sklearn_halrp._partition import partition
 from sklearn_halrp._predictive import add_up, chances, gauss_newton_loss, self_loss
 from sklearn_halrp._pruning import MOST_PRUNED, Compact, cut_to_fit, prune
+from sklearn_halrp._rankings import rankings
 from sklearn_halrp._ranks import choose_ranks
 from sklearn_halrp._serving import Predictors, batch_size_of, outputs_of
 from sklearn_halrp._steps import Attending
