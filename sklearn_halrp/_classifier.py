@@ -27,6 +27,7 @@ from sklearn_halrp._checks import (
     check_weights,
     default_task_id,
     group_rows,
+    in_proportion,
     keep_types,
     labels_of_task,
     positions_in,
@@ -679,6 +680,8 @@ class ContinualClassifier(ClassifierMixin, BaseEstimator):
         ids here. So that neither is taken for the other, both go by name.
         """
         predicted = self._predict(X, task_id, "score")
+        if sample_weight is not None:
+            sample_weight = in_proportion(check_weights(sample_weight, predicted))
         y = labels_in(X) if isinstance(X, Dataset) and y is None else y
         y = column_or_1d(np.asarray(keep_types(y), dtype=object))
         check_consistent_length(y, predicted)
