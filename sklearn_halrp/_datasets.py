@@ -47,7 +47,7 @@ def check_rows(X):
     if isinstance(X, Set | Iterator):
         raise TypeError(f"X is a {type(X).__name__}, and must be an array or a list of rows.")
     listed = isinstance(X, list | tuple) and len(X) > 0
-    shapes = {getattr(row, "shape", None) for row in X} if listed else ()
+    shapes = {row.shape for row in X if hasattr(row, "shape")} if listed else ()
     if len(shapes) > 1:
         raise ValueError(
             f"X is a {type(X).__name__} of arrays of several shapes, and all rows must have one "
