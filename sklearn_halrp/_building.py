@@ -68,23 +68,23 @@ def _check_kind(module):
             )
 
 
-def with_outputs(module, head, n_classes, seed):
+def with_outputs(module, head, n_outputs, seed):
     """Return the module if its head has this many outputs, else a copy with such a head."""
-    if module.get_submodule(head).out_features == n_classes:
+    if module.get_submodule(head).out_features == n_outputs:
         return module
     with seeded(seed):
-        return with_head(module, head, n_classes)
+        return with_head(module, head, n_outputs)
 
 
-def build_network(recipe, X, n_classes, head, form, seed, frozen=False):
-    """Return a network without tasks, with a head of `n_classes` outputs.
+def build_network(recipe, X, n_outputs, head, form, seed, frozen=False):
+    """Return a network without tasks, with a head of `n_outputs` outputs.
 
     Parameters
     ----------
     recipe : skorch.NeuralNetClassifier
     X : array of shape (n_samples, *sample_shape)
         A few rows are passed through the module to find its head.
-    n_classes : int
+    n_outputs : int
     head : str or None
     form : {"channel", "unfolded"}
     seed : int
@@ -114,7 +114,7 @@ def build_network(recipe, X, n_classes, head, form, seed, frozen=False):
         check_outputs(recipe, outputs)
         check_reading_changes_nothing(module, forward, seed)
         name = find_head(module, forward, head)
-        module = with_outputs(module, name, n_classes, seed)
+        module = with_outputs(module, name, n_outputs, seed)
         network = Network(module, partition(module, name), form, frozen=frozen)
         network = with_weights_it_can_use(network, recipe, X, seed)
     if frozen:

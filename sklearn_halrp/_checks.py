@@ -17,8 +17,10 @@ from sklearn_halrp._labels import (
     array_of,
     as_plain,
     entries,
+    fitting,
     is_missing,
     keep_types,
+    lost_in,
     plain,
     rounds_from,
     shortened,
@@ -28,7 +30,7 @@ from sklearn_halrp._training import has_callback
 from sklearn_halrp.exceptions import MissingTaskError, UnknownTaskError
 
 
-def check_net(net):
+def check_net(net, net_class=NeuralNetClassifier):
     """Refuse anything but an unfitted skorch classifier whose phases we can run.
 
     Raises
@@ -38,22 +40,25 @@ def check_net(net):
     ValueError
         If it is fitted, or one of its settings makes sense for a single training only.
     """
-    if isinstance(net, type) and issubclass(net, NeuralNetClassifier):
+    wanted = net_class.__name__
+    if isinstance(net, type) and issubclass(net, net_class):
         raise TypeError(
             f"net must be an instance, not the class {net.__name__}. Write "
             f"{net.__name__}(Module, ...), without fitting it."
         )
-    if not isinstance(net, NeuralNetClassifier):
+    if not isinstance(net, net_class):
+        loss = "CrossEntropyLoss" if net_class is NeuralNetClassifier else "MSELoss"
         raise TypeError(
-            "net must be a skorch.NeuralNetClassifier (or a subclass), unfitted; got "
+            f"net must be a skorch.{wanted} (or a subclass), unfitted; got "
             f"{getattr(net, '__name__', type(net).__name__)}. A torch module is wrapped as "
-            "NeuralNetClassifier(Module, criterion=torch.nn.CrossEntropyLoss, ...)."
+            f"{wanted}(Module, criterion=torch.nn.{loss}, ...)."
         )
     if getattr(net, "initialized_", False):
         raise ValueError(
             "net is fitted already, and its weights would be lost. To perturb them, give its "
-            "module as it is and say so: ContinualClassifier(NeuralNetClassifier(net.module_, "
-            "...), base='pretrained'). To train anew, pass sklearn.base.clone(net)."
+            "module as it is and say so: give "
+            f"{wanted}(net.module_, ...) and base='pretrained'. To train anew, pass "
+            "sklearn.base.clone(net)."
         )
     if has_callback(net, LoadInitState):
         raise ValueError(
@@ -269,7 +274,7 @@ def task_classes(task_id, y, declared, known):
     if classes.dtype == object:
         raise ValueError(
             f"The labels of task {task_id!r} would be floats, which do not hold all its ints: "
-            f"{listed(classes)}. Pass them as ints throughout, or as strings."
+            f"{listed(classes)}. Pass them as ints that fit into int64, or as strings."
         )
     if known is not None and len(classes) == len(known):
         return known  # of the type that they had
@@ -308,8 +313,8 @@ def _united(several):
     if len({classes.dtype.kind for classes in several}) == 1:
         return np.unique(np.concatenate(several))
     labels = sorted({label for classes in several for label in classes.tolist()})
-    array = np.array(labels)
-    return array if array.tolist() == labels else np.array(labels, dtype=object)
+    array = fitting(labels)
+    return np.array(labels, dtype=object) if lost_in(array, labels) else array
 
 
 def positions_in(classes, labels):

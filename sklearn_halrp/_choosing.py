@@ -1,20 +1,15 @@
 """From freely trained weights to a low-rank perturbation of the base."""
 
-from contextlib import nullcontext
-
 import numpy as np
 import torch
 
-from sklearn_halrp import _low_rank
-from sklearn_halrp._curvature import Curvatures, whitened_spectrum, whitened_split
-from sklearn_halrp._importance import ESTIMATORS
-from sklearn_halrp._low_rank import Factors
+from sklearn_halrp._importance import rankings
+from sklearn_halrp._layer import layers_of
 from sklearn_halrp._modules import get_tensor
 from sklearn_halrp._processes import agreed
 from sklearn_halrp._pruning import MOST_PRUNED
 from sklearn_halrp._ranks import choose_ranks
-from sklearn_halrp._storing import allowance
-from sklearn_halrp._training import losses, mean_loss
+from sklearn_halrp._training import losses, mean_loss, spread
 
 # Rows from which the importance is estimated: more would cost time and hardly change the
 # ranks. Where nothing is held out, a fifth of the training rows is enough, or this many.
@@ -30,153 +25,123 @@ MEASURED_IN_ALL = 2048
 LEADING = 32
 
 
-class Layer:
-    """One weight after the warm-up: its scales, and the spectrum of what they leave.
+class HeldOut:
+    """Rows that were held out, and the freely trained network: what an importance looks at.
 
     Parameters
     ----------
-    weight, free : tensors of shape (out, in, *kernel)
-        The base's weight, and the one trained freely from it.
-    form : {"channel", "unfolded"}
+    net : skorch.NeuralNet
+        Around the freely trained module.
+    sets : pair of Dataset
+        Training and held-out rows. Where the latter is None, some training rows serve.
+    target : Classes
+        Of the task.
 
     Attributes
     ----------
-    spectrum : Spectrum or WhitenedSpectrum
-        Plain, until `weigh` is given a curvature.
-    energies : array of shape (n_terms,)
-        What each term, in descending order, takes off the squared norm of the residual.
-    residual_energy : float
-        The squared norm of the residual ``free - diag(r) weight diag(s)``.
-    scores : array of shape (n_terms,)
-        Since `weigh`: twice what each term takes off the predicted increase of the loss.
+    module : torch.nn.Module
+        The freely trained network.
     """
 
-    def __init__(self, weight, free, form):
-        self.weight, self.form = weight, form
-        self.r, self.s = _low_rank.fit_scales(free, weight)
-        residual = free - _low_rank.scale(weight, self.r, self.s)
-        self.matrix = _low_rank.gather(residual, form)
-        self.spectrum, self.split = _low_rank.spectrum(self.matrix), _low_rank.split
-        copies = _low_rank.copies(weight.shape, form)
-        self.energies = copies * self.spectrum.values.pow(2).cpu().numpy()
-        self.residual_energy = float(residual.double().pow(2).sum())
+    def __init__(self, net, sets, target):
+        train_set, held_out = sets
+        if held_out is None:
+            held_out = spread(train_set, max(FEWEST_ROWS, len(train_set) // 5))
+        self._net, self._rows, self._target = net, held_out, target
+        self.module = net.module_
 
-    @property
-    def term_cost(self):
-        """Numbers that one rank-1 term has to store."""
-        return sum(self.matrix.shape)
+    def losses(self, predicted=False):
+        """Yield the mean loss of each batch, in evaluation mode.
 
-    @property
-    def change(self):
-        """What all ranks together can change, as a tensor of the weight's shape."""
-        spread = _low_rank.spread(self.matrix, self.weight.shape, self.form)
-        return spread.expand(self.weight.shape).contiguous()
+        Parameters
+        ----------
+        predicted : bool, default=False
+            Whether the loss is of labels that the network predicts, in place of those of the
+            rows. Only its squared gradient means something then: on average it is that of
+            single rows. Signs are drawn for it, so the rows are gone through several times.
 
-    def weigh(self, importance, curvature=None):
-        """Say how much the loss depends on the weight, or on each direction in it."""
-        self.scores = importance * self.energies
-        # What no rank can give back, in the channel form.
-        self.beyond = importance * max(self.residual_energy - float(self.energies.sum()), 0.0)
-        if curvature is not None:
-            self.spectrum = whitened_spectrum(curvature, len(self.energies))
-            self.split = whitened_split
-            self.scores = self.spectrum.values.pow(2).cpu().numpy()
+        Yields
+        ------
+        (loss, n_rows, weights, drawn)
+            A scalar tensor; the rows of the batch; their weights, or None; whether signs
+            were drawn.
+        """
+        curvature_loss = self._target.curvature_loss if predicted else None
+        for _ in range(PASSES):
+            drawn = False
+            for measured in losses(self._net, self._rows, IMPORTANCE_ROWS, curvature_loss):
+                drawn |= measured.drawn
+                yield measured
+            if not drawn:
+                return
 
-    def leading(self, count):
-        """Return the largest singular values to six digits."""
-        return [float(f"{value:.6g}") for value in self.spectrum.values[:count].tolist()]
+    def mean_loss(self, n_rows, weights=()):
+        """Return the loss over some rows, with some weights replaced for the time being.
 
-    def factors(self, rank):
-        """Return the perturbation of this rank, with balanced factors."""
-        return Factors(self.r, self.s, *self.split(self.matrix, self.spectrum, rank))
-
-    def cut(self, rank):
-        """Return the weight that this rank makes of the free one."""
-        return _low_rank.effective_weight(self.weight, self.factors(rank), self.form)
-
-    def predicted_increase(self, rank):
-        """Return the predicted increase of the loss with all other weights free."""
-        return 0.5 * (float(self.scores[rank:].sum()) + self.beyond)
-
-    def kept(self, rank):
-        """Return the share of the spectrum's energy that this rank keeps."""
-        squares = self.spectrum.values.pow(2)
-        total = float(squares.sum())
-        return float(squares[:rank].sum()) / total if total else 1.0
+        Parameters
+        ----------
+        n_rows : int
+            Most rows to take.
+        weights : dict of str to tensor, optional
+        """
+        weights = dict(weights)
+        places = {name: get_tensor(self.module, name) for name in weights}
+        free = {name: place.detach().clone() for name, place in places.items()}
+        with torch.no_grad():
+            for name, place in places.items():
+                place.copy_(weights[name])
+            loss = mean_loss(self._net, self._rows, n_rows)
+            for name, place in places.items():
+                place.copy_(free[name])
+        return loss
 
 
-def choose_factors(network, net, held_out, settings):
+def choose_factors(network, net, held_out, settings, budget):
     """Choose the rank of every layer and return the factors to begin with.
 
     Parameters
     ----------
     network : Network
-    net : skorch.NeuralNetClassifier
+    net : skorch.NeuralNet
         Around the freely trained module.
-    held_out : Dataset
-        On which gradients and losses are taken.
+    held_out : HeldOut
     settings : Settings
+    budget : Budget
 
     Returns
     -------
     factors : dict of str to Factors
-    layers : dict of str to Layer
+    cut : dict of str to tensor
+        The weights that these factors make of the freely trained ones.
     found : dict of str to dict
-        Per weight: rank, importance, spectrum, share kept.
+        Per weight: rank, importance, spectrum, share kept, predicted increase of the loss.
     """
-    free = {name: get_tensor(net.module_, name) for name in network.roles.perturbed}
-    layers = {
-        name: Layer(get_tensor(network.base, name).detach(), weight.detach(), network.form)
-        for name, weight in free.items()
-    }
-    importance = _weigh(layers, free, net, held_out, settings)
+    layers = layers_of(network, net.module_)
+    ranked = rankings(importance=settings.importance, layers=layers, held_out=held_out)
     ranks = choose_ranks(
-        {name: layer.scores for name, layer in layers.items()},
-        settings.approximation_rate,
-        settings.max_rank,
+        {name: ranking.scores for name, ranking in ranked.items()},
+        approximation_rate=settings.approximation_rate,
+        max_rank=settings.max_rank,
         costs={name: layer.term_cost for name, layer in layers.items()},
-        max_cost=allowance(network, net.module_, settings) / (1 - MOST_PRUNED),
+        max_cost=budget.left_for_terms(network, net.module_) / (1 - MOST_PRUNED),
     )
     ranks = agreed(net, ranks)  # other machines may round differently
     found = {
         name: {
             "rank": ranks[name],
-            "importance": importance[name],
-            "spectrum": layer.leading(max(2 * ranks[name], LEADING)),
-            "kept": layer.kept(ranks[name]),
+            "importance": ranking.importance,
+            "spectrum": ranking.leading(max(2 * ranks[name], LEADING)),
+            "kept": ranking.kept(ranks[name]),
+            "predicted_increase": ranking.predicted_increase(ranks[name]),
         }
-        for name, layer in layers.items()
+        for name, ranking in ranked.items()
     }
-    return {name: layer.factors(ranks[name]) for name, layer in layers.items()}, layers, found
+    factors = {name: x.factors(ranked[name], ranks[name]) for name, x in layers.items()}
+    cut = {name: x.cut(ranked[name], ranks[name]) for name, x in layers.items()}
+    return factors, cut, found
 
 
-def _weigh(layers, free, net, held_out, settings):
-    """Weigh all layers, and return the importance of each."""
-    curvatures = None
-    if settings.importance == "kfac":
-        curvatures = Curvatures(net.module_, {name: x.change for name, x in layers.items()})
-    estimator = ESTIMATORS[settings.importance]
-    with curvatures.watching() if curvatures else nullcontext():
-        measured = _measured(net, held_out, estimator.predicted)
-        importance = estimator.function(measured, free, curvatures)
-    found = curvatures.found() if curvatures else {}
-    for name, layer in layers.items():
-        layer.weigh(importance[name], found.get(name))
-    return importance
-
-
-def _measured(net, held_out, predicted):
-    """Yield the losses of some rows, several times over if they are drawn."""
-    for _ in range(PASSES):
-        drawn = False
-        for measured in losses(net, held_out, IMPORTANCE_ROWS, predicted):
-            drawn |= measured.drawn
-            yield measured
-        if not drawn:
-            return
-
-
-def loss_increases(net, layers, found, held_out):
+def loss_increases(held_out, cut, found):
     """Compare what truncation is predicted to cost with what it really costs.
 
     Predicted for each layer is half the sum of the scores that its rank leaves out; with
@@ -185,39 +150,29 @@ def loss_increases(net, layers, found, held_out):
     loss of the freely trained network. The theorem's bound has the norm of the Hessian where
     this has its mean over the weights, and holds at a minimum, so the two do not agree in size.
 
+    Parameters
+    ----------
+    held_out : HeldOut
+    cut, found
+        As `choose_factors` returns them.
+
     Returns
     -------
     dict
         ``layers`` (per weight) and the totals of the whole network, under the keys
         ``predicted_increase`` and ``measured_increase``.
     """
-    cut = {name: layer.cut(found[name]["rank"]) for name, layer in layers.items()}
-    n_rows = min(MEASURED_ROWS, max(MEASURED_IN_ALL // len(layers), 1))
-    before = mean_loss(net, held_out, n_rows)
-    rows = {}
-    for name, layer in layers.items():
-        predicted = layer.predicted_increase(found[name]["rank"])
-        measured = _loss_with(net, {name: cut[name]}, held_out, n_rows) - before
-        rows[name] = {
+    n_rows = min(MEASURED_ROWS, max(MEASURED_IN_ALL // len(cut), 1))
+    before = held_out.mean_loss(n_rows)
+    rows = {
+        name: {
             **found[name],
-            "predicted_increase": predicted,
-            "measured_increase": measured,
+            "measured_increase": held_out.mean_loss(n_rows, {name: weight}) - before,
         }
+        for name, weight in cut.items()
+    }
     return {
         "layers": rows,
         "predicted_increase": float(np.sum([r["predicted_increase"] for r in rows.values()])),
-        "measured_increase": _loss_with(net, cut, held_out, n_rows) - before,
+        "measured_increase": held_out.mean_loss(n_rows, cut) - before,
     }
-
-
-@torch.no_grad()
-def _loss_with(net, weights, held_out, n_rows):
-    """Return the loss with some weights replaced for the time being."""
-    places = {name: get_tensor(net.module_, name) for name in weights}
-    free = {name: place.clone() for name, place in places.items()}
-    for name, place in places.items():
-        place.copy_(weights[name])
-    loss = mean_loss(net, held_out, n_rows)
-    for name, place in places.items():
-        place.copy_(free[name])
-    return loss

@@ -106,7 +106,7 @@ def _columns(output):
     if not isinstance(output, torch.Tensor) or output.dim() != 2:
         shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise InvalidNetworkError(
-            "A classifying network gives an output of shape (n_samples, n_classes); "
+            "The network must give an output of shape (n_samples, n_outputs); "
             f"this one gave {shape}."
         )
     return output.shape[1]

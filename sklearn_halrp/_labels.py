@@ -155,8 +155,8 @@ def keep_types(y, name="y"):
         else:
             kept = array_of(labels, name)
         return kept.reshape(array.shape)
-    if array.dtype.kind in "iu":
-        return _signed(array, name)
+    if array.dtype == np.uint64 and (array < 2**63).all():
+        return array.astype(np.int64)  # numpy compares uint64 with other ints as floats
     return _checked_floats(array, name) if array.dtype.kind == "f" else array
 
 
@@ -168,20 +168,46 @@ def array_of(labels, name):
     ValueError
         If the array would hold another label than the list.
     """
-    array = np.array(labels)
-    for label, kept in zip(labels, array.tolist(), strict=True):
-        outside = isinstance(label, int) and not -(2**63) <= label < 2**63
-        if outside or label != kept:
-            why = (
-                "a string cannot end in a NUL character"
-                if isinstance(label, str)
-                else "ints must fit into 64 bits with a sign, and beside floats into 53"
-            )
-            raise ValueError(
-                f"{name} has the label {shown(label)}, which an array cannot hold exactly: {why}. "
-                "Write such labels as other strings."
-            )
+    array = fitting(labels)
+    for label in lost_in(array, labels):
+        why = (
+            "a string cannot end in a NUL character"
+            if isinstance(label, str)
+            else "ints must fit into 64 bits, and beside floats into 53"
+        )
+        raise ValueError(
+            f"{name} has the label {shown(label)}, which an array cannot hold exactly: {why}. "
+            "Write such labels as other strings."
+        )
     return _checked_floats(array, name) if array.dtype.kind == "f" else array
+
+
+def fitting(labels):
+    """Return plain labels as an array of the type that fits them best; see `lost_in`.
+
+    >>> fitting([1, 2]).dtype, fitting([1, 2**63]).dtype, fitting([-1, 2**63]).dtype
+    (dtype('int64'), dtype('uint64'), dtype('float64'))
+    """
+    unsigned = all(isinstance(label, int) and 0 <= label < 2**64 for label in labels)
+    if unsigned and max(labels, default=0) >= 2**63:
+        return np.array(labels, dtype=np.uint64)  # numpy itself takes floats
+    return np.array(labels)
+
+
+def lost_in(array, labels):
+    """Return the labels that an array made of them does not hold, or holds as a rounded float.
+
+    >>> lost_in(fitting([-1, 2**63]), [-1, 2**63]), lost_in(fitting([-1, 2]), [-1, 2])
+    ([9223372036854775808], [])
+    """
+    if array.dtype == object:
+        return [x for x in labels if isinstance(x, int) and not -(2**63) <= x < 2**64] or labels
+    limit = 2**53 if array.dtype.kind == "f" else 2**64
+    return [
+        label
+        for label, kept in zip(labels, array.tolist(), strict=True)
+        if label != kept or (isinstance(label, int) and abs(label) >= limit)
+    ]
 
 
 def _check_labels(labels, name):
@@ -203,13 +229,6 @@ def _refuse_missing(places, labels, name):
             f"{len(places)} of {len(labels)} labels in {name} are missing (None, NaN or NA), the "
             f"first at {places[0]}. Fill them in, or leave those rows out."
         )
-
-
-def _signed(array, name):
-    """Return ints as numpy can compare them with all others; with uint64 it makes floats."""
-    if array.dtype != np.uint64:
-        return array
-    return array_of(array.ravel().tolist(), name).reshape(array.shape).astype(np.int64)
 
 
 def _checked_floats(array, name):

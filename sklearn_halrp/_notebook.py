@@ -31,9 +31,10 @@ def tasks_table(network):
 
 
 def _row(network, task_id, task):
-    labels = [str(label) for label in task.classes[:MOST_LABELS].tolist()]
-    if len(task.classes) > MOST_LABELS:
-        labels.append(f"… ({len(task.classes)} in all)")
+    names = task.target.names()
+    labels = names[:MOST_LABELS]
+    if len(names) > MOST_LABELS:
+        labels.append(f"… ({len(names)} in all)")
     accuracies = [row["valid_acc"] for row in task.history if "valid_acc" in row]
     ranks = list(ranks_of(network, task).values())
     cells = (

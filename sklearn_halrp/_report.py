@@ -28,7 +28,7 @@ def of_task(network, task_id):
     task = network.tasks[task_id]
     return {
         **task.report,
-        "n_classes": len(task.classes),
+        **task.target.summary(),
         "visits": task.visits,
         "ranks": ranks_of(network, task),
         "n_numbers": task.n_numbers,

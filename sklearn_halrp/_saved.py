@@ -1,20 +1,88 @@
-"""A network as plain arrays and settings, and back."""
+"""What was learned as plain arrays and settings, and back: the one room that knows the format.
+
+Format 4 keeps the tasks as a list of states with their ids, 1 to 3 as a dictionary by id.
+Since format 3 the notes of all tasks lie together.
+"""
 
 from dataclasses import asdict, replace
 
+import numpy as np
 import torch
 
 from sklearn_halrp._building import build_module, with_outputs
+from sklearn_halrp._learned import Columns, Learned
 from sklearn_halrp._modules import get_tensor, named_tensors
 from sklearn_halrp._network import Network, to_array
 from sklearn_halrp._partition import Partition
 from sklearn_halrp._probing import forward_on
 from sklearn_halrp._random import seeded
+from sklearn_halrp._targets import target_from_state
 from sklearn_halrp._task import Task, pack_notes, unpack_notes
 from sklearn_halrp._version import __version__
 from sklearn_halrp.exceptions import InvalidNetworkError
 
-FORMAT = 3
+FORMAT = 4
+
+
+def learned_to_state(learned, with_net=True):
+    """Return what an estimator has learned as a dictionary of arrays and settings.
+
+    Parameters
+    ----------
+    learned : Learned
+    with_net : bool, default=True
+        Whether the net is kept beside: without it the weights of the base are all there.
+
+    Returns
+    -------
+    dict
+        Nested, of arrays, bytes, numbers and text, and of the net.
+    """
+    net = learned.net if with_net else None
+    state = {
+        "_network": network_to_state(learned.network, net, learned.seed),
+        "_seed": learned.seed,
+        "sample_shape_": learned.columns.sample_shape,
+        "n_features_in_": learned.columns.n_features,
+    }
+    if learned.columns.names is not None:
+        state["feature_names_in_"] = learned.columns.names
+    return {**state, "net_": net} if with_net else state
+
+
+def learned_from_state(state):
+    """Take what was learned out of a state that may hold other things too.
+
+    Returns
+    -------
+    Learned or None
+        None if nothing was learned.
+    """
+    found = {name: state.pop(name) for name in _LEARNED if name in state}
+    if "_network" not in found:
+        return None
+    return Learned(
+        net=found["net_"],
+        network=network_from_state(found["net_"], found["_network"], found["_seed"]),
+        seed=found["_seed"],
+        columns=Columns(
+            found["n_features_in_"],
+            tuple(found["sample_shape_"]),
+            found.get("feature_names_in_"),
+        ),
+    )
+
+
+# The names have been the same since format 1; classes_ follows from the tasks since format 4.
+_LEARNED = (
+    "_network",
+    "_seed",
+    "net_",
+    "sample_shape_",
+    "n_features_in_",
+    "feature_names_in_",
+    "classes_",
+)
 
 
 def network_to_state(network, recipe=None, seed=None):
@@ -33,7 +101,7 @@ def network_to_state(network, recipe=None, seed=None):
     if recipe is not None and isinstance(recipe.module, torch.nn.Module):
         built = _arrays(build_module(recipe, seed))
         base = {name: None if _same(a, built.get(name)) else a for name, a in base.items()}
-    tasks = {name: task.to_state() for name, task in network.tasks.items()}
+    tasks = [{"id": name, **task.to_state()} for name, task in network.tasks.items()]
     return {
         "format": FORMAT,
         "base": base,
@@ -41,7 +109,7 @@ def network_to_state(network, recipe=None, seed=None):
         "form": network.form,
         "frozen": network.frozen,
         "dense": network.dense,
-        "notes": pack_notes([task.pop("notes") for task in tasks.values()]),
+        "notes": pack_notes([task.pop("notes") for task in tasks]),
         "tasks": tasks,
     }
 
@@ -54,18 +122,13 @@ def network_from_state(recipe, state, seed):
     ValueError
         If the file is of a later format, or the net's module is no longer the same.
     """
-    if state["format"] > FORMAT:
-        raise ValueError(
-            f"The file was written by a newer version of sklearn_halrp: it has format "
-            f"{state['format']}, and this version, {__version__}, reads up to {FORMAT}. Install "
-            "the version that wrote it, or a later one."
-        )
+    check_format(state["format"])
     roles = Partition.of(**state["roles"])
     head = state["base"][roles.head_weight]
     module = build_module(recipe, seed)
     if head is not None and roles.head in dict(module.named_modules()):
         module = with_outputs(module, roles.head, len(head), seed)
-    tasks = {name: Task(**task) for name, task in with_notes(state).items()}
+    tasks = tasks_from_state(state)
     network = Network(module, roles, state["form"], tasks, state["frozen"], state["dense"])
     tensors = {}
     for name, array in state["base"].items():
@@ -89,17 +152,67 @@ def network_from_state(recipe, state, seed):
     return replace(network, base=base.eval())
 
 
-def with_notes(state):
-    """Return the states of the tasks with the notes of each, which all lie together since format 3.
+def check_format(number):
+    """Refuse what a later version wrote."""
+    if number > FORMAT:
+        raise ValueError(
+            f"The file was written by a newer version of sklearn_halrp: it has format "
+            f"{number}, and this version, {__version__}, reads up to {FORMAT}. Install "
+            "the version that wrote it, or a later one."
+        )
 
-    >>> with_notes({"tasks": {"a": {"visits": 1, "notes": b"as in format 2"}}})
-    {'a': {'visits': 1, 'notes': b'as in format 2'}}
-    """
+
+def tasks_from_state(state):
+    """Return the tasks of a network's state, by id."""
     tasks = state["tasks"]
-    if "notes" not in state:
-        return tasks
-    several = zip(tasks.items(), unpack_notes(state["notes"]), strict=True)
-    return {name: {**task, "notes": notes} for (name, task), notes in several}
+    if isinstance(tasks, dict):
+        tasks = [{"id": name, **task} for name, task in tasks.items()]
+    if "notes" in state:
+        several = zip(tasks, unpack_notes(state["notes"]), strict=True)
+        tasks = [{**task, "notes": notes} for task, notes in several]
+    found = {}
+    for task in tasks:
+        task = dict(task)
+        name, target = task.pop("id"), target_from_state(task)
+        found[name] = Task(target=target, **task)
+    return found
+
+
+def state_of_earlier_file(about, arrays):
+    """Return settings and arrays of a safe file of format 1 to 3 as one nested state.
+
+    Parameters
+    ----------
+    about : dict
+        The settings of the file.
+    arrays : dict of str to array
+
+    Returns
+    -------
+    dict
+        As in a file of format 4; see `persistence`.
+    """
+    tasks = []
+    for number, task in enumerate(about["tasks"]):
+        task = {**task, "data": arrays[f"task/{number}/data"]}
+        task["classes"] = np.array(task["classes"]["labels"], dtype=task["classes"]["type"])
+        if about["format"] < 3:
+            task["notes"] = arrays[f"task/{number}/notes"].tobytes()
+        tasks.append(task)
+    base = {k.removeprefix("base/"): v for k, v in arrays.items() if k.startswith("base/")}
+    network = {key: about[key] for key in ("format", "roles", "form", "frozen", "dense")}
+    network |= {"base": base, "tasks": tasks}
+    if about["format"] >= 3:
+        network["notes"] = arrays["notes"].tobytes()
+    learned = {**about["learned"], "_network": network}
+    if about["columns"]:
+        learned["feature_names_in_"] = np.array(about["columns"], dtype=object)
+    return {
+        "estimator": "ContinualClassifier",
+        "own_net": about["own_net"],
+        "parameters": about["parameters"],
+        "learned": learned,
+    }
 
 
 def _arrays(module):

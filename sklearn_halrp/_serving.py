@@ -14,7 +14,7 @@ from sklearn_halrp._predictive import first_of
 from sklearn_halrp._training import around
 
 
-def probabilities(net, X, private=False):
+def outputs_of(net, X, private=False):
     """Return what a net's predict_proba gives, by a shorter way where the net's is skorch's.
 
     Parameters

@@ -1,4 +1,6 @@
-"""From a trained perturbation to what a task keeps of it."""
+"""From a trained perturbation to what a task keeps of it, within its budget."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,15 +13,47 @@ from sklearn_halrp._task import StoredFactors
 PRECISIONS = ("full", "half")
 
 
-def allowance(network, module, settings):
-    """Return how many numbers the growth budget leaves for low-rank terms."""
-    roles = network.roles
-    scales = sum(sum(get_tensor(module, name).shape[:2]) for name in roles.perturbed)
-    own = sum(get_tensor(module, name).numel() for name in roles.own)
-    return max(int(settings.growth_budget * network.n_numbers) - scales - own, 0)
+@dataclass(frozen=True)
+class Budget:
+    """How many numbers one task may store.
+
+    Scales, biases, normalisation and the head come first; low-rank terms get what they leave.
+
+    Examples
+    --------
+    >>> budget = Budget(100)
+    >>> budget.left(30), budget.left(130)
+    (70, 0)
+    """
+
+    numbers: int
+
+    @classmethod
+    def of(cls, network, growth_budget):
+        """Return the budget of a task: a share of what the base stores."""
+        return cls(int(growth_budget * network.n_numbers))
+
+    def left(self, taken):
+        """Return how many numbers are left when some are taken."""
+        return max(self.numbers - taken, 0)
+
+    def left_for_terms(self, network, module):
+        """Return how many numbers are left for low-rank terms.
+
+        That is before training has shown which of the task's own tensors differ from the
+        base's: all of them are counted.
+        """
+        roles = network.roles
+        scales = sum(sum(get_tensor(module, name).shape[:2]) for name in roles.perturbed)
+        own = sum(get_tensor(module, name).numel() for name in roles.own)
+        return self.left(scales + own)
+
+    def exceeded_by(self, task):
+        """Whether a task stores more."""
+        return task.n_numbers > self.numbers
 
 
-def store(network, module, factors, settings):
+def store(network, module, factors, budget, prune_threshold, precision):
     """Prune to the growth budget and keep what is left as plain arrays.
 
     Parameters
@@ -28,7 +62,9 @@ def store(network, module, factors, settings):
     module : torch.nn.Module
         The trained module, for the tensors that belong to the task.
     factors : dict of str to Factors
-    settings : Settings
+    budget : Budget
+    prune_threshold : float
+    precision : {"full", "half"}
 
     Returns
     -------
@@ -41,13 +77,12 @@ def store(network, module, factors, settings):
     arrays = {name: Factors(*map(to_array, tensors)) for name, tensors in factors.items()}
     fixed = sum(array.size for array in own.values())
     fixed += sum(f.r.size + f.s.size for f in arrays.values())
-    allowed = int(settings.growth_budget * network.n_numbers) - fixed
     pruned = prune(
         {name: (f.u, f.v) for name, f in arrays.items()},
-        settings.prune_threshold,
-        max(allowed, 0),
+        threshold=prune_threshold,
+        max_numbers=budget.left(fixed),
     )
-    keep = in_half if settings.precision == "half" else np.asarray
+    keep = in_half if precision == "half" else np.asarray
     stored = {
         name: StoredFactors(
             keep(arrays[name].r), keep(arrays[name].s), Compact.of(keep(u)), Compact.of(keep(v))

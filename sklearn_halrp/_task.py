@@ -7,7 +7,8 @@ task would take more memory than what they hold.
 import json
 import lzma
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -37,8 +38,8 @@ class Task:
 
     Attributes
     ----------
-    classes : array of shape (n_classes,)
-        Its labels, sorted: the order of the head's outputs.
+    target : Classes
+        What its outputs mean; see `_targets.py`.
     visits : int
         How often the task was learned.
     n_numbers : int
@@ -50,19 +51,19 @@ class Task:
         5 significant digits: JSON, compressed.
     """
 
-    classes: np.ndarray
+    target: Any
     visits: int
     n_numbers: int
     data: np.ndarray
     notes: bytes
 
     @classmethod
-    def of(cls, classes, factors=None, own=None, visits=1, history=(), report=None):
+    def of(cls, target, factors=None, own=None, visits=1, history=(), report=None):
         """Return a task.
 
         Parameters
         ----------
-        classes : array of shape (n_classes,)
+        target : Classes
         factors : dict of str to StoredFactors, optional
             Perturbations by weight. Empty for the task that the base was trained on.
         own : dict of str to array, optional
@@ -91,7 +92,7 @@ class Task:
         }
         parts = [np.ascontiguousarray(array).reshape(-1).view(np.uint8) for *_, array in arrays]
         return cls(
-            classes,
+            target,
             visits,
             sum(array.size for array in own.values())
             + sum(stored.n_numbers for stored in factors.values()),
@@ -159,7 +160,13 @@ class Task:
 
     def to_state(self):
         """Return the task as plain arrays and settings."""
-        return asdict(self)
+        return {
+            **self.target.to_state(),
+            "visits": self.visits,
+            "n_numbers": self.n_numbers,
+            "data": self.data,
+            "notes": self.notes,
+        }
 
     def _notes(self):
         return json.loads(zlib.decompress(self.notes))

@@ -12,7 +12,6 @@ from skorch.dataset import unpack_data
 from torch.utils.data import Subset
 
 from sklearn_halrp._batches import speed_up
-from sklearn_halrp._predictive import chances, self_loss
 from sklearn_halrp._processes import alone, is_shared, together
 from sklearn_halrp._sample_weight import heed_weights, weights_in
 
@@ -132,7 +131,7 @@ def spread(dataset, n_rows):
 class Measured(NamedTuple):
     """The mean loss of a batch, its number of rows, and their weights if they have any.
 
-    A loss that is drawn is that of `self_loss`, of which only the gradient counts.
+    Of a loss that is drawn only the gradient counts.
     """
 
     loss: torch.Tensor
@@ -141,7 +140,7 @@ class Measured(NamedTuple):
     drawn: bool = False
 
 
-def losses(net, dataset, n_rows=None, predicted=False):
+def losses(net, dataset, n_rows=None, curvature_loss=None):
     """Yield what `Measured` says of each batch, in evaluation mode.
 
     Parameters
@@ -151,9 +150,9 @@ def losses(net, dataset, n_rows=None, predicted=False):
     dataset : Dataset
     n_rows : int, optional
         Take at most this many of the rows.
-    predicted : bool, default=False
-        Whether labels are those that the module predicts, in place of those of the rows, as
-        long as it predicts probabilities.
+    curvature_loss : callable, optional
+        Takes the net, its outputs, the labels and the batch; gives the loss that is measured
+        in place of the net's, or None where it has none.
     """
     net.module_.eval()
     dataset = dataset if n_rows is None else spread(dataset, n_rows)
@@ -162,12 +161,11 @@ def losses(net, dataset, n_rows=None, predicted=False):
         for batch in net.get_iterator(dataset, training=False):
             x, y = unpack_data(batch)
             outputs = net.infer(x)
-            p = chances(net, outputs) if predicted else None
-            if p is None:
+            loss = curvature_loss(net, outputs, y, x) if curvature_loss else None
+            drawn = loss is not None
+            if not drawn:
                 loss = net.get_loss(outputs, y, X=x, training=False)
-            else:
-                loss = self_loss(net, outputs, p, x)
-            yield Measured(loss, len(y), weights_in(net, x), drawn=p is not None)
+            yield Measured(loss, len(y), weights_in(net, x), drawn)
 
 
 def mean_loss(net, dataset, n_rows=None):

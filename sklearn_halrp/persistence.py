@@ -18,15 +18,19 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_halrp._checks import check_net, innermost
 from sklearn_halrp._classifier import ContinualClassifier
-from sklearn_halrp._default_net import default_net
-from sklearn_halrp._saved import network_to_state, with_notes
-from sklearn_halrp._task import Task
+from sklearn_halrp._saved import (
+    FORMAT,
+    check_format,
+    learned_to_state,
+    state_of_earlier_file,
+    tasks_from_state,
+)
 from sklearn_halrp._training import recipe_of
 
 __all__ = ["load", "save"]
 
 _KEY = "sklearn_halrp"
-_LEARNED = ("_seed", "sample_shape_", "n_features_in_")
+_KINDS = {"ContinualClassifier": ContinualClassifier}
 
 
 def save(estimator, path):
@@ -70,26 +74,15 @@ def save(estimator, path):
     """
     _check_plain(estimator)
     check_is_fitted(estimator)
-    state = network_to_state(estimator._network)
-    arrays = {f"base/{name}": array for name, array in state.pop("base").items()}
-    arrays["notes"] = np.frombuffer(state.pop("notes"), dtype=np.uint8)
-    tasks = []
-    for number, (task_id, task) in enumerate(state.pop("tasks").items()):
-        arrays[f"task/{number}/data"] = task.pop("data")
-        tasks.append({"id": task_id, **task, "classes": _listed(task["classes"])})
-    parameters = estimator.get_params(deep=False)
-    own_net = parameters.pop("net") is not None and _name_of(estimator.net_.module)
-    seed = parameters["random_state"]  # of a generator only what was drawn from it matters now
-    parameters["random_state"] = int(seed) if isinstance(seed, Integral) else None
-    parameters["dtype"] = np.dtype(parameters["dtype"]).name
+    parameters, objects = _plain_parameters(estimator)
+    arrays = {}
     about = {
-        **state,
-        "tasks": tasks,
-        "own_net": own_net,
+        "format": FORMAT,
+        "estimator": type(estimator).__name__,
+        "own_net": estimator.net is not None and _name_of(estimator.net_.module),
+        "objects": objects,
         "parameters": parameters,
-        "learned": {name: getattr(estimator, name) for name in _LEARNED},
-        "classes": _listed(estimator.classes_),
-        "columns": getattr(estimator, "feature_names_in_", np.zeros(0)).tolist(),
+        "learned": _flat(learned_to_state(estimator._learned, with_net=False), "", arrays),
     }
     text = json.dumps(about, default=lambda value: value.item())
     path = Path(path)
@@ -102,7 +95,7 @@ def save(estimator, path):
         partial.unlink(missing_ok=True)
 
 
-def load(path, net=None):
+def load(path, net=None, *, importance=None):
     """Read a classifier from a file that `save` wrote.
 
     Nothing in the file is executed, whoever wrote it.
@@ -113,6 +106,8 @@ def load(path, net=None):
     net : skorch.NeuralNetClassifier, optional
         As the classifier had it: with the same module and arguments. It may be left out
         for the default network alone.
+    importance : callable, optional
+        As the classifier had it, where it was none of those that go by a name.
 
     Returns
     -------
@@ -138,28 +133,46 @@ def load(path, net=None):
     >>> from sklearn_halrp.persistence import load
     >>> load("model.safetensors", net=net)  # doctest: +SKIP
     """
-    about, arrays = _read(path)
-    if about["own_net"] and net is None:
-        which = about["own_net"] if isinstance(about["own_net"], str) else "the same module"
+    saved = _read(path)
+    if saved["own_net"] and net is None:
+        which = saved["own_net"] if isinstance(saved["own_net"], str) else "the same module"
         raise ValueError(
             f"{path} was saved from a classifier with a net of its own, and a file holds no code: "
             f"pass a net with {which} and the same arguments, load(path, net=net)."
         )
+    kind = _KINDS[saved["estimator"]]
     if net is not None:
-        check_net(net)
-    try:
-        state = _state(about, arrays)
-    except (KeyError, TypeError, ValueError, IndexError, zlib.error, lzma.LZMAError) as error:
-        raise ValueError(f"{path} is damaged: {error!r}.") from error
-    size = int(np.prod(state["sample_shape_"]))
-    first = next(iter(state["_network"]["tasks"].values()))
-    state["net"] = net
-    state["net_"] = recipe_of(default_net(size, len(first["classes"])) if net is None else net)
-    estimator = ContinualClassifier()
-    estimator.__setstate__(state)
+        check_net(net, kind._target.net_class)
+    given = {"importance": importance}
+    for name, what in saved["objects"].items():
+        if given.get(name) is None:
+            raise ValueError(
+                f"{path} was saved from a classifier with {name}={what}, and a file holds no code: "
+                f"pass it again, load(path, {name}=...)."
+            )
+    parameters = saved["parameters"] | {k: v for k, v in given.items() if v is not None}
+    size = int(np.prod(saved["learned"]["sample_shape_"]))
+    first = next(iter(tasks_from_state(saved["learned"]["_network"]).values()))
+    recipe = kind._target.default_net(size, first.target.n_outputs) if net is None else net
+    estimator = kind(net, **parameters)
+    estimator.__setstate__(
+        {**estimator.get_params(deep=False), **saved["learned"], "net_": recipe_of(recipe)}
+    )
     if net is not None:
-        _warn_of_another_module(path, about["own_net"], net)
+        _warn_of_another_module(path, saved["own_net"], net)
     return estimator
+
+
+def _plain_parameters(estimator):
+    """Return parameters that JSON can hold, and the names of the objects that it cannot."""
+    parameters, objects = estimator.get_params(deep=False), {}
+    del parameters["net"]
+    seed = parameters["random_state"]  # of a generator only what was drawn from it matters now
+    parameters["random_state"] = int(seed) if isinstance(seed, Integral) else None
+    parameters["dtype"] = np.dtype(parameters["dtype"]).name
+    if not isinstance(parameters["importance"], str):
+        objects["importance"] = _name_of(parameters.pop("importance"))
+    return parameters, objects
 
 
 def _check_plain(estimator):
@@ -207,60 +220,76 @@ def _read(path):
         raise ValueError(f"{path} is no file of sklearn_halrp.persistence.save: {error}") from error
     if about is None:
         raise ValueError(f"{path} is no file of sklearn_halrp.persistence.save.")
-    return json.loads(about), arrays
+    about = json.loads(about)
+    check_format(about["format"])
+    try:
+        if about["format"] < 4:
+            saved = {**state_of_earlier_file(about, arrays), "objects": {}}
+        else:
+            saved = {**about, "learned": _nested(about["learned"], arrays)}
+        for task in tasks_from_state(saved["learned"]["_network"]).values():
+            task.check()
+        _KINDS[saved["estimator"]](**saved["parameters"])
+    except _DAMAGE as error:
+        raise ValueError(f"{path} is damaged: {error!r}.") from error
+    return saved
 
 
-def _state(about, arrays):
-    """Return what ContinualClassifier.__setstate__ takes, but for the net."""
-    tasks = {}
-    for number, task in enumerate(about["tasks"]):
-        tasks[task["id"]] = {
-            **{name: task[name] for name in ("visits", "n_numbers")},
-            "classes": _array(task["classes"]),
-            "data": arrays[f"task/{number}/data"],
-        }
-        if about["format"] < 3:
-            tasks[task["id"]]["notes"] = arrays[f"task/{number}/notes"].tobytes()
-    notes = {"notes": arrays["notes"].tobytes()} if about["format"] >= 3 else {}
-    for task in with_notes({"tasks": tasks, **notes}).values():
-        Task(**task).check()
-    parameters = ContinualClassifier(**about["parameters"]).get_params(deep=False)
-    state = {
-        **parameters,
-        **{name: about["learned"][name] for name in _LEARNED},
-        "classes_": _array(about["classes"]),
-        "_network": {
-            "format": about["format"],
-            "base": {
-                name.removeprefix("base/"): array
-                for name, array in arrays.items()
-                if name.startswith("base/")
-            },
-            "roles": about["roles"],
-            "form": about["form"],
-            "frozen": about["frozen"],
-            "dense": about["dense"],
-            **notes,
-            "tasks": tasks,
-        },
-    }
-    state["sample_shape_"] = tuple(state["sample_shape_"])
-    if about["columns"]:
-        state["feature_names_in_"] = np.array(about["columns"], dtype=object)
-    return state
+_DAMAGE = (
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    IndexError,
+    StopIteration,
+    zlib.error,
+    lzma.LZMAError,
+)
+
+
+def _flat(value, path, arrays):
+    """Return nested data as JSON can hold it; numbers in arrays and bytes go to `arrays`.
+
+    >>> arrays = {}
+    >>> _flat({"a": np.arange(2), "b": [1, ("x", b"z")]}, "", arrays)
+    {'a': {'array': 'a'}, 'b': [1, ['x', {'bytes': 'b/1/1'}]]}
+    >>> sorted(arrays)
+    ['a', 'b/1/1']
+    """
+    if isinstance(value, dict):
+        return {key: _flat(entry, f"{path}/{key}", arrays) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_flat(entry, f"{path}/{i}", arrays) for i, entry in enumerate(value)]
+    name = path.removeprefix("/")
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+        arrays[name] = np.asarray(value, order="C")
+        return {"array": name}
+    if isinstance(value, np.ndarray):
+        return {"type": value.dtype.str, "labels": value.tolist()}
+    if isinstance(value, bytes):
+        arrays[name] = np.frombuffer(value, dtype=np.uint8)
+        return {"bytes": name}
+    return value
+
+
+def _nested(value, arrays):
+    """Return what `_flat` was given, with lists in place of tuples."""
+    if isinstance(value, list):
+        return [_nested(entry, arrays) for entry in value]
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {"array"}:
+        return arrays[value["array"]]
+    if set(value) == {"bytes"}:
+        return arrays[value["bytes"]].tobytes()
+    if set(value) == {"type", "labels"}:
+        return np.array(value["labels"], dtype=np.dtype(value["type"]))
+    return {key: _nested(entry, arrays) for key, entry in value.items()}
 
 
 def _name_of(module):
     kind = module if hasattr(module, "__qualname__") else type(module)
     return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _listed(labels):
-    return {"type": labels.dtype.str, "labels": labels.tolist()}
-
-
-def _array(listed):
-    return np.array(listed["labels"], dtype=np.dtype(listed["type"]))
 
 
 def _safetensors():

@@ -6,7 +6,7 @@ from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetClassifier
 
 from sklearn_halrp import ContinualClassifier
-from sklearn_halrp._default_net import HoldOut
+from tests.inside import HoldOut
 from tests.modules import MLP, ZOO
 
 torch.set_num_threads(1)

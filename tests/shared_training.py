@@ -17,9 +17,8 @@ from torch import distributed
 
 from docs.examples.networks import DigitNet, SharedNet
 from sklearn_halrp import ContinualClassifier
-from sklearn_halrp._importance import ESTIMATORS
-from sklearn_halrp._modules import named_tensors
 from tests.conftest import make_net, permuted
+from tests.inside import IMPORTANCES, named_tensors, network_of
 from tests.modules import MLP, ZOO
 
 torch.set_num_threads(1)
@@ -52,7 +51,7 @@ def digest(tensors):
 def digests(clf):
     """One number for the base, and one for each task."""
     tasks = {name: named_tensors(clf.to_module(name)) for name in clf.tasks_}
-    return [digest(named_tensors(clf._network.base)), *map(digest, tasks.values()), clf.ranks_]
+    return [digest(named_tensors(network_of(clf).base)), *map(digest, tasks.values()), clf.ranks_]
 
 
 class Double(MLP):
@@ -116,7 +115,7 @@ def check_callbacks(folder):
     torch.manual_seed(distributed.get_rank())
     if not whole.is_main_process:
         # More than a machine of another make would differ.
-        ESTIMATORS["fisher"] = ESTIMATORS["uniform"]
+        IMPORTANCES["fisher"] = IMPORTANCES["uniform"]
     callbacks = [
         Freezer("1.*"),
         LRScheduler("ReduceLROnPlateau", monitor="train_loss", patience=0, threshold=0.5),

@@ -24,6 +24,7 @@ from sklearn_halrp.exceptions import (
 )
 from sklearn_halrp.model_selection import TaskStratifiedKFold
 from tests.conftest import make_classifier, make_net
+from tests.inside import network_of
 from tests.modules import MLP, Conv2d
 
 X = np.random.RandomState(0).rand(40, 64).astype(np.float32)
@@ -451,7 +452,7 @@ def test_all_errors_have_one_root():
 def test_a_head_may_be_named(digits):
     rows, labels = digits
     clf = make_classifier(head="last").fit(rows[:60], labels[:60])
-    assert clf._network.roles.head == "last"
+    assert network_of(clf).roles.head == "last"
     with pytest.raises(InvalidNetworkError, match=r"'body.0', 'body.2', 'last'"):
         make_classifier(head="output").fit(rows[:60], labels[:60])
 

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from skorch.dataset import Dataset
 from torch.utils.data import DataLoader, Subset
 
-from sklearn_halrp._batches import _drawn, _sliced, speed_up
 from tests.conftest import make_classifier, make_net
+from tests.inside import drawn_batches, sliced_batches, speed_up
 
 
 @given(
@@ -27,11 +27,11 @@ def test_the_batches_are_those_of_a_loader(n_rows, batch_size, shuffle, drop_las
     torch.manual_seed(0)
     expected, drawn = list(DataLoader(dataset, **settings)), torch.rand(1)
     torch.manual_seed(0)
-    found = list(_drawn(dataset, **settings))
+    found = list(drawn_batches(dataset, **settings))
     assert torch.equal(torch.rand(1), drawn)
     _assert_equal(found, expected)
     if not shuffle and not drop_last:
-        _assert_equal(list(_sliced(dataset, batch_size=batch_size)), expected)
+        _assert_equal(list(sliced_batches(dataset, batch_size=batch_size)), expected)
 
 
 def _assert_equal(found, expected):

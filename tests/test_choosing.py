@@ -5,13 +5,21 @@ import pytest
 from torch import nn
 from torch.utils.data import Subset
 
-from sklearn_halrp._building import build_network
-from sklearn_halrp._choosing import PASSES, Layer, choose_factors
-from sklearn_halrp._learning import Settings
-from sklearn_halrp._low_rank import FORMS, fit_scales
-from sklearn_halrp._modules import get_tensor
-from sklearn_halrp._training import around
 from tests.conftest import make_classifier, make_net, permuted
+from tests.inside import (
+    FORMS,
+    PASSES,
+    Budget,
+    Classes,
+    HeldOut,
+    Layer,
+    Settings,
+    around,
+    build_network,
+    choose_factors,
+    fit_scales,
+    get_tensor,
+)
 from tests.modules import MLP, Conv2d
 from tests.test_importance import slow_fisher
 from tests.test_low_rank import random
@@ -54,14 +62,16 @@ def slow_energies(weight, free, form):
 def test_energies_are_what_terms_take_off_the_squared_norm(shape, form):
     weight, free = random(shape, 0), random(shape, 1)
     layer = Layer(weight, free, form)
-    layer.weigh(3.0)
+    ranking = layer.ranking(3.0)
     energies, norms = slow_energies(weight, free, form)
     np.testing.assert_allclose(layer.energies, energies, rtol=1e-4, atol=1e-4)
     assert layer.residual_energy == pytest.approx(norms[0], rel=1e-5)
     for rank, norm in enumerate(norms):
-        assert 2 * layer.predicted_increase(rank) == pytest.approx(3 * norm, rel=1e-4, abs=1e-3)
-        assert float((free - layer.cut(rank)).square().sum()) == pytest.approx(norm, abs=1e-4)
-        assert layer.kept(rank) == pytest.approx(sum(energies[:rank]) / sum(energies), abs=1e-5)
+        assert 2 * ranking.predicted_increase(rank) == pytest.approx(3 * norm, rel=1e-4, abs=1e-3)
+        assert float((free - layer.cut(ranking, rank)).square().sum()) == pytest.approx(
+            norm, abs=1e-4
+        )
+        assert ranking.kept(rank) == pytest.approx(sum(energies[:rank]) / sum(energies), abs=1e-5)
 
 
 @pytest.mark.parametrize("importance", ["empirical", "uniform"])
@@ -79,8 +89,8 @@ def test_ranks_are_those_of_importance_times_energy(digits, form, importance):
     net = around(recipe, module)
     for rate in (0.3, 0.6, 0.9):
         settings = Settings(**SETTINGS | {"approximation_rate": rate, "importance": importance})
-        held_out = net.get_dataset(X[:120], y[:120])
-        factors, _, found = choose_factors(network, net, held_out, settings)
+        held_out = HeldOut(net, (None, net.get_dataset(X[:120], y[:120])), Classes(np.arange(10)))
+        factors, _, found = choose_factors(network, net, held_out, settings, Budget(10**12))
         matters = dict.fromkeys(free, 1.0)
         if importance == "empirical":
             matters = slow_fisher(module, X[:120], y[:120], free, batch_size=50)
@@ -131,7 +141,8 @@ def test_rows_are_gone_through_again_where_signs_are_drawn_and_only_there(digits
         seen = []
         hook = module.register_forward_hook(lambda module, args, outputs: seen.append(len(outputs)))
         settings = Settings(**SETTINGS | {"importance": importance})
-        _, _, found = choose_factors(network, net, net.get_dataset(X[:120], y[:120]), settings)
+        held_out = HeldOut(net, (None, net.get_dataset(X[:120], y[:120])), Classes(np.arange(10)))
+        _, _, found = choose_factors(network, net, held_out, settings, Budget(10**12))
         hook.remove()
         return sum(seen) / 120, {name: row["importance"] for name, row in found.items()}
 

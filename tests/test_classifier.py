@@ -14,6 +14,7 @@ from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 from sklearn_halrp import ContinualClassifier
 from sklearn_halrp.exceptions import GrowthBudgetWarning
 from tests.conftest import make_classifier, make_net, permuted
+from tests.inside import network_of, task_of
 from tests.modules import MLP, Conv2d, Probabilities
 
 
@@ -301,7 +302,7 @@ def test_parameters_reach_the_net_in_a_search(digits):
     X, y = digits
     clf = make_classifier().set_params(net__module__hidden=7, net__lr=0.02, max_rank=2)
     clf.fit(X[:200], y[:200], task_id=np.repeat([0, 1], 100))
-    assert clf._network.base.body[0].out_features == 7
+    assert network_of(clf).base.body[0].out_features == 7
     assert max(clf.ranks_[1].values()) <= 2
     assert clf.net.initialized_ is False
 
@@ -329,7 +330,7 @@ def test_every_parameter_acts(digits, setting, low, high, measure):
 
 
 def _size(clf, parts, power):
-    factors = clf._network.tasks[1].factors.values()
+    factors = task_of(clf, 1).factors.values()
     arrays = [getattr(f, part) for f in factors for part in parts]
     arrays = [a.dense() if hasattr(a, "dense") else a for a in arrays]
     return sum(float((np.abs(a) ** power).sum()) for a in arrays)
@@ -392,7 +393,7 @@ def test_the_report_says_what_happened(learned):
             row["importance"] / 2 * dropped, rel=1e-3, abs=1e-12
         )
         assert report["ranks"][name] <= row["rank"]
-    assert report["n_numbers"] == learned._network.tasks[2].n_numbers
+    assert report["n_numbers"] == task_of(learned, 2).n_numbers
 
 
 def test_the_measured_increase_is_the_loss_of_the_cut_network(digits):

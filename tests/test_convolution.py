@@ -4,9 +4,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sklearn_halrp import _convolution
-from sklearn_halrp._low_rank import Factors, effective_weight
-from sklearn_halrp._weight import PerturbedWeight
+from tests.inside import Factors, PerturbedWeight, convolution, effective_weight
 
 FUNCTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
@@ -70,7 +68,7 @@ def gradients(x, w, b, factors, after):
 @pytest.mark.parametrize("after", [torch.relu_, torch.tanh, lambda y: y.mul_(2).exp()])
 @pytest.mark.parametrize("part", [1, 100, 2**17])
 def test_the_output_may_be_changed_in_place(case, after, part, monkeypatch):
-    monkeypatch.setattr(_convolution, "PART", part)
+    monkeypatch.setattr(convolution, "PART", part)
     x, weight, factors, _ = case
     ours = gradients(x, PerturbedWeight(weight, factors, "channel"), None, factors, after)
     dense = gradients(x, effective_weight(weight, factors, "channel"), None, factors, after)

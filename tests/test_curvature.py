@@ -8,11 +8,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sklearn_halrp import _curvature
-from sklearn_halrp._curvature import Curvatures, whitened_spectrum, whitened_split
-from sklearn_halrp._importance import fisher
-from sklearn_halrp._modules import get_tensor
 from tests.conftest import make_classifier
+from tests.inside import (
+    DAMPING,
+    Curvatures,
+    get_tensor,
+    mean_square_gradient,
+    network_of,
+    whitened_spectrum,
+    whitened_split,
+)
 from tests.test_low_rank import random
 
 LAYERS = {
@@ -46,15 +51,15 @@ def measure(module, x, changes, weights=None, batch=5):
     tensors = {name: get_tensor(module, name) for name in changes}
     with curvatures.watching():
         parts = [torch.arange(len(x))[i : i + batch] for i in range(0, len(x), batch)]
-        fisher(
+        mean_square_gradient(
             (
-                (module.losses(x[p]).mean(), len(p))
+                (module.losses(x[p]).mean(), len(p), None)
                 if weights is None
                 else ((weights[p] * module.losses(x[p])).mean(), len(p), weights[p])
                 for p in parts
             ),
             tensors,
-            curvatures,
+            curvatures.add,
         )
     return curvatures.found()
 
@@ -88,7 +93,7 @@ def power(matrix, exponent):
 
 
 def damped(matrix):
-    return matrix + _curvature.DAMPING * np.trace(matrix) / len(matrix) * np.eye(len(matrix))
+    return matrix + DAMPING * np.trace(matrix) / len(matrix) * np.eye(len(matrix))
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -228,4 +233,4 @@ def test_every_network_is_learned(animal, digits):
     clf.fit(X, digits[1][:120], task_id=np.repeat([0, 1], 60))
     layers = clf.report_[1]["layers"]
     assert all(np.isfinite(row["predicted_increase"]) for row in layers.values())
-    assert set(layers) == set(clf._network.roles.perturbed)
+    assert set(layers) == set(network_of(clf).roles.perturbed)

@@ -2,9 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_halrp._head import find_head, grow_head, with_head
-from sklearn_halrp._partition import partition
 from sklearn_halrp.exceptions import InvalidNetworkError
+from tests.inside import find_head, grow_head, partition, with_head
 from tests.modules import ZOO
 
 
@@ -68,7 +67,7 @@ def test_a_wrong_name_is_an_error(name):
 
 
 def test_an_output_that_is_no_matrix_is_an_error():
-    with pytest.raises(InvalidNetworkError, match=r"\(n_samples, n_classes\)"):
+    with pytest.raises(InvalidNetworkError, match=r"\(n_samples, n_outputs\)"):
         find_head(nn.Sequential(nn.Linear(6, 3), nn.Flatten(0)), forward)
 
 

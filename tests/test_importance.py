@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from sklearn_halrp._importance import ESTIMATORS, fisher, uniform
-from sklearn_halrp._training import around, losses
 from tests.conftest import make_net
+from tests.inside import IMPORTANCES, Classes, Uniform, around, losses, mean_square_gradient
 from tests.modules import MLP
 
 
@@ -35,7 +34,7 @@ def test_fisher_equals_autograd_on_single_batches(digits):
     net = around(make_net(batch_size=50), module, verbose=0)
     dataset = net.get_dataset(X[:120], y[:120])
     weights = {n: p for n, p in module.named_parameters() if n.endswith("weight")}
-    ours = fisher(losses(net, dataset), weights)
+    ours = mean_square_gradient(losses(net, dataset), weights)
     for name, value in slow_fisher(module, X[:120], y[:120], weights, batch_size=50).items():
         assert ours[name] == pytest.approx(value, rel=1e-5)
 
@@ -57,10 +56,12 @@ def test_with_predicted_labels_it_is_the_mean_diagonal_of_the_hessian(digits, cr
     layers = [linear] if criterion is nn.CrossEntropyLoss else [linear, nn.Softmax(dim=-1)]
     net = around(make_net(batch_size=10, criterion=criterion), nn.Sequential(*layers))
     dataset, weights = net.get_dataset(X[:1500, :12], wrong), {"w": linear.weight}
-    found = fisher(losses(net, dataset, predicted=True), weights)["w"]
+    found = mean_square_gradient(
+        losses(net, dataset, curvature_loss=Classes.curvature_loss), weights
+    )["w"]
     assert found == pytest.approx(expected, rel=0.15)
     # With the labels of the rows the gradients do not cancel in a batch.
-    assert fisher(losses(net, dataset), weights)["w"] > 3 * expected
+    assert mean_square_gradient(losses(net, dataset), weights)["w"] > 3 * expected
 
 
 def test_where_nothing_is_predicted_with_a_probability_labels_are_those_of_the_rows(digits):
@@ -68,7 +69,8 @@ def test_where_nothing_is_predicted_with_a_probability_labels_are_those_of_the_r
     net = around(make_net(criterion=nn.MultiMarginLoss), MLP(), verbose=0)
     dataset = net.get_dataset(X[:100], y[:100])
     given, predicted = (
-        [loss.item() for loss, *_ in losses(net, dataset, predicted=p)] for p in (False, True)
+        [loss.item() for loss, *_ in losses(net, dataset, curvature_loss=function)]
+        for function in (None, Classes.curvature_loss)
     )
     assert given == predicted
 
@@ -81,8 +83,8 @@ def test_fisher_is_the_same_in_single_rows_whatever_the_batch_size():
     rows -= rows.mean(0)
     w = torch.zeros(3, requires_grad=True)
     for n in (10, 100):
-        batches = (((part @ w).mean(), n) for part in rows.split(n))
-        assert fisher(batches, {"w": w})["w"] == pytest.approx(1.0, rel=0.1)
+        batches = (((part @ w).mean(), n, None) for part in rows.split(n))
+        assert mean_square_gradient(batches, {"w": w})["w"] == pytest.approx(1.0, rel=0.1)
 
 
 @given(sizes=st.lists(st.integers(1, 8), min_size=1, max_size=6))
@@ -90,15 +92,20 @@ def test_every_row_counts_alike_in_whatever_batch_it_is(sizes):
     # Rows without a common input: the square of their mean gradient has no mixed terms.
     rows = torch.diag(torch.arange(1.0, sum(sizes) + 1))
     w = torch.zeros(len(rows), requires_grad=True)
-    batches = [((part @ w).mean(), len(part)) for part in rows.split(sizes)]
-    assert fisher(batches, {"w": w})["w"] == pytest.approx(rows.square().mean().item())
+    batches = [((part @ w).mean(), len(part), None) for part in rows.split(sizes)]
+    assert mean_square_gradient(batches, {"w": w})["w"] == pytest.approx(
+        rows.square().mean().item()
+    )
 
 
 def test_an_unused_weight_has_no_importance():
     used, unused = (torch.ones(2, requires_grad=True) for _ in range(2))
-    assert fisher([(used.sum(), 1)], {"a": used, "b": unused}) == {"a": 1.0, "b": 0.0}
+    assert mean_square_gradient([(used.sum(), 1, None)], {"a": used, "b": unused}) == {
+        "a": 1.0,
+        "b": 0.0,
+    }
 
 
 def test_uniform_is_one_everywhere():
-    assert uniform(iter(()), {"a": None, "b": None}) == {"a": 1.0, "b": 1.0}
-    assert set(ESTIMATORS) == {"empirical", "fisher", "kfac", "uniform"}
+    assert Uniform()({"a": None, "b": None}, None) == {"a": 1.0, "b": 1.0}
+    assert set(IMPORTANCES) == {"empirical", "fisher", "kfac", "uniform"}

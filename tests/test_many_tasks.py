@@ -8,6 +8,7 @@ import torch
 
 from sklearn_halrp.exceptions import MissingTaskError, UnknownTaskError
 from tests.conftest import make_classifier, make_net, permuted
+from tests.inside import network_of, task_of
 from tests.modules import MLP, ZOO
 
 
@@ -24,7 +25,7 @@ def test_a_forgotten_task_leaves_the_others(learned, digits, gone):
     with pytest.raises(UnknownTaskError, match=repr(gone)):
         clf.predict(X, task_id=gone)
     if gone != "first":
-        assert len(pickle.dumps(clf)) < size - 0.9 * learned._network.tasks[gone].n_bytes
+        assert len(pickle.dumps(clf)) < size - 0.9 * task_of(learned, gone).n_bytes
     # Learning it again gives what it was.
     if gone != "first":
         rows = permuted(X[:400], learned.tasks_.index(gone))
@@ -36,11 +37,11 @@ def test_the_base_stays_frozen_when_its_task_is_gone(learned, digits):
     X, y = digits
     clf = pickle.loads(pickle.dumps(learned))
     clf.forget_task("first").forget_task(2)
-    base = {n: t.clone() for n, t in clf._network.base.state_dict().items()}
+    base = {n: t.clone() for n, t in network_of(clf).base.state_dict().items()}
     clf.partial_fit(permuted(X[:100], 2), y[:100], task_id="third")
     clf = pickle.loads(pickle.dumps(clf))
     clf.partial_fit(permuted(X[:100], 2), y[:100], task_id="third")
-    for name, tensor in clf._network.base.state_dict().items():
+    for name, tensor in network_of(clf).base.state_dict().items():
         assert torch.equal(tensor, base[name])
     with pytest.raises(ValueError, match="'third' is the only task"):
         clf.forget_task("third")
@@ -48,7 +49,7 @@ def test_the_base_stays_frozen_when_its_task_is_gone(learned, digits):
 
 def test_nothing_of_a_forgotten_head_is_left(learned):
     clf = pickle.loads(pickle.dumps(learned))
-    head = clf._network.base.last.weight.numpy().tobytes()
+    head = network_of(clf).base.last.weight.numpy().tobytes()
     assert head in pickle.dumps(clf)
     assert head not in pickle.dumps(clf.forget_task("first"))
 
@@ -97,8 +98,8 @@ def test_a_pretrained_module_is_the_base(digits):
     clf = make_classifier(pretrained, base="pretrained", net={"max_epochs": 10})
     clf.partial_fit(X[high][:300], y[high][:300], task_id="a")
     clf.partial_fit(permuted(X[high], 1)[:300], y[high][:300], task_id="b")
-    for name in clf._network.roles.perturbed:
-        assert torch.equal(clf._network.base.state_dict()[name], weights[name])
+    for name in network_of(clf).roles.perturbed:
+        assert torch.equal(network_of(clf).base.state_dict()[name], weights[name])
     for name, tensor in pretrained.state_dict().items():
         assert torch.equal(tensor, weights[name])
     assert all(clf.growth_[t] > 0 for t in ("a", "b"))

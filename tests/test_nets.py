@@ -24,6 +24,7 @@ from torch import nn
 from sklearn_halrp import ContinualClassifier
 from sklearn_halrp.exceptions import InvalidNetworkError, TrainingDivergedError
 from tests.conftest import make_classifier, make_net, permuted
+from tests.inside import predictors_of, ready_nets
 from tests.modules import MLP, Words
 from tests.test_promises import assert_untouched, snapshot
 
@@ -125,7 +126,7 @@ def test_nothing_is_forgotten(name, digits, tmp_path):
     clf.partial_fit(permuted(X[:300], 1), y[:300], task_id="b")
     clf.partial_fit(permuted(X[:300], 1), y[:300], task_id="b")
     assert_untouched(state, snapshot(clf))
-    clf._predictors._nets.clear()  # what is kept would hide a changed base
+    ready_nets(predictors_of(clf)).clear()  # what is kept would hide a changed base
     assert np.array_equal(clf.predict_proba(X, "a"), before)
     assert_untouched(state, snapshot(clf))
     assert len(clf.predict(X[:45], "b")) == 45

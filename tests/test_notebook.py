@@ -5,6 +5,7 @@ import pytest
 import sklearn
 
 from tests.conftest import make_classifier
+from tests.inside import network_of, with_network
 
 
 class Cells(HTMLParser):
@@ -49,11 +50,10 @@ def test_the_tasks_are_listed(learned):
 
 
 def test_many_tasks_are_shortened_and_names_escaped(learned):
-    network = learned._network
+    network = network_of(learned)
     for number in range(200):
         network = network.with_task(f"<b>{number}", network.tasks[2])
-    clf = sklearn.base.clone(learned)
-    vars(clf).update(vars(learned) | {"_network": network})
+    clf = with_network(learned, network)
     rows = [row for row in rows_of(clf) if row]
     assert len(rows) == 21
     assert rows[10] == ["… 183 more …"]

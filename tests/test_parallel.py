@@ -16,6 +16,7 @@ from torch import nn
 
 from sklearn_halrp.exceptions import GrowthBudgetWarning
 from tests.conftest import make_classifier, permuted
+from tests.inside import network_of
 from tests.modules import MLP
 
 
@@ -68,10 +69,10 @@ def test_two_processes_learn_what_one_does(stream, digits):
 def test_the_first_task_is_no_base_any_more_when_another_comes_before_it(stream, digits):
     X, y, ids = stream
     clf = make_classifier().partial_fit(X[ids == "a"], y[ids == "a"], task_id="a")
-    base = {n: t.clone() for n, t in clf._network.base.state_dict().items()}
+    base = {n: t.clone() for n, t in network_of(clf).base.state_dict().items()}
     clf.partial_fit(X[:200][::-1], y[:200][::-1], task_id=ids[:200][::-1])
     assert clf.tasks_ == ["a", "b"]
-    for name, tensor in clf._network.base.state_dict().items():
+    for name, tensor in network_of(clf).base.state_dict().items():
         assert torch.equal(tensor, base[name])
     assert set(clf.ranks_["a"].values()) != {0}
 
@@ -122,7 +123,7 @@ def test_dask_sends_the_base_and_the_data_once(stream, cluster):
         with warnings.catch_warnings(record=True) as found:  # dask gets stuck on errors
             warnings.simplefilter("always")
             clf.partial_fit(X, y, task_id=ids)
-    assert clf._network.n_bytes > 50_000
+    assert network_of(clf).n_bytes > 50_000
     assert X[ids == "a"].nbytes > 25_000
     assert not found
 

@@ -17,6 +17,7 @@ from skorch.exceptions import DeviceWarning
 from sklearn_halrp import ContinualClassifier
 from sklearn_halrp.persistence import load
 from tests.conftest import make_classifier, make_net, permuted
+from tests.inside import network_of, of_format
 from tests.modules import MLP
 from tests.test_promises import assert_untouched, snapshot
 
@@ -138,7 +139,7 @@ def test_learning_goes_on_as_if_nothing_had_happened(learned, digits, tmp_path, 
     joblib.dump(learned, tmp_path / "model.joblib")
     before = (tmp_path / "model.joblib").read_bytes()
     loaded = joblib.load(tmp_path / "model.joblib", mmap_mode=mmap_mode)
-    kept = [task.data for task in loaded._network.tasks.values()]
+    kept = [task.data for task in network_of(loaded).tasks.values()]
     assert all(isinstance(data, np.memmap) == bool(mmap_mode) for data in kept)
     for clf in (straight_on, loaded):
         clf.partial_fit(permuted(X[:100], 9), y[:100] % 4, task_id=task_id)
@@ -245,8 +246,7 @@ def test_the_default_network_and_instances_come_back(digits):
 
 
 def test_a_file_of_a_later_format_is_refused(learned):
-    state = learned.__getstate__()
-    state["_network"] = {**state["_network"], "format": 99}
+    state = of_format(learned.__getstate__(), 99)
     with pytest.raises(ValueError, match="newer version"):
         ContinualClassifier().__setstate__(state)
 

@@ -5,10 +5,8 @@ from sklearn.linear_model import LogisticRegression
 from skorch import NeuralNetClassifier
 from torch import nn
 
-from sklearn_halrp._importance import fisher
-from sklearn_halrp._predictive import add_up, chances, self_loss
-from sklearn_halrp._training import around, losses
 from tests.conftest import make_net
+from tests.inside import Classes, add_up, around, chances, losses, mean_square_gradient, self_loss
 
 ROWS, INPUTS, LABELS = 6, 5, 3
 
@@ -144,13 +142,15 @@ def test_of_a_network_that_is_sure_it_is_less_noisy_than_labels_that_are_drawn(d
         for batch, _ in net.get_iterator(dataset, training=False):
             outputs = net.infer(batch)
             y = torch.multinomial(chances(net, outputs), 1)[:, 0]
-            yield net.get_loss(outputs, y, X=batch), len(batch)
+            yield net.get_loss(outputs, y, X=batch), len(batch), None
 
     def noise(measure):
-        found = [fisher(measure(), {"w": linear.weight})["w"] for _ in range(100)]
+        found = [mean_square_gradient(measure(), {"w": linear.weight})["w"] for _ in range(100)]
         return np.std(found) / np.mean(found)
 
-    assert noise(lambda: losses(net, dataset, predicted=True)) < 0.7 * noise(drawn)
+    assert noise(lambda: losses(net, dataset, curvature_loss=Classes.curvature_loss)) < 0.7 * noise(
+        drawn
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.conftest import make_classifier
+from tests.inside import network_of
 from tests.test_promises import assert_untouched, snapshot
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -37,7 +38,7 @@ def test_a_sentence_encoder_serves_several_customers(monkeypatch):
         assert clf.score(X[140:200], y[140:200], task_id=library) > 0.7
         assert 0 < clf.growth_[library] <= 0.02
         before[library] = X[:20], clf.predict(X[:20], library), snapshot(clf)
-    base = clf._network.base.encoder.state_dict()
+    base = network_of(clf).base.encoder.state_dict()
     assert all(torch.equal(base[name], tensor) for name, tensor in pretrained.items())
     for library, (rows, labels, state) in before.items():
         assert_untouched(state, snapshot(clf))

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tests.conftest import make_classifier, permuted
+from tests.inside import network_of, task_of
 from tests.modules import MLP, ZOO, Binary
 
 
@@ -13,7 +14,7 @@ def test_only_plain_tensors_go_through_functions_of_the_users_own(digits):
     for name, animal in ZOO.items():
         clf = make_classifier(animal.module, net={"max_epochs": 1})
         clf.fit(X[:60].reshape(-1, *animal.shape), y[:60])
-        assert clf._network.dense == (name == "binary"), name
+        assert network_of(clf).dense == (name == "binary"), name
 
 
 def test_a_weight_behind_such_a_function_is_learned(digits):
@@ -23,9 +24,9 @@ def test_a_weight_behind_such_a_function_is_learned(digits):
         permuted(X[:400], 1), y[:400], task_id="b"
     )
     clf.set_params(net__max_epochs=1)
-    before = clf._network.tasks["b"].factors["weight"]
+    before = task_of(clf, "b").factors["weight"]
     clf.partial_fit(permuted(X[:400], 1), y[:400], task_id="b")
-    after = clf._network.tasks["b"].factors["weight"]
+    after = task_of(clf, "b").factors["weight"]
     assert not np.array_equal(before.r, after.r)
     assert not np.array_equal(before.u.dense(), after.u.dense())
     assert clf.score(permuted(X[:400], 1), y[:400], task_id="b") > 0.6
@@ -38,8 +39,8 @@ def test_trying_a_pretrained_base_changes_nothing_of_it(digits, name):
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     clf = make_classifier(module, base="pretrained", growth_budget=5, net={"max_epochs": 1})
     clf.partial_fit(X[:60].reshape(-1, *animal.shape), y[:60], task_id="a")
-    found = clf._network.base.state_dict()
-    head = clf._network.roles.head + "."
+    found = network_of(clf).base.state_dict()
+    head = network_of(clf).roles.head + "."
     # One of them counts its calls in evaluation mode too.
     for name in before.keys() - {head + "weight", head + "bias", "calls"}:
         assert torch.equal(found[name], before[name]), name
@@ -50,7 +51,7 @@ def test_a_trained_base_has_the_statistics_of_its_training_alone(digits):
     clf = make_classifier(ZOO["conv2d"].module, net={"max_epochs": 2, "batch_size": 30})
     clf.set_params(net__train_split=None)
     clf.partial_fit(X[:60].reshape(-1, 1, 8, 8), y[:60], task_id="a")
-    assert clf._network.base.state_dict()["1.num_batches_tracked"] == 2 * 2
+    assert network_of(clf).base.state_dict()["1.num_batches_tracked"] == 2 * 2
 
 
 def product(x, weight):
@@ -72,5 +73,5 @@ def test_compiled_helpers_get_plain_tensors(digits):
     X, y = digits
     clf = make_classifier(Helped, net={"max_epochs": 2})
     clf.fit(X[:100], y[:100], np.repeat([0, 1], 50))
-    assert clf._network.dense
+    assert network_of(clf).dense
     assert clf.tasks_ == [0, 1]

@@ -7,14 +7,21 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from sklearn_halrp._low_rank import FORMS
-from sklearn_halrp._modules import get_tensor, named_tensors
 from tests.conftest import make_classifier, permuted
+from tests.inside import (
+    FORMS,
+    get_tensor,
+    named_tensors,
+    network_of,
+    predictors_of,
+    ready_nets,
+    task_of,
+)
 
 
 def snapshot(clf):
     """Everything that the base and the tasks hold, by name."""
-    network = clf._network
+    network = network_of(clf)
     tensors = {("base", n): t.clone() for n, t in named_tensors(network.base).items()}
     for task_id, task in network.tasks.items():
         tensors |= {(task_id, n): torch.from_numpy(a.copy()) for n, a in task.own.items()}
@@ -50,7 +57,7 @@ def test_zero_forgetting_bit_for_bit(stream):
     clf.partial_fit(permuted(X[:200], 2), [f"c{v}" for v in y[:200]], task_id="third")
     clf.partial_fit(permuted(X[:200], 3), y[:200] + 5, task_id=3)
     assert_untouched(before, snapshot(clf))
-    clf._predictors._nets.clear()  # what is kept would hide a changed base
+    ready_nets(predictors_of(clf)).clear()  # what is kept would hide a changed base
     places = [list(clf.classes_).index(c) for c in columns]
     for task_id, rows in tasks.items():
         after = clf.predict_proba(rows, task_id=task_id)
@@ -61,7 +68,7 @@ def test_zero_forgetting_bit_for_bit(stream):
 
 def test_the_effective_weights_equal_a_dense_reference(stream):
     clf, X, _ = stream
-    network, task = clf._network, clf._network.tasks[1]
+    network, task = network_of(clf), task_of(clf, 1)
     module = network.module_for(task)
     assert set(task.factors) == set(network.roles.perturbed)
     for name, stored in task.factors.items():
@@ -84,7 +91,7 @@ def test_the_effective_weights_equal_a_dense_reference(stream):
 
 def test_growth_counts_what_is_stored(stream):
     clf, *_ = stream
-    network = clf._network
+    network = network_of(clf)
     base = sum(t.numel() for t in named_tensors(network.base).values())
     counted = {name: 0 for name in clf.tasks_}
     for (owner, *_), tensor in snapshot(clf).items():

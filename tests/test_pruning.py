@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sklearn_halrp._pruning import Compact, cut_to_fit, prune
+from tests.inside import Compact, cut_to_fit, prune
 
 values = st.one_of(st.just(0.0), st.floats(-8, 8, width=32))
 

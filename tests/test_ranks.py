@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sklearn_halrp._ranks import choose_ranks
+from tests.inside import choose_ranks
 
 layers = st.dictionaries(
     st.text("abcdef", min_size=1, max_size=2),

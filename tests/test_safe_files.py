@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn_halrp import ContinualClassifier
 from sklearn_halrp.persistence import load, save
 from tests.conftest import make_classifier, make_net, permuted
+from tests.inside import Task
 from tests.modules import ZOO
 from tests.test_promises import assert_untouched, snapshot
 
@@ -133,11 +134,19 @@ def rewrite(file, change):
     file.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
 
 
+def network_in(about):
+    """The part of a file's settings that is about base and tasks."""
+    return about["learned"]["_network"]
+
+
 DAMAGE = {
-    "no tasks": (lambda about: about.pop("tasks"), "damaged"),
+    "no tasks": (lambda about: network_in(about).pop("tasks"), "damaged"),
     "other parameters": (lambda about: about["parameters"].update(evil=1), "damaged.*evil"),
-    "other count": (lambda about: about["tasks"][1].update(n_numbers=3), "damaged"),
-    "unknown type": (lambda about: about["classes"].update(type="zz"), "damaged"),
+    "other count": (lambda about: network_in(about)["tasks"][1].update(n_numbers=3), "damaged"),
+    "unknown type": (
+        lambda about: network_in(about)["tasks"][1].update(classes={"type": "zz", "labels": []}),
+        "damaged",
+    ),
     "later format": (lambda about: about.update(format=99), "newer version"),
 }
 
@@ -183,7 +192,7 @@ def test_skops_keeps_a_classifier_too(net, digits, tmp_path):
     clf = ContinualClassifier(net, random_state=0).fit(X[:100], y[:100], np.repeat(["a", "b"], 50))
     skops.dump(clf, tmp_path / "model.skops")
     trusted = skops.get_untrusted_types(file=tmp_path / "model.skops")
-    assert not [name for name in trusted if name.startswith("sklearn_halrp._task")]
+    assert not [name for name in trusted if name.startswith(Task.__module__)]
     loaded = skops.load(tmp_path / "model.skops", trusted=trusted)
     for each in (clf, loaded):
         each.partial_fit(permuted(X[:100], 2), y[:100], task_id="c")

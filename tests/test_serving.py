@@ -7,9 +7,17 @@ import pytest
 import torch
 from skorch import NeuralNetClassifier
 
-from sklearn_halrp._batches import batch_size_of
-from sklearn_halrp._serving import Predictors, probabilities
 from tests.conftest import make_classifier, make_net
+from tests.inside import (
+    Predictors,
+    batch_size_of,
+    net_for,
+    network_of,
+    outputs_of,
+    predictors_of,
+    ready_nets,
+    task_of,
+)
 from tests.modules import MLP, Probabilities
 
 
@@ -19,10 +27,10 @@ def test_the_memory_held_is_bounded_and_predictions_stay(learned, digits):
     small = Predictors()
     for _ in range(2):
         for task_id in learned.tasks_:
-            net = small.net(learned.net_, learned._network, task_id, max_bytes=1)
+            net = small.net(learned.net_, network_of(learned), task_id, max_bytes=1)
             columns = np.searchsorted(learned.classes_, learned.task_classes_[task_id])
             assert np.array_equal(net.predict_proba(X[:50]), expected[task_id][:, columns])
-            assert len(small._nets) == 1
+            assert len(ready_nets(small)) == 1
 
 
 def test_the_bound_may_change_at_any_time(learned, digits):
@@ -30,28 +38,28 @@ def test_the_bound_may_change_at_any_time(learned, digits):
     clf = copy.deepcopy(learned)
     for task_id in clf.tasks_:
         clf.predict(X[:9], task_id)
-    assert len(clf._predictors._nets) == 3
+    assert len(ready_nets(predictors_of(clf))) == 3
     other = pickle.loads(pickle.dumps(clf)).set_params(cache_bytes=0)
     for task_id in other.tasks_:
         other.predict(X[:9], task_id)
-    assert len(other._predictors._nets) == 1
-    clf._predictors.drop("third")
+    assert len(ready_nets(predictors_of(other))) == 1
+    predictors_of(clf).drop("third")
     clf.set_params(cache_bytes=0).predict(X[:9], "third")
-    assert len(clf._predictors._nets) == 1
+    assert len(ready_nets(predictors_of(clf))) == 1
 
 
 def test_a_network_is_merged_once(learned):
     cache = Predictors()
-    first = cache.net(learned.net_, learned._network, 2, 2**28)
-    assert cache.net(learned.net_, learned._network, 2, 2**28) is first
-    assert cache.net(learned.net_, learned._network, "third", 2**28) is not first
+    first = cache.net(learned.net_, network_of(learned), 2, 2**28)
+    assert cache.net(learned.net_, network_of(learned), 2, 2**28) is first
+    assert cache.net(learned.net_, network_of(learned), "third", 2**28) is not first
 
 
 def test_what_was_relearned_is_merged_again(learned, digits):
     X, _ = digits
     cache = Predictors()
-    first = cache.net(learned.net_, learned._network, 2, 2**28)
-    other = learned._network.with_task(2, learned._network.tasks["third"])
+    first = cache.net(learned.net_, network_of(learned), 2, 2**28)
+    other = network_of(learned).with_task(2, task_of(learned, "third"))
     second = cache.net(learned.net_, other, 2, 2**28)
     assert second is not first
     assert not np.array_equal(first.predict_proba(X[:9]), second.predict_proba(X[:9]))
@@ -108,7 +116,7 @@ def test_the_short_way_gives_what_skorch_gives(digits, name):
     X, y = digits
     net = kind(**make_net(module, **settings).get_params(deep=False))
     clf = make_classifier().set_params(net=net).fit(X[:60], y[:60])
-    ready = clf._net_for(0)
+    ready = net_for(clf, 0)
     assert (batch_size_of(ready) is not None) == short
     for rows in (X[:1], X[:100]):
-        assert np.array_equal(probabilities(ready, rows), ready.predict_proba(rows))
+        assert np.array_equal(outputs_of(ready, rows), ready.predict_proba(rows))

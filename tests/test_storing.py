@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from skorch.callbacks import Callback
 
-from sklearn_halrp._pruning import MOST_PRUNED
-from sklearn_halrp._storing import in_half
 from sklearn_halrp.persistence import load, save
 from tests.conftest import make_classifier, permuted
+from tests.inside import MOST_PRUNED, in_half, task_of
 from tests.modules import MLP
 
 
@@ -137,7 +136,7 @@ def test_half_precision_rounds_what_was_trained_and_nothing_else(digits):
     assert [row["train_loss"] for row in full.history_[1]] == [
         row["train_loss"] for row in half.history_[1]
     ]
-    before, after = (clf._network.tasks[1] for clf in (full, half))
+    before, after = (task_of(clf, 1) for clf in (full, half))
     assert after.n_numbers == before.n_numbers
     assert all(np.array_equal(after.own[name], array) for name, array in before.own.items())
     own = sum(array.size for array in before.own.values())
@@ -174,7 +173,7 @@ def test_half_precision_keeps_every_prediction_in_files_and_when_a_task_goes_on(
     net = {"module__dtype": dtype, "max_epochs": 4}
     clf = make_classifier(Typed, net=net, precision="half", growth_budget=0.5)
     clf.partial_fit(X, y, task_id=0).partial_fit(permuted(X, 1), y, task_id=1)
-    factors = clf._network.tasks[1].factors.values()
+    factors = task_of(clf, 1).factors.values()
     assert {f.r.dtype for f in factors} | {f.u.values.dtype for f in factors} == {np.dtype("f2")}
     before, score = clf.predict_proba(X, task_id=1), clf.score(permuted(X, 1), y, task_id=1)
 
@@ -192,5 +191,5 @@ def test_half_precision_keeps_every_prediction_in_files_and_when_a_task_goes_on(
     # A task goes on from what was rounded, and is rounded again.
     clf.partial_fit(permuted(X, 1), y, task_id=1)
     assert clf.score(permuted(X, 1), y, task_id=1) >= score - 0.02
-    factors = clf._network.tasks[1].factors.values()
+    factors = task_of(clf, 1).factors.values()
     assert {f.u.values.dtype for f in factors} == {np.dtype("f2")}

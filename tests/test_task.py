@@ -3,8 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from sklearn_halrp._pruning import Compact
-from sklearn_halrp._task import StoredFactors, Task
+from tests.inside import Classes, Compact, StoredFactors, Task, target_from_state
 
 own = st.dictionaries(
     st.text("ab.é", max_size=5),
@@ -38,8 +37,10 @@ rows = st.lists(
 @given(own, st.dictionaries(st.sampled_from("xyz"), stored_factors()), rows)
 def test_everything_comes_back_as_it_was(own, factors, history):
     report = {"seconds": {"base": 0.1}, "layers": {"x": {"spectrum": [1.5, 0.1]}}}
-    task = Task.of(np.array([1, 2]), factors, own, 3, history, report)
-    for loaded in (task, Task(**task.to_state())):
+    task = Task.of(Classes(np.array([1, 2])), factors, own, 3, history, report)
+    state = task.to_state()
+    again = Task(target_from_state(state), **state)
+    for loaded in (task, again):
         assert set(loaded.own) == set(own)
         for name, array in own.items():
             assert loaded.own[name].dtype == array.dtype
@@ -47,18 +48,18 @@ def test_everything_comes_back_as_it_was(own, factors, history):
             assert np.array_equal(loaded.own[name], array, equal_nan=array.dtype.kind == "f")
         assert set(loaded.factors) == set(factors)
         for name, stored in factors.items():
-            again = loaded.factors[name]
-            assert np.array_equal(again.r, stored.r)
-            assert np.array_equal(again.s, stored.s)
-            assert np.array_equal(again.u.dense(), stored.u.dense())
-            assert np.array_equal(again.v.dense(), stored.v.dense())
-            assert again.v.dense().dtype == stored.r.dtype
+            kept = loaded.factors[name]
+            assert np.array_equal(kept.r, stored.r)
+            assert np.array_equal(kept.s, stored.s)
+            assert np.array_equal(kept.u.dense(), stored.u.dense())
+            assert np.array_equal(kept.v.dense(), stored.v.dense())
+            assert kept.v.dense().dtype == stored.r.dtype
             assert loaded.ranks[name] == stored.u.shape[1]
         assert loaded.history == [
             row | {"loss": float(f"{row['loss']:.4e}")} if "loss" in row else row for row in history
         ]
         assert loaded.report == report
-        assert (loaded.visits, loaded.classes.tolist()) == (3, [1, 2])
+        assert (loaded.visits, loaded.target.labels.tolist()) == (3, [1, 2])
     counted = sum(a.size for a in own.values())
     for stored in factors.values():
         counted += stored.r.size + stored.s.size

@@ -7,8 +7,8 @@ from skorch.callbacks import Callback
 from skorch.dataset import Dataset
 from torch import nn
 
-from sklearn_halrp._training import around, mean_loss, spread
 from tests.conftest import make_classifier, make_net, permuted
+from tests.inside import around, mean_loss, spread
 from tests.modules import Conv2d
 
 

@@ -3,10 +3,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sklearn_halrp._low_rank import FORMS, Factors, effective_weight, matrix_shape
-from sklearn_halrp._modules import copy_with, get_tensor, named_tensors
-from sklearn_halrp._partition import partition
-from sklearn_halrp._weight import PerturbedWeight
+from tests.inside import (
+    FORMS,
+    Factors,
+    PerturbedWeight,
+    copy_with,
+    effective_weight,
+    get_tensor,
+    matrix_shape,
+    named_tensors,
+    partition,
+)
 from tests.modules import ZOO
 
 SEQUENTIAL = {"conv1d", "conv2d", "conv3d", "depthwise", "transposed"}

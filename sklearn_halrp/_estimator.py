@@ -1,0 +1,504 @@
+"""What every face has in common: learning, forgetting, and what was learned."""
+
+import warnings
+from contextlib import contextmanager
+from functools import partial
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_halrp import _report
+from sklearn_halrp._building import build_network
+from sklearn_halrp._checks import (
+    check_known,
+    check_net,
+    check_task_id,
+    default_task_id,
+    group_rows,
+)
+from sklearn_halrp._datasets import given
+from sklearn_halrp._importance import IMPORTANCES
+from sklearn_halrp._intake import rows_to_learn, rows_to_predict
+from sklearn_halrp._learned import Learned
+from sklearn_halrp._low_rank import FORMS
+from sklearn_halrp._notebook import tasks_table
+from sklearn_halrp._probing import ROWS
+from sklearn_halrp._processes import agreed
+from sklearn_halrp._saved import learned_from_state, learned_to_state
+from sklearn_halrp._scheduling import learn_all
+from sklearn_halrp._serving import outputs_of
+from sklearn_halrp._storing import PRECISIONS, Budget
+from sklearn_halrp._training import recipe_of
+from sklearn_halrp._visit import Lesson, Settings
+from sklearn_halrp.exceptions import GrowthBudgetWarning
+
+
+class ContinualEstimator(BaseEstimator):
+    """A network that learns task after task and forgets none; a face says what tasks are.
+
+    A face names its kind of target in ``_target`` and gives ``partial_fit``, ``predict`` and
+    ``score`` a meaning. Everything that was learned is one record, ``_learned``, that a call
+    replaces at its end: see `Learned`.
+    """
+
+    _target = None
+
+    _parameter_constraints = {
+        "net": "no_validation",  # checked with the data, with an error of its own
+        "base": [StrOptions({"first", "pretrained"})],
+        "head": [str, None],
+        "warmup_epochs": [
+            Interval(Integral, 0, None, closed="left"),
+            Interval(Real, 0, 1, closed="neither"),
+        ],
+        "approximation_rate": [Interval(Real, 0, 1, closed="right")],
+        "max_rank": [Interval(Integral, 1, None, closed="left")],
+        "l1_penalty": [Interval(Real, 0, None, closed="left")],
+        "l2_penalty": [Interval(Real, 0, None, closed="left")],
+        "factor_lr_scale": [Interval(Real, 0, None, closed="neither")],
+        "prune_threshold": [Interval(Real, 0, None, closed="left")],
+        "growth_budget": [Interval(Real, 0, 10, closed="right")],  # a share, not per cent
+        "retrain_epochs": [
+            Interval(Integral, 0, None, closed="left"),
+            Interval(Real, 0, 1, closed="neither"),
+        ],
+        "precision": [StrOptions(set(PRECISIONS))],
+        "convolution": [StrOptions(set(FORMS))],
+        "importance": [StrOptions(set(IMPORTANCES)), callable],
+        "task_column": [Integral, str, None],
+        "dtype": "no_validation",
+        "random_state": ["random_state"],
+        "n_jobs": [Integral, None],
+        "cache_bytes": [Interval(Integral, 0, None, closed="left")],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        net=None,
+        *,
+        base="first",
+        head=None,
+        warmup_epochs=0.4,
+        approximation_rate=0.9,
+        max_rank=100,
+        l1_penalty=1e-6,
+        l2_penalty=1e-4,
+        factor_lr_scale=1.0,
+        prune_threshold=1e-5,
+        growth_budget=0.6,
+        retrain_epochs=0.5,
+        precision="full",
+        convolution="unfolded",
+        importance="fisher",
+        task_column=None,
+        dtype="float32",
+        random_state=None,
+        n_jobs=None,
+        cache_bytes=2**28,
+        verbose=0,
+    ):
+        self.net = net
+        self.base = base
+        self.head = head
+        self.warmup_epochs = warmup_epochs
+        self.approximation_rate = approximation_rate
+        self.max_rank = max_rank
+        self.l1_penalty = l1_penalty
+        self.l2_penalty = l2_penalty
+        self.factor_lr_scale = factor_lr_scale
+        self.prune_threshold = prune_threshold
+        self.growth_budget = growth_budget
+        self.retrain_epochs = retrain_epochs
+        self.precision = precision
+        self.convolution = convolution
+        self.importance = importance
+        self.task_column = task_column
+        self.dtype = dtype
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.cache_bytes = cache_bytes
+        self.verbose = verbose
+
+    def set_params(self, **params):
+        """Set parameters, those of the net as ``net__lr`` and so on.
+
+        Parameters
+        ----------
+        **params
+
+        Returns
+        -------
+        self : estimator
+
+        Raises
+        ------
+        ValueError
+            If a parameter is unknown, or one of a net is set where no net was given.
+        """
+        of_net = [name for name in params if name.startswith("net__")]
+        if of_net and params.get("net", self.net) is None:
+            wanted = f"{type(self).__name__}({self._target.net_class.__name__}(Module, ...))"
+            raise ValueError(
+                f"{of_net[0]} is a parameter of a net, and net is None: the network is built from "
+                f"the data. Give a net, {wanted}."
+            )
+        return super().set_params(**params)
+
+    # --- learning ----------------------------------------------------------------------
+
+    def _learn(self, X, y, task_id, sample_weight, afresh=False, **declared):
+        """Learn tasks; put what was learned in place when all is done."""
+        self._validate_params()
+        learned = None if afresh else self._learned_or_none()
+        with _draws_undone(random_state=self.random_state):
+            self._learned = self._with_lessons(learned, X, y, task_id, sample_weight, declared)
+        return self
+
+    def _with_lessons(self, learned, X, y, task_id, sample_weight, declared):
+        """Return what was learned, with these rows learned too."""
+        columns = None if learned is None else learned.columns
+        intake = rows_to_learn(self, X, y, task_id, sample_weight, columns)
+        known = {} if learned is None else learned.tasks
+        groups = group_rows(default_task_id(intake.task_id, known, "partial_fit"), len(intake.y))
+        lessons = []
+        for name, rows in groups.items():
+            before = known[name].target if name in known else None
+            target_of = partial(self._target.of_task, known=before, **declared)
+            lessons.append(Lesson(**intake.of_task(name, rows, target_of)))
+        if self.net is not None:
+            check_net(self.net, self._target.net_class)
+        elif self.base == "pretrained":
+            raise ValueError(
+                "base='pretrained' needs a net whose module brings its weights along; net=None "
+                "builds one with random weights. Give the net, or leave base='first'."
+            )
+        if learned is None:
+            learned = self._begun(intake, lessons[0].target)
+        else:
+            self._check_module(learned.net)
+        network = learn_all(
+            learned.net if self.net is None else recipe_of(self.net),
+            learned.network,
+            lessons,
+            Settings.of(self),
+            learned.seed,
+            n_jobs=self.n_jobs,
+            builder=learned.net,
+        )
+        self._warn_if_over_budget(network, groups)
+        return learned.with_network(network)
+
+    def _begun(self, intake, target):
+        """Return a record without tasks: what holds for all tasks to come."""
+        size = int(np.prod(intake.columns.sample_shape))
+        net = self._target.default_net(size, target.n_outputs) if self.net is None else self.net
+        net = recipe_of(net)
+        seed = int(check_random_state(seed=self.random_state).randint(2**31 - 1))
+        seed = agreed(net, seed)
+        network = build_network(
+            net,
+            np.asarray(intake.X[:ROWS]),
+            target.n_outputs,
+            head=self.head,
+            form=self.convolution,
+            seed=seed,
+            frozen=self.base == "pretrained",
+        )
+        return Learned(net, network, seed, intake.columns)
+
+    def _check_module(self, net):
+        """Refuse to go on with another module than that of the base."""
+        if self.net is not None and self.net.module is not net.module:
+            raise ValueError(
+                f"The base is a {_name(net.module)}, and net has another module now, "
+                f"{_name(self.net.module)}. Give it the same module to go on, or begin anew "
+                "with fit."
+            )
+
+    def forget_task(self, task_id):
+        """Remove a task for good.
+
+        The other tasks stay as they are, to the last bit. If the base was trained on this
+        task it stays too, since the others rest on it; what was the task's own is removed,
+        and its head in the base is cleared.
+
+        Parameters
+        ----------
+        task_id : int or str
+
+        Returns
+        -------
+        self : estimator
+
+        Raises
+        ------
+        sklearn_halrp.exceptions.UnknownTaskError
+            If the task was never learned.
+        ValueError
+            If it is the only one: there is no estimator without a task.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn_halrp import ContinualClassifier
+        >>> X, y = np.repeat(np.eye(2), 20, axis=0), np.repeat([0, 1], 20)
+        >>> clf = ContinualClassifier(random_state=0)
+        >>> clf.fit(np.tile(X, (2, 1)), np.tile(y, 2), np.repeat(["a", "b"], 40)).tasks_
+        ['a', 'b']
+        >>> clf.forget_task("b").tasks_
+        ['a']
+        """
+        learned = self._what_was_learned()
+        task_id = check_task_id(task_id)
+        check_known([task_id], learned.tasks)
+        if len(learned.tasks) == 1:
+            raise ValueError(
+                f"{task_id!r} is the only task. Begin anew with fit, or learn another task first."
+            )
+        self._validate_params()
+        self._learned = learned.with_network(learned.network.without_task(task_id))
+        learned.predictors.drop(task_id)
+        return self
+
+    def _warn_if_over_budget(self, network, task_ids):
+        budget = Budget.of(network, growth_budget=self.growth_budget)
+        for task_id in task_ids:
+            task = network.tasks[task_id]
+            if budget.exceeded_by(task):
+                warnings.warn(
+                    f"Task {task_id!r} stores {task.n_numbers} numbers, over the growth_budget "
+                    f"of {100 * self.growth_budget:.3g}%, which allows "
+                    f"{budget.numbers}: its scales, biases, normalisation and head "
+                    "alone need them, so it has no low-rank terms. Raise growth_budget, or "
+                    "use a network with wider hidden layers.",
+                    GrowthBudgetWarning,
+                    stacklevel=5,
+                )
+
+    # --- predicting --------------------------------------------------------------------
+
+    def _outputs(self, learned, X, task_id, method):
+        """Take in rows; return their number, and per task its target, rows and outputs."""
+        intake = rows_to_predict(self, X, task_id, learned.columns)
+        tasks, X = learned.tasks, intake.X
+        groups = group_rows(default_task_id(intake.task_id, tasks, method), len(X))
+        check_known(groups, tasks)
+        return len(X), (
+            (
+                tasks[name].target,
+                rows,
+                outputs_of(
+                    learned.net_for(name, max_bytes=self.cache_bytes),
+                    given(X[rows]),
+                    private=not isinstance(rows, slice),
+                ),
+            )
+            for name, rows in groups.items()
+        )
+
+    def to_module(self, task_id=None):
+        """Return a plain torch module that computes one task.
+
+        It is of the class of the net's module, shares nothing with this classifier, and is
+        in evaluation mode on the net's device. It can be compiled, exported or trained
+        like any other.
+
+        Parameters
+        ----------
+        task_id : int or str, default=None
+            It may be left out while only one task is known.
+
+        Returns
+        -------
+        torch.nn.Module
+            Its outputs are the columns of ``task_classes_[task_id]``, as the net's
+            criterion expects them: logits or probabilities.
+
+        Raises
+        ------
+        sklearn_halrp.exceptions.UnknownTaskError
+            If the task was never learned.
+        sklearn_halrp.exceptions.MissingTaskError
+            If several tasks are known and `task_id` is left out.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn_halrp import ContinualClassifier
+        >>> X, y = np.repeat(np.eye(2), 20, axis=0), np.repeat([0, 1], 20)
+        >>> module = ContinualClassifier(random_state=0).fit(X, y).to_module()
+        >>> type(module).__name__
+        'MultilayerPerceptron'
+        """
+        learned = self._what_was_learned()
+        tasks = learned.tasks
+        task_id = check_task_id(default_task_id(task_id, tasks, "to_module"))
+        check_known([task_id], tasks)
+        return learned.network.standalone(tasks[task_id])
+
+    # --- what was learned --------------------------------------------------------------
+
+    def __sklearn_is_fitted__(self):
+        """Whether a task has been learned."""
+        return self._learned_or_none() is not None
+
+    def __sklearn_tags__(self):
+        """Describe the estimator to scikit-learn."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+    def _learned_or_none(self):
+        return vars(self).get("_learned")
+
+    def _what_was_learned(self):
+        """Return the record; a call takes it once, and another thread may replace it meanwhile."""
+        check_is_fitted(self)
+        return self._learned
+
+    def _attribute(self, name):
+        """Return the record for a learned attribute, which is missing before."""
+        learned = self._learned_or_none()
+        if learned is None:
+            raise AttributeError(
+                f"This {type(self).__name__} has no {name} yet: it is there once a task is learned."
+            )
+        return learned
+
+    @property
+    def net_(self):
+        """The net as it was when the first task was learned."""
+        return self._attribute("net_").net
+
+    @property
+    def sample_shape_(self):
+        """Shape of one row of X."""
+        return self._attribute("sample_shape_").columns.sample_shape
+
+    @property
+    def n_features_in_(self):
+        """Size of the second axis of X."""
+        return self._attribute("n_features_in_").columns.n_features
+
+    @property
+    def feature_names_in_(self):
+        """Names of the columns, where X had any."""
+        names = self._attribute("feature_names_in_").columns.names
+        if names is None:
+            raise AttributeError("feature_names_in_: the columns of X had no names.")
+        return names
+
+    @property
+    def tasks_(self):
+        """Ids of the tasks, in the order they were first learned."""
+        return list(self._what_was_learned().tasks)
+
+    @property
+    def ranks_(self):
+        """Ranks after pruning, by task and weight."""
+        return _report.ranks(self._what_was_learned().network)
+
+    @property
+    def growth_(self):
+        """Numbers that each task stores besides the base, over the base's."""
+        return _report.growth(self._what_was_learned().network)
+
+    @property
+    def history_(self):
+        """The epochs of each task."""
+        network = self._what_was_learned().network
+        return {name: _report.epochs(network, name) for name in network.tasks}
+
+    @property
+    def report_(self):
+        """What was found while learning each task, as plain data."""
+        network = self._what_was_learned().network
+        return {name: _report.of_task(network, name) for name in network.tasks}
+
+    @property
+    def n_numbers_(self):
+        """Numbers that base and tasks store together."""
+        network = self._what_was_learned().network
+        return network.n_numbers + sum(task.n_numbers for task in network.tasks.values())
+
+    @property
+    def n_bytes_(self):
+        """Bytes that base and tasks store together."""
+        network = self._what_was_learned().network
+        return network.n_bytes + sum(task.n_bytes for task in network.tasks.values())
+
+    def report(self, level="task"):
+        """Return what was found while learning, as a table.
+
+        Parameters
+        ----------
+        level : {"task", "layer", "epoch"}, default="task"
+            What one row stands for.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Indexed by task, and by layer or visit.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed; `report_` and `history_` hold the same as plain
+            data.
+        """
+        return _report.table(self._what_was_learned().network, level)
+
+    # --- notebooks ---------------------------------------------------------------------
+
+    def _repr_html_inner(self):
+        """Return the diagram of scikit-learn, and the tasks below it."""
+        return super()._repr_html_inner() + self._tasks_html()
+
+    def _repr_mimebundle_(self, **kwargs):
+        """Return what a notebook shows."""
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if "text/html" in bundle:
+            bundle["text/html"] += self._tasks_html()
+        return bundle
+
+    def _tasks_html(self):
+        learned = self._learned_or_none()
+        return "" if learned is None else tasks_table(learned.network)
+
+    # --- persistence -------------------------------------------------------------------
+
+    def __getstate__(self):
+        """Return settings and plain arrays; networks are built again from them."""
+        state = dict(super().__getstate__())
+        learned = state.pop("_learned", None)
+        return state if learned is None else state | learned_to_state(learned)
+
+    def __setstate__(self, state):
+        """Build the base again and put its arrays in place."""
+        # A file of an earlier version lacks the parameters that came since.
+        state = {**type(self)().get_params(deep=False), **state}
+        learned = learned_from_state(state)
+        super().__setstate__(state)
+        if learned is not None:
+            self._learned = learned
+
+
+@contextmanager
+def _draws_undone(random_state):
+    """Put a generator back to where it was when anything goes wrong inside."""
+    generator = check_random_state(random_state)
+    drawn = generator.get_state()
+    try:
+        yield
+    except BaseException:
+        generator.set_state(drawn)
+        raise
+
+
+def _name(module):
+    return getattr(module, "__name__", type(module).__name__)

@@ -1,0 +1,182 @@
+"""Where data comes in: rows, labels, ids and weights, as arrays, tables, tensors or Datasets."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils import get_tags
+from sklearn.utils.validation import validate_data
+from torch.utils.data import Dataset
+
+from sklearn_halrp._checks import balanced, check_weights, rows_of, split_task_column
+from sklearn_halrp._datasets import DatasetRows, check_dataset, from_tensor, labels_in
+from sklearn_halrp._learned import Columns
+
+
+@dataclass(frozen=True)
+class Intake:
+    """Rows as the package computes with them.
+
+    Attributes
+    ----------
+    X : array or DatasetRows
+    task_id : int, str, array-like or None
+        As it was passed, or the column that holds the ids.
+    y : array, optional
+    weights : array of shape (n_samples,), optional
+    columns : Columns
+    """
+
+    X: np.ndarray | DatasetRows
+    task_id: Any
+    columns: Columns
+    y: np.ndarray | None = None
+    weights: np.ndarray | None = None
+
+    def of_task(self, task_id, rows, target_of):
+        """Return what a `Lesson` needs of some rows.
+
+        Parameters
+        ----------
+        task_id : int or str
+        rows : slice or array of row numbers
+        target_of : callable
+            Takes the id and the labels; returns the target and the labels as the loss has them.
+        """
+        target, y = target_of(task_id, self.y[rows])
+        weights = rows_of(self.weights, rows)
+        return {
+            "task_id": task_id,
+            "X": self.X[rows],
+            "y": y,
+            "target": target,
+            "weights": None if weights is None else balanced(task_id, weights),
+        }
+
+
+def rows_to_predict(estimator, X, task_id, columns):
+    """Take in rows that are to be predicted.
+
+    Parameters
+    ----------
+    estimator : ContinualEstimator
+        For its parameters; it is not changed.
+    X, task_id
+        As they were passed.
+    columns : Columns
+        Of the rows that were learned.
+
+    Returns
+    -------
+    Intake
+    """
+    X, task_id = _without_ids(X, task_id, task_column=estimator.task_column)
+    if isinstance(X, Dataset):
+        X = DatasetRows(X, _dtype(estimator))
+    else:
+        X = validate_data(_asker(estimator, columns), X, reset=False, **_checks(estimator))
+    _check_shape(X, columns)
+    return Intake(X, task_id, columns)
+
+
+def rows_to_learn(estimator, X, y, task_id, sample_weight, columns=None):
+    """Take in rows that are to be learned.
+
+    Parameters
+    ----------
+    estimator : ContinualEstimator
+    X, y, task_id, sample_weight
+        As they were passed.
+    columns : Columns, optional
+        Of the rows that were learned before.
+
+    Returns
+    -------
+    Intake
+    """
+    X, task_id = _without_ids(X, task_id, task_column=estimator.task_column)
+    asker = _asker(estimator, columns)
+    if isinstance(X, Dataset):
+        if y is not None:
+            raise ValueError("X is a Dataset, which has its labels itself: leave y out.")
+        X, y = DatasetRows(X, _dtype(estimator)), labels_in(X)
+        asker.n_features_in_ = X.shape[1]
+    else:
+        kind = type(estimator)._target
+        X, y = validate_data(
+            asker,
+            X,
+            kind.prepared(y),
+            reset=columns is None,
+            **_checks(estimator),
+            **kind.y_checks,
+        )
+    weights = None if sample_weight is None else check_weights(sample_weight, X)
+    if columns is None:
+        names = getattr(asker, "feature_names_in_", None)
+        columns = Columns(asker.n_features_in_, X.shape[1:], names)
+    else:
+        _check_shape(X, columns)
+    return Intake(X, task_id, columns, y, weights)
+
+
+def _check_shape(X, columns):
+    if X.shape[1:] != columns.sample_shape:
+        raise ValueError(
+            f"X has rows of shape {X.shape[1:]}; the base was trained on rows of shape "
+            f"{columns.sample_shape}. All tasks share one network, so bring X to that shape."
+        )
+
+
+def _without_ids(X, task_id, task_column):
+    """Return X without the column of ids, and the ids."""
+    check_dataset(X)
+    X = from_tensor(X, task_column)
+    if task_column is None:
+        return X, task_id
+    if isinstance(X, Dataset):
+        raise ValueError("A Dataset has no columns: pass task_id, and leave task_column out.")
+    if task_id is not None:
+        raise ValueError(
+            f"task_id was passed, and task_column={task_column!r} says that the ids "
+            "are in X. Leave one of them out."
+        )
+    return split_task_column(X, task_column)
+
+
+def _dtype(estimator):
+    return "float32" if estimator.net is None else estimator.dtype
+
+
+def _checks(estimator):
+    """Return how scikit-learn is to check and convert X."""
+    # torch warns of arrays that it could write to and must not, as pandas gives them.
+    # One layout: sums over another one round differently, and processes do not keep it.
+    return {
+        "dtype": _dtype(estimator),
+        "order": "C",
+        "allow_nd": True,
+        "force_writeable": True,
+    }
+
+
+def _asker(estimator, columns):
+    """Return what scikit-learn's checks may write to in place of the estimator.
+
+    It has the estimator's name and tags, and of what was learned only the columns.
+    """
+    asker = type(type(estimator).__name__, (_Asker,), {})(get_tags(estimator))
+    if columns is not None:
+        asker.n_features_in_ = columns.n_features
+        if columns.names is not None:
+            asker.feature_names_in_ = columns.names
+    return asker
+
+
+class _Asker(BaseEstimator):
+    def __init__(self, tags):
+        self.tags = tags
+
+    def __sklearn_tags__(self):
+        return self.tags

@@ -1,0 +1,75 @@
+"""What an estimator has learned, as one record that is never changed."""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from skorch import NeuralNet
+
+from sklearn_halrp._network import Network
+from sklearn_halrp._serving import Predictors
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """What the rows look like that all tasks share.
+
+    Attributes
+    ----------
+    n_features : int
+        Size of the second axis of X.
+    sample_shape : tuple of int
+        Shape of one row.
+    names : array of str, optional
+        Of the columns, where X had any.
+    """
+
+    n_features: int
+    sample_shape: tuple
+    names: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """All that learning has made of an estimator.
+
+    A call that learns or forgets makes a new record and puts it in place by one assignment
+    at its end; a call that reads takes the record once. So whatever goes wrong leaves the
+    estimator as it was, and no reader sees half a change.
+
+    Attributes
+    ----------
+    net : skorch.NeuralNet
+        The recipe as it was when the first task was learned.
+    network : Network
+    seed : int
+        Drawn from ``random_state``, once.
+    columns : Columns
+    predictors : Predictors
+        Ready networks. They follow from the rest, and records share them.
+    """
+
+    net: NeuralNet
+    network: Network
+    seed: int
+    columns: Columns
+    predictors: Predictors = field(default_factory=Predictors)
+
+    @property
+    def tasks(self):
+        """The tasks by id, in order of learning."""
+        return self.network.tasks
+
+    def with_network(self, network):
+        """Return a record of the same base with other tasks."""
+        return replace(self, network=network)
+
+    @cached_property
+    def joined(self):
+        """What the targets of all tasks are together: the labels of a classifier."""
+        targets = [task.target for task in self.tasks.values()]
+        return type(targets[0]).joined(targets)
+
+    def net_for(self, task_id, max_bytes):
+        """Return an initialised skorch net that predicts a task."""
+        return self.predictors.net(self.net, self.network, task_id, max_bytes)

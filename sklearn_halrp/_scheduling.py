@@ -1,0 +1,109 @@
+"""Several tasks in one call: one by one, or in processes."""
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed, effective_n_jobs
+from joblib.parallel import get_active_backend
+
+from sklearn_halrp._learning import learn_base, learn_task
+from sklearn_halrp._processes import is_shared
+from sklearn_halrp._saved import network_from_state, network_to_state
+from sklearn_halrp._training import writes_files
+
+try:
+    from joblib.externals import cloudpickle
+except ImportError:  # since joblib 1.6 it is a package of its own
+    import cloudpickle
+
+
+def learn_all(recipe, network, lessons, settings, root_seed, n_jobs=None, builder=None):
+    """Return a network in which all lessons are learned; the given one is kept.
+
+    The base is trained first, if the first lesson is to train it. Given the base, tasks
+    do not depend on each other, so they may be learned in parallel processes: the result
+    is the same. Each process uses as many threads as the caller. They are learned one by
+    one where processes would share files, or share every step with yet others.
+
+    Parameters
+    ----------
+    lessons : list of Lesson
+    n_jobs : int, optional
+        Processes, as joblib understands it.
+    builder : skorch.NeuralNet, optional
+        The net that built the base, if that is another than `recipe`.
+    recipe, network, settings, root_seed
+        As for `learn_base`.
+
+    Returns
+    -------
+    Network
+    """
+    lessons = list(lessons)
+    if network.trains_base(lessons[0].task_id):
+        network = learn_base(recipe, network, lessons.pop(0), settings, root_seed)
+    if not lessons:
+        return network
+    if _one_by_one(recipe) or effective_n_jobs(n_jobs) == 1:
+        tasks = [learn_task(recipe, network, x, settings, root_seed) for x in lessons]
+    else:
+        base = _Parcel(_packed(network.without_tasks()), network.n_bytes)
+        tasks = Parallel(n_jobs=n_jobs, mmap_mode="c")(
+            delayed(_learn_elsewhere)(
+                torch.get_num_threads(),
+                recipe,
+                builder or recipe,
+                base,
+                _Parcel((lesson, network.tasks.get(lesson.task_id)), lesson.X.nbytes),
+                settings,
+                root_seed,
+            )
+            for lesson in lessons
+        )
+    for lesson, task in zip(lessons, tasks, strict=True):
+        network = network.with_task(lesson.task_id, task)
+    return network
+
+
+def _one_by_one(recipe):
+    """Whether tasks must not be learned at the same time, whatever n_jobs says.
+
+    Not every backend listens to ``n_jobs=1``.
+    """
+    backend, _ = get_active_backend()
+    # Threads share one state of random numbers, checkpoints their files, and the processes of
+    # an accelerator every step.
+    shares = writes_files(recipe) or is_shared(recipe)
+    return shares or getattr(backend, "uses_threads", False)
+
+
+class _Parcel:
+    """Names its size, by which dask decides to send it once and apart from the call."""
+
+    def __init__(self, contents, n_bytes):
+        self.contents = contents
+        self.n_bytes = n_bytes
+
+    def __sizeof__(self):
+        return self.n_bytes
+
+
+def _packed(network):
+    """Return a network for other processes: pickled, or where it cannot be, as plain arrays."""
+    try:
+        return np.frombuffer(cloudpickle.dumps(network), dtype=np.uint8)
+    except Exception:  # such as those of parametrised modules
+        return network_to_state(network)
+
+
+def _learn_elsewhere(n_threads, recipe, builder, base, task, settings, root_seed):
+    """Learn a task in another process."""
+    if torch.get_num_threads() != n_threads:
+        torch.set_num_threads(n_threads)
+    if isinstance(base.contents, dict):
+        network = network_from_state(builder, base.contents, root_seed)
+    else:
+        network = cloudpickle.loads(base.contents.tobytes())
+    lesson, known = task.contents
+    if known:
+        network = network.with_task(lesson.task_id, known)
+    return learn_task(recipe, network, lesson, settings, root_seed)

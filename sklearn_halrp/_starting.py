@@ -1,0 +1,77 @@
+"""Ways to begin a new task: from the base to factors that can be trained.
+
+A start is a function
+
+    start(visit, epochs) -> (own tensors by name, Factors by weight)
+
+that gets the visit to the task and the number of epochs that it may take. It may train
+modules of its own by ``visit.trained``, look at the visit's rows, and write down what it
+found in ``visit.report``. It must not change the base: whatever it trains is a copy. A new
+start is one function here, and one line in `STARTS`.
+"""
+
+import numpy as np
+
+from sklearn_halrp._callbacks import diverged
+from sklearn_halrp._choosing import HeldOut, choose_factors, loss_increases
+from sklearn_halrp._low_rank import Factors, matrix_shape
+from sklearn_halrp._modules import get_tensor
+
+
+def warm_up(visit, epochs):
+    """Train a copy of the base freely, and cut what changed to low rank.
+
+    Parameters
+    ----------
+    visit : Visit
+    epochs : int
+
+    Returns
+    -------
+    own : dict of str to tensor
+    factors : dict of str to Factors
+    """
+    network = visit.network
+    net = visit.trained(visit.free_module(), "warm-up", epochs)
+    held_out = HeldOut(net, visit.sets, visit.lesson.target)
+    with visit.timed("ranks"):
+        factors, cut, found = choose_factors(network, net, held_out, visit.settings, visit.budget)
+    if not np.isfinite([row["importance"] for row in found.values()]).all():
+        raise diverged(visit.lesson.task_id, "warm-up", "its held-out loss is not finite")
+    with visit.timed("report"):
+        visit.report |= loss_increases(held_out, cut, found)
+    own = {name: get_tensor(net.module_, name).detach().clone() for name in network.roles.own}
+    return own, factors
+
+
+def scales_alone(visit, epochs):
+    """Begin with the base's weights and no low-rank term: without a warm-up nothing asks for one.
+
+    The task still trains its scales, biases, normalisation and head.
+
+    Parameters
+    ----------
+    visit : Visit
+    epochs : int
+        None are taken.
+
+    Returns
+    -------
+    own : dict of str to tensor
+    factors : dict of str to Factors
+        Of rank 0, with scales of 1.
+    """
+    network, factors = visit.network, {}
+    for name in network.roles.perturbed:
+        weight = get_tensor(network.base, name).detach()
+        rows, columns = matrix_shape(weight.shape, network.form)
+        factors[name] = Factors(
+            r=weight.new_ones(weight.shape[0]),
+            s=weight.new_ones(weight.shape[1]),
+            u=weight.new_zeros(rows, 0),
+            v=weight.new_zeros(0, columns),
+        )
+    return visit.own(), factors
+
+
+STARTS = {"warm-up": warm_up, "scales": scales_alone}

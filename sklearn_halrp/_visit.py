@@ -1,0 +1,283 @@
+"""One visit to one task: its settings and data, and what is written down on the way."""
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from sklearn_halrp._callbacks import ShowProgress, StopIfDiverged, diverged
+from sklearn_halrp._datasets import DatasetRows, given
+from sklearn_halrp._head import grow_head, head_tensors, with_head
+from sklearn_halrp._modules import get_tensor, named_tensors
+from sklearn_halrp._random import seed_for, seeded
+from sklearn_halrp._sample_weight import give_weights
+from sklearn_halrp._storing import Budget
+from sklearn_halrp._task import Task
+from sklearn_halrp._training import around, epochs_of, recipe_of, train
+from sklearn_halrp.exceptions import InvalidNetworkError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The method's parameters; see ContinualClassifier for their meaning."""
+
+    warmup_epochs: int | float
+    approximation_rate: float
+    max_rank: int
+    l1_penalty: float
+    l2_penalty: float
+    factor_lr_scale: float
+    prune_threshold: float
+    retrain_epochs: int | float
+    growth_budget: float
+    precision: str
+    importance: Any
+    verbose: int
+
+    @classmethod
+    def of(cls, estimator):
+        """Return the parameters of an estimator that have the same names."""
+        return cls(**{field.name: getattr(estimator, field.name) for field in fields(cls)})
+
+    def warmup(self, epochs):
+        """Return how many of all epochs are warm-up."""
+        return _epochs(self.warmup_epochs, epochs)
+
+    def retrain(self, epochs):
+        """Return how many of the low-rank epochs come after pruning."""
+        return _epochs(self.retrain_epochs, epochs)
+
+
+def _epochs(wanted, there):
+    """Return a number of epochs, or a share of those that there are."""
+    if not isinstance(wanted, Integral):
+        wanted = max(1, round(wanted * there))
+    return min(wanted, there)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """The data of one task in one call.
+
+    Attributes
+    ----------
+    task_id : int or str
+    X : array or DatasetRows
+    y : array
+        As the loss takes it.
+    target : Classes
+        What the outputs mean, from this call on.
+    weights : array of shape (n_samples,), optional
+        With the mean 1.
+    """
+
+    task_id: int | str
+    X: np.ndarray | DatasetRows
+    y: np.ndarray
+    target: Any
+    weights: np.ndarray | None = None
+
+
+@contextmanager
+def visiting(recipe, network, lesson, settings, root_seed):
+    """Seed everything for this visit to this task, and show its progress."""
+    known = network.tasks.get(lesson.task_id)
+    seed = seed_for(root_seed, lesson.task_id, known.visits if known else 0)
+    with (
+        seeded(seed, recipe.device),
+        _progress_bar(lesson.task_id, recipe.max_epochs, verbose=settings.verbose) as bar,
+    ):
+        yield Visit(recipe, network, lesson, settings, known, bar)
+
+
+@contextmanager
+def _progress_bar(task_id, epochs, verbose):
+    if not verbose:
+        yield None
+        return
+    with tqdm(total=epochs, desc=f"task {task_id}", unit="epoch") as bar:
+        yield bar
+
+
+class Visit:
+    """One visit to one task.
+
+    Parameters
+    ----------
+    recipe : skorch.NeuralNet
+        Never fitted; it is left as it is.
+    network : Network
+    lesson : Lesson
+    settings : Settings
+    known : Task or None
+        What was learned of the task before.
+    bar : tqdm.tqdm or None
+
+    Attributes
+    ----------
+    sets : pair of Dataset
+        Training and held-out rows; the latter may be None.
+    budget : Budget
+    report : dict
+        What a phase finds out is written down here, for the task's report.
+    """
+
+    def __init__(self, recipe, network, lesson, settings, known, bar):
+        self.recipe, self.network, self.settings = recipe, network, settings
+        self.lesson, self.known, self.bar = lesson, known, bar
+        self.budget = Budget.of(network, growth_budget=settings.growth_budget)
+        self.sets = _split(recipe, lesson)
+        self.report = {"n_samples": len(lesson.y)}
+        self._seconds, self._epochs = {}, []
+
+    # --- what a phase begins with
+
+    def free_module(self, *roles):
+        """Return a module all of whose perturbed weights, and others, can be trained.
+
+        Parameters
+        ----------
+        *roles : str
+            Names of tensors that are trained too, besides the task's own ones.
+        """
+        network = self.network
+        weights = {
+            name: get_tensor(network.base, name).detach().clone()
+            for name in (*network.roles.perturbed, *roles)
+        }
+        return network.module_with({**network.fixed(), **weights, **self.own()})
+
+    def own(self):
+        """Return the task's own tensors to start from, with a head for its outputs."""
+        network, target = self.network, self.lesson.target
+        own = network.own(self.known) if self.known else network.own_of_base()
+        own = {name: tensor.clone() for name, tensor in own.items()}
+        if self.known is None and network.trains_base(self.lesson.task_id):
+            return own  # the network was built with a head of this size
+        if self.known and self.known.target.n_outputs == target.n_outputs:
+            return own
+        fresh = with_head(network.base, network.roles.head, target.n_outputs)
+        fresh = fresh.get_submodule(network.roles.head)
+        names = head_tensors(network.roles.head, fresh)
+        head = [parameter.detach() for parameter in fresh.parameters()]
+        if self.known:
+            grow_head(head, [own[name] for name in names], target.places_of(self.known.target))
+        return {**own, **dict(zip(names, head, strict=True))}
+
+    # --- one phase
+
+    def trained(self, module, phase, epochs, callbacks=(), **settings):
+        """Train a module on the visit's rows, and return the net around it.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+            Trained in place.
+        phase : str
+            Its name in reports and errors.
+        epochs : int
+        callbacks : sequence of skorch callbacks
+            That go before those of the recipe.
+        **settings
+            Parameters of the recipe to override.
+
+        Raises
+        ------
+        TrainingDivergedError
+            If the loss or a tensor becomes NaN or infinite.
+        InvalidNetworkError
+            If a tensor that belongs to the base was changed.
+        """
+        task_id, n_rows = self.lesson.task_id, len(self.lesson.y)
+        first = [*callbacks, StopIfDiverged(task_id, phase)]
+        last = [] if self.bar is None else [ShowProgress(self.bar, phase)]
+        settings["weighted"] = self.lesson.weights is not None
+        net = around(self.recipe, module, first, last, self.sets, **settings)
+        self.lesson.target.check_loss(net.criterion_, task_id)
+        with self.timed(phase):
+            train(net, given(self.lesson.X), self.lesson.y, epochs)
+        if any(row.get("train_batch_count") == 0 for row in net.history):
+            raise ValueError(
+                f"Task {task_id!r} gave no batch to train on: its {n_rows} "
+                "rows are too few for this batch_size with drop_last=True."
+            )
+        constant = named_tensors(self.network.base)  # such as a mask of minus infinity
+        for name, tensor in named_tensors(module).items():
+            if torch.isfinite(tensor).all():
+                continue
+            if name not in constant or not torch.equal(tensor, constant[name]):
+                raise diverged(task_id, phase, f"{name} is not finite")
+        if phase != "base":
+            self._check_fixed(module)
+        self._epochs += epochs_of(net, phase)
+        return net
+
+    def _check_fixed(self, module):
+        """Refuse what a callback did to a tensor that belongs to the base."""
+        for name, tensor in self.network.fixed().items():
+            if not torch.equal(get_tensor(module, name), tensor):
+                raise InvalidNetworkError(
+                    f"A callback or the module itself changed {name}, which belongs to the base "
+                    "and may not change once a second task is learned. Let it do so on the "
+                    "first task alone."
+                )
+
+    @contextmanager
+    def timed(self, phase):
+        """Write down the seconds that a phase takes."""
+        begin = time.perf_counter()
+        yield
+        self._seconds[phase] = time.perf_counter() - begin
+
+    # --- what it ends with
+
+    def task(self, **stored):
+        """Return what was learned, after this visit and all before.
+
+        Parameters
+        ----------
+        **stored
+            ``own`` and ``factors``, as for `Task.of`.
+        """
+        visits, before, report = 0, [], {**self.report, "seconds": self._seconds}
+        if self.known:
+            visits, before = self.known.visits, self.known.history
+            report = _added(self.known.report, report)
+        return Task.of(
+            target=self.lesson.target,
+            visits=visits + 1,
+            history=[*before, *({"visit": visits, **row} for row in self._epochs)],
+            report=report,
+            **stored,
+        )
+
+
+def _split(recipe, lesson):
+    """Return the training set and the held-out set, or None for the latter."""
+    try:
+        net = recipe_of(recipe)
+        if lesson.weights is not None:
+            give_weights(net, lesson.weights)
+        X = lesson.X.labelled(lesson.y) if isinstance(lesson.X, DatasetRows) else lesson.X
+        train_set, valid_set = net.get_split_datasets(X, lesson.y)
+        return train_set, valid_set
+    except ValueError as error:
+        raise ValueError(
+            f"The net's train_split cannot split the {len(lesson.y)} rows of task "
+            f"{lesson.task_id!r}: {error} Hold nothing out for this task with "
+            "set_params(net__train_split=None), or give the net a split that suits small tasks."
+        ) from error
+
+
+def _added(before, now):
+    """Return the report of several visits: rows and seconds add up, the rest is the last."""
+    seconds = dict(before["seconds"])
+    for phase, value in now["seconds"].items():
+        seconds[phase] = seconds.get(phase, 0.0) + value
+    n_samples = before["n_samples"] + now["n_samples"]
+    return {**before, **now, "n_samples": n_samples, "seconds": seconds}

@@ -1,0 +1,73 @@
+"""The one way of the tests into what is private in the package; a test checks this.
+
+When something private is moved or renamed, this file follows, and no test changes.
+"""
+# ruff: noqa: F401
+
+from sklearn.base import clone
+
+from sklearn_halrp import _convolution as convolution
+from sklearn_halrp import _low_rank as low_rank
+from sklearn_halrp._batches import _drawn as drawn_batches
+from sklearn_halrp._batches import _sliced as sliced_batches
+from sklearn_halrp._batches import batch_size_of, speed_up
+from sklearn_halrp._building import build_network
+from sklearn_halrp._callbacks import FactorPenalty
+from sklearn_halrp._checks import group_rows, positions_in
+from sklearn_halrp._choosing import PASSES, HeldOut, choose_factors
+from sklearn_halrp._curvature import DAMPING, Curvatures, whitened_spectrum, whitened_split
+from sklearn_halrp._datasets import labels_in
+from sklearn_halrp._default_net import HoldOut
+from sklearn_halrp._head import find_head, grow_head, with_head
+from sklearn_halrp._importance import IMPORTANCES, Uniform, mean_square_gradient, rankings
+from sklearn_halrp._layer import Layer, Ranking
+from sklearn_halrp._low_rank import FORMS, Factors, effective_weight, fit_scales, matrix_shape
+from sklearn_halrp._modules import copy_with, get_tensor, named_tensors
+from sklearn_halrp._partition import partition
+from sklearn_halrp._predictive import add_up, chances, self_loss
+from sklearn_halrp._pruning import MOST_PRUNED, Compact, cut_to_fit, prune
+from sklearn_halrp._ranks import choose_ranks
+from sklearn_halrp._serving import Predictors, outputs_of
+from sklearn_halrp._storing import Budget, in_half
+from sklearn_halrp._targets import Classes, target_from_state
+from sklearn_halrp._task import StoredFactors, Task
+from sklearn_halrp._training import around, losses, mean_loss, spread
+from sklearn_halrp._visit import Settings
+from sklearn_halrp._weight import PerturbedWeight
+
+
+def network_of(clf):
+    """The frozen base and the tasks of a fitted classifier."""
+    return clf._learned.network
+
+
+def task_of(clf, task_id):
+    """What a classifier keeps of one task."""
+    return network_of(clf).tasks[task_id]
+
+
+def with_network(clf, network):
+    """A copy of a fitted classifier that has another network."""
+    other = clone(clf)
+    other._learned = clf._learned.with_network(network)
+    return other
+
+
+def of_format(state, number):
+    """The same state of a fitted classifier, with another number of its format."""
+    return {**state, "_network": {**state["_network"], "format": number}}
+
+
+def predictors_of(clf):
+    """The merged networks that a classifier keeps ready."""
+    return clf._learned.predictors
+
+
+def ready_nets(predictors):
+    """The nets that are held now, by task."""
+    return predictors._nets
+
+
+def net_for(clf, task_id):
+    """The net that predicts a task."""
+    return clf._learned.net_for(task_id, clf.cache_bytes)
