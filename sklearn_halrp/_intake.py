@@ -98,13 +98,13 @@ def rows_to_learn(estimator, X, y, task_id, sample_weight, columns=None):
     """
     X, task_id = _without_ids(X, task_id, task_column=estimator.task_column)
     asker = _asker(estimator, columns)
+    kind = type(estimator)._target
     if isinstance(X, Dataset):
         if y is not None:
             raise ValueError("X is a Dataset, which has its labels itself: leave y out.")
-        X, y = DatasetRows(X, dtype_of(estimator)), labels_in(X)
+        X, y = DatasetRows(X, dtype_of(estimator)), labels_in(X, kind.prepared)
         asker.n_features_in_ = X.shape[1]
     else:
-        kind = type(estimator)._target
         X, y = validate_data(
             asker,
             X,

@@ -44,9 +44,14 @@ class Numbers:
     shown = ("valid_loss", "held-out loss", ".3g")
 
     @staticmethod
-    def prepared(y):
-        """Return y as scikit-learn's checks can take it."""
+    def prepared(y, name="y"):
+        """Return y, or what an argument of this name brings, as scikit-learn's checks take it."""
         _refuse_text(y)
+        if getattr(y, "dtype", None) == object and isinstance(y, np.ndarray):
+            try:
+                return y.astype(np.float64)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{name} must have numbers for targets: {error}") from error
         return y
 
     @classmethod

@@ -295,7 +295,7 @@ class ContinualRegressor(RegressorMixin, ContinualEstimator):
         ids here. So that neither is taken for the other, both go by name.
         """
         predicted = self._predict(X, task_id, "score")
-        y = labels_in(X) if isinstance(X, Dataset) and y is None else y
+        y = labels_in(X, Numbers.prepared) if isinstance(X, Dataset) and y is None else y
         return r2_score(y, predicted, sample_weight=sample_weight)
 
     def __sklearn_tags__(self):

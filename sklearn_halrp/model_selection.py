@@ -24,11 +24,11 @@ from sklearn_halrp._checks import (
     default_task_id,
     group_rows,
     innermost,
-    keep_types,
     labels_of_task,
     positions_in,
     split_task_column,
 )
+from sklearn_halrp._labels import array_of, keep_types
 
 __all__ = ["TaskStratifiedKFold", "task_report", "task_scorer"]
 
@@ -561,7 +561,7 @@ def _labels(y: ArrayLike | None) -> NDArray[Any]:
     """Return labels as a 1-D array whose entries are as they were given."""
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
-    return column_or_1d(np.asarray(keep_types(y)))
+    return column_or_1d(keep_types(y))
 
 
 def _plain(labels: NDArray[Any]) -> NDArray[Any]:
@@ -573,7 +573,7 @@ def _plain(labels: NDArray[Any]) -> NDArray[Any]:
             "The labels mix numbers and strings, which scikit-learn's metrics cannot compare. "
             "Use average='tasks' if each task has labels of one kind, or strings throughout."
         )
-    return np.array(labels.tolist())
+    return array_of(labels.tolist(), "y")
 
 
 def _rows_of_tasks(

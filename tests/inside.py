@@ -12,10 +12,12 @@ from sklearn_halrp._batches import drawn as drawn_batches
 from sklearn_halrp._batches import sliced as sliced_batches
 from sklearn_halrp._building import build_network
 from sklearn_halrp._callbacks import FactorPenalty
+from sklearn_halrp._checks import group_rows, positions_in
 from sklearn_halrp._choosing import PASSES, HeldOut, choose_factors
 from sklearn_halrp._classes import Classes
 from sklearn_halrp._copies import copied
 from sklearn_halrp._curvature import DAMPING, Curvatures, whitened_spectrum, whitened_split
+from sklearn_halrp._datasets import labels_in
 from sklearn_halrp._default_net import HoldOut
 from sklearn_halrp._gradients import hessian_norm, mean_square_gradient, squared_mean_gradient
 from sklearn_halrp._head import find_head, grow_head, with_head
