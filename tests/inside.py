@@ -27,6 +27,7 @@ from sklearn_halrp._partition import partition
 from sklearn_halrp._predictive import add_up, chances, gauss_newton_loss, self_loss
 from sklearn_halrp._pruning import MOST_PRUNED, Compact, cut_to_fit, prune
 from sklearn_halrp._ranks import choose_ranks
+from sklearn_halrp._sample_weight import WithWeights
 from sklearn_halrp._serving import Predictors, outputs_of
 from sklearn_halrp._storing import Budget, in_half
 from sklearn_halrp._targets import target_from_state
