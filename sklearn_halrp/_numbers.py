@@ -47,7 +47,7 @@ class Numbers:
     def prepared(y, name="y"):
         """Return y, or what an argument of this name brings, as scikit-learn's checks take it."""
         _refuse_text(y)
-        if getattr(y, "dtype", None) == object and isinstance(y, np.ndarray):
+        if isinstance(y, np.ndarray) and y.dtype.kind == "O":
             try:
                 return y.astype(np.float64)
             except (TypeError, ValueError) as error:

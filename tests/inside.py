@@ -31,6 +31,7 @@ from sklearn_halrp._predictive import add_up, chances, gauss_newton_loss, self_l
 from sklearn_halrp._pruning import MOST_PRUNED, Compact, cut_to_fit, prune
 from sklearn_halrp._rankings import rankings
 from sklearn_halrp._ranks import choose_ranks
+from sklearn_halrp._sample_weight import WithWeights
 from sklearn_halrp._serving import Predictors, batch_size_of, outputs_of
 from sklearn_halrp._steps import Attending
 from sklearn_halrp._storing import Budget, in_half

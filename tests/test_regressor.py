@@ -20,8 +20,9 @@ from skorch.callbacks import Callback
 from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
-from sklearn_halrp import ContinualClassifier, ContinualRegressor
+from sklearn_halrp import ContinualClassifier, ContinualRegressor, published_settings
 from sklearn_halrp.exceptions import TrainingDivergedError, UnknownTaskError
+from sklearn_halrp.inspection import GrowthDisplay, RanksDisplay, SpectrumDisplay
 from sklearn_halrp.model_selection import TaskStratifiedKFold, task_report, task_scorer
 from sklearn_halrp.persistence import load, save
 from tests.conftest import make_net, make_numbers_net, make_regressor
@@ -645,3 +646,34 @@ def test_reports_and_notebooks_speak_of_outputs(learned):
     assert "held-out loss" in html
     assert "0, 1, 2" in html
     assert f"{task_of(learned, 'b').history[-1]['valid_loss']:.3g}" in html
+
+
+# --- the rest of the package
+
+
+def test_a_pretrained_module_is_the_base(rows):
+    X, y, several = rows
+    module = Net(n_outputs=7)
+    weights = module.body[0].weight.detach().clone()
+    reg = make(module, base="pretrained").fit(X, several)
+    reg.partial_fit(X, y, task_id="b")
+    assert torch.equal(network_of(reg).base.body[0].weight, weights)
+    assert all(growth > 0 for growth in reg.growth_.values())
+    assert reg.score(X, y, task_id="b") > 0.6
+
+
+def test_the_settings_of_the_publication(rows):
+    X, y, _ = rows
+    reg = make(**published_settings(3)).fit(X, y, np.repeat([0, 1], N // 2))
+    assert reg.score(X, y, task_id=np.repeat([0, 1], N // 2)) > 0.3
+
+
+def test_displays_take_a_regressor(learned):
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    for display in (
+        RanksDisplay.from_estimator(learned),
+        GrowthDisplay.from_estimator(learned),
+        SpectrumDisplay.from_estimator(learned, "b"),
+    ):
+        matplotlib.pyplot.close(display.figure_)
