@@ -295,7 +295,7 @@ def test_targets_in_a_dataset_are_looked_at_too(value, rows):
         def __getitem__(self, i):
             return entries[i]
 
-    with pytest.raises(ValueError, match=r"NaN|strings|inhomogeneous"):
+    with pytest.raises(ValueError, match=r"NaN|strings|must have numbers"):
         make().fit(Rows())
 
 
