@@ -10,8 +10,8 @@ from sklearn_halrp._network import Network
 from sklearn_halrp._partition import partition
 from sklearn_halrp._probing import (
     ROWS,
+    check_finite,
     check_gradients_reach,
-    check_outputs,
     check_reading_changes_nothing,
     forward_on,
     outputs_on,
@@ -40,7 +40,7 @@ def build_module(recipe, seed):
                 _check_kind(net.module_)
             raise InvalidNetworkError(
                 f"The net could not be built: {error}. The module's arguments are given to "
-                "the net, as in NeuralNetClassifier(Module, module__hidden=32)."
+                f"the net, as in {type(recipe).__name__}(Module, module__hidden=32)."
             ) from error
     _check_kind(module)
     return module
@@ -89,15 +89,16 @@ def with_outputs(module, head, n_outputs, seed):
 
 
 @torch.inference_mode(False)  # where gradients are off, they are on inside
-def build_network(recipe, X, n_outputs, head, form, seed, frozen=False):
-    """Return a network without tasks, with a head of `n_outputs` outputs.
+def build_network(recipe, X, target, head, form, seed, frozen=False):
+    """Return a network without tasks, with a head for a target.
 
     Parameters
     ----------
-    recipe : skorch.NeuralNetClassifier
+    recipe : skorch.NeuralNet
     X : array of shape (n_samples, *sample_shape)
         A few rows are passed through the module to find its head.
-    n_outputs : int
+    target : Classes or Numbers
+        What the outputs will mean.
     head : str or None
     form : {"channel", "unfolded"}
     seed : int
@@ -125,11 +126,12 @@ def build_network(recipe, X, n_outputs, head, form, seed, frozen=False):
                 f"The network cannot be applied to rows of shape {X.shape[1:]} and type "
                 f"{X.dtype}: {error}{_hint(recipe, module, X)}"
             ) from error
-        check_outputs(recipe, module, outputs)
+        check_finite(module, outputs)
+        target.check_outputs(recipe, outputs)
         check_reading_changes_nothing(module, forward, seed)
         used = check_copies(module, _seeded_outputs(recipe, X, seed), users)
         name = find_head(module, forward, head)
-        module = with_outputs(module, name, n_outputs, seed)
+        module = with_outputs(module, name, target.n_outputs, seed)
         network = Network(module, partition(module, name), form, frozen=frozen)
         check_gradients_reach(network, used)
         network = with_weights_it_can_use(network, recipe, X, seed)

@@ -6,25 +6,20 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 from torch.utils.data import Dataset
 
-from sklearn_halrp._checks import keep_types, positions_in
+from sklearn_halrp._checks import check_weights, in_proportion, positions_in
+from sklearn_halrp._classes import Classes
 from sklearn_halrp._datasets import labels_in
+from sklearn_halrp._documented import documented
 from sklearn_halrp._estimator import ContinualEstimator
+from sklearn_halrp._labels import keep_types
 from sklearn_halrp._one_task import TaskClassifier
-from sklearn_halrp._targets import Classes
 
 
+@documented
 class ContinualClassifier(ClassifierMixin, ContinualEstimator):
     """One compact network that learns task after task and forgets none.
 
-    The first task trains a network, the base. Every later task t learns, for each
-    linear or convolution weight W of the frozen base, a perturbation
-
-    ``W_t = diag(r) W diag(s) + U V``
-
-    whose rank follows from Hessian information, layer by layer, and whose entries are
-    pruned to a budget. Biases, normalisation and the head belong to the task. Since
-    nothing of an earlier task is ever touched, its predictions stay the same to the
-    last bit.
+    <method>
 
     Parameters
     ----------
@@ -34,112 +29,15 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
         never changed. None builds a network from the data: two hidden layers of 100
         units, Adam with ``lr=1e-3``, ``max_epochs=50``, ``batch_size=32``, a fifth of the
         rows held out. Parameters such as ``net__lr`` need a net that is given.
-    base : {"first", "pretrained"}, default="first"
-        Where the base comes from: trained on the first task, or the weights that the
-        module has when it is built. With a pretrained base every task, the first too,
-        is a perturbation.
-    head : str, default=None
-        Name of the linear layer that gives the outputs, such as ``"last"`` or
-        ``"fc.2"``. None finds it. Every task gets one of its own, with as many outputs
-        as it has classes.
-    warmup_epochs : int or float, default=0.4
-        Epochs, out of ``max_epochs``, in which all weights of a new task are trained
-        freely to see which change it needs. A float between 0 and 1 is a share of them,
-        rounded, and at least one epoch. When there are not more epochs than that, all of
-        them are warm-up and the perturbation is cut from it untrained. With 0 there is none, and
-        the task has no low-rank terms: it trains scales, biases, norms and head. (Published:
-        1 of 12 or 20, 3 of 12 or 20, and 20 to 25 of 50, by network and data.)
-    approximation_rate : float, default=0.9
-        Share alpha of the total score that the chosen ranks keep, in (0, 1].
-    max_rank : int, default=100
-        Highest rank of a layer.
-    l1_penalty : float, default=1e-6
-        lambda_1, on the magnitudes of U and V. Published: 1e-6 to 1e-4.
-    l2_penalty : float, default=1e-4
-        lambda_2, on half the squares of r, s, U and V. Published: 1e-4 to 1e-3.
-    factor_lr_scale : float, default=1.0
-        Learning rate of U and V, over the net's. Where a task brings few steps of training,
-        low-rank terms that begin small do not get far in them: 3 to 10 can help much there,
-        and can do harm where the steps are many. Worth a search.
-    prune_threshold : float, default=1e-5
-        Entries of U and V up to this magnitude are pruned.
-    growth_budget : float, default=0.6
-        Most numbers that one task may store, as a share of the base's, in (0, 10]. Ranks are
-        limited and the smallest entries of U and V pruned until the task fits.
-        (Published: 0.2 to 0.6, but for all tasks together.)
-    retrain_epochs : int or float, default=0.5
-        Epochs, out of those that follow the warm-up, that train what pruning to the budget
-        has left. A float between 0 and 1 is a share of them, rounded, and at least one
-        epoch. Where the budget asks for no pruning it changes nothing. Published: 0.
-    precision : {"full", "half"}, default="full"
-        Whether r, s, U and V are kept in as many bytes a number as the network's weights, or once
-        they are trained in two. Training and predictions compute with the type of the weights
-        either way, and `growth_budget` counts numbers.
-    convolution : {"unfolded", "channel"}, default="unfolded"
-        Whether U V spans the unfolded kernel of a convolution, or output and input
-        channels and is added at each position of the kernel, as published. A term of
-        the latter has fewer numbers; at the same growth the former is the more accurate
-        where tasks have little in common.
-    importance : {"fisher", "empirical", "kfac", "uniform"}, default="fisher"
-        How the Hessian is estimated on held-out data: by one number for each layer, its
-        mean squared gradient, with the labels that the network itself predicts, or
-        (``"empirical"``, and where the net's outputs are no probabilities) with those of the
-        data, as published; in Kronecker form, by the
-        second moments of each layer's inputs and of the gradients in its outputs, which
-        weighs single directions; or not at all.
-    task_column : int or str, default=None
-        Column of X, by position or name, that holds the task ids. It never reaches
-        the network. With it, ``task_id`` arguments are not needed.
-    dtype : str or numpy dtype, default="float32"
-        Type that X is converted to before it goes to the network that is given:
-        ``"int64"`` if it begins with an embedding. The default network takes float32.
-    random_state : int, RandomState instance or None, default=None
-        An int makes learning reproducible. What becomes of a task depends on it, on the
-        base, the task's data and its id, and on no other task.
-    n_jobs : int, default=None
-        Processes that learn the tasks of one call in parallel, once the base is trained;
-        with another joblib backend, such as dask, machines (see docs/guide/machines.md). The
-        result is the same. Each process uses as many threads as this one, so call
-        ``torch.set_num_threads(1)`` before using as many processes as there are cores.
-    cache_bytes : int, default=268435456
-        Most memory for networks that are kept ready to predict, besides the base. Those
-        of the tasks asked last are kept.
-    verbose : int, default=0
-        Whether to show a progress bar for each task. Independent of the net's own
-        ``verbose``.
+    <parameters>
 
     Attributes
     ----------
-    net_ : skorch.NeuralNetClassifier
-        The recipe as it was when the first task was learned. It builds the module anew in
-        another process, and its settings hold for predictions; settings of `net` that
-        are changed later hold for later training.
-    tasks_ : list of task ids
-        In the order they were first learned; the base was trained on the first.
+    <attributes>
     classes_ : array of shape (n_classes,)
         The labels of all tasks together, sorted.
     task_classes_ : dict of task id to array
         The labels of each task, sorted.
-    ranks_ : dict of task id to dict of str to int
-        Ranks after pruning by weight; of the first task all are 0.
-    growth_ : dict of task id to float
-        Numbers that each task stores besides the base, over the base's. The sum of the
-        values is the growth of the whole model.
-    history_ : dict of task id to list of dict
-        One dictionary per epoch: visit, phase, epoch, losses, accuracy, seconds; to five
-        digits.
-    report_ : dict of task id to dict
-        What was found while learning each task, to five digits; see `report` for a table.
-    n_numbers_ : int
-        Numbers that base and tasks store together; pruned entries are not stored.
-    n_bytes_ : int
-        The same in bytes, including one bit per entry of a pruned factor.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : array of shape (n_features_in_,)
-        Names of the columns, where X had any.
-    sample_shape_ : tuple of int
-        Shape of one row of X.
 
     See Also
     --------
@@ -148,9 +46,7 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
 
     References
     ----------
-    Li, Lai, Wang, Shui, Sahoo, Ling, Yang, Wang, Gagné, Zhou, "Hessian Aware Low-Rank
-    Perturbation for Order-Robust Continual Learning", IEEE TKDE 36(11), 2024,
-    arXiv:2311.15161. `published_settings` has its settings.
+    <references>
 
     Examples
     --------
@@ -170,13 +66,8 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
     _target = Classes
     _one_task = TaskClassifier
 
-    # task_id is routed through pipelines and searches without any set_*_request call.
-    __metadata_request__fit = {"task_id": True, "sample_weight": True}
-    __metadata_request__partial_fit = {"task_id": True, "sample_weight": True}
-    __metadata_request__predict = {"task_id": True}
     __metadata_request__predict_proba = {"task_id": True}
     __metadata_request__predict_log_proba = {"task_id": True}
-    __metadata_request__score = {"task_id": True, "sample_weight": True}
 
     def fit(self, X, y=None, task_id=None, *, sample_weight=None):
         """Forget everything and learn the tasks in the order they first appear.
@@ -386,6 +277,8 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
         ids here. So that neither is taken for the other, both go by name.
         """
         predicted = self._predict(X, task_id, "score")
+        if sample_weight is not None:
+            sample_weight = in_proportion(check_weights(sample_weight, predicted))
         y = labels_in(X) if isinstance(X, Dataset) and y is None else y
         y = column_or_1d(np.asarray(keep_types(y), dtype=object))
         check_consistent_length(y, predicted)

@@ -8,13 +8,14 @@ from torch import nn
 
 
 class MultilayerPerceptron(nn.Sequential):
-    """Two hidden layers with ReLU, giving one logit per class.
+    """Two hidden layers with ReLU, and a linear one: a logit per class, or a number per target.
 
     Parameters
     ----------
     n_features : int
         Values of one sample, however they are arranged.
     n_classes : int
+        Outputs.
     hidden : int
         Width of each hidden layer.
     """
@@ -31,7 +32,7 @@ class MultilayerPerceptron(nn.Sequential):
 
 
 class HoldOut:
-    """Hold out a fifth of the rows, by class where every class allows it.
+    """Hold out a fifth of the rows, by class where there are classes that all allow it.
 
     Of fewer than ten rows nothing is held out.
     """
@@ -44,19 +45,20 @@ class HoldOut:
         if len(dataset) < 10:
             return dataset, None
         y = None if y is None else np.asarray(y)
-        counts = np.array([0]) if y is None else np.bincount(y)[np.unique(y)]
+        classes = y is not None and y.dtype.kind in "iu"
+        counts = np.bincount(y)[np.unique(y)] if classes else np.array([0])
         stratify = y if counts.min() >= 2 and len(counts) <= len(dataset) // 5 else None
         kept, held_out = train_test_split(np.arange(len(dataset)), test_size=0.2, stratify=stratify)
         return torch.utils.data.Subset(dataset, kept), torch.utils.data.Subset(dataset, held_out)
 
 
-def default_net(n_features, n_classes):
+def default_net(n_features, n_outputs, kind=NeuralNetClassifier, criterion=nn.CrossEntropyLoss):
     """Return an unfitted skorch net for samples of `n_features` values."""
-    return NeuralNetClassifier(
+    return kind(
         MultilayerPerceptron,
         module__n_features=n_features,
-        module__n_classes=n_classes,
-        criterion=nn.CrossEntropyLoss,
+        module__n_classes=n_outputs,
+        criterion=criterion,
         optimizer=torch.optim.Adam,
         lr=1e-3,
         max_epochs=50,

@@ -23,12 +23,13 @@ from sklearn_halrp._checks import (
 )
 from sklearn_halrp._datasets import given
 from sklearn_halrp._importance import IMPORTANCES
-from sklearn_halrp._intake import rows_to_learn, rows_to_predict
+from sklearn_halrp._intake import dtype_of, rows_to_learn, rows_to_predict
 from sklearn_halrp._learned import Learned
 from sklearn_halrp._low_rank import FORMS
 from sklearn_halrp._notebook import tasks_table
-from sklearn_halrp._probing import ROWS
+from sklearn_halrp._probing import ROWS, forward_on
 from sklearn_halrp._processes import agreed
+from sklearn_halrp._random import seeded
 from sklearn_halrp._saved import learned_from_state, learned_to_state
 from sklearn_halrp._scheduling import learn_all
 from sklearn_halrp._serving import outputs_of
@@ -49,6 +50,12 @@ class ContinualEstimator(BaseEstimator):
 
     _target: Any = None
     _one_task: Any = None
+
+    # task_id is routed through pipelines and searches without any set_*_request call.
+    __metadata_request__fit = {"task_id": True, "sample_weight": True}
+    __metadata_request__partial_fit = {"task_id": True, "sample_weight": True}
+    __metadata_request__predict = {"task_id": True}
+    __metadata_request__score = {"task_id": True, "sample_weight": True}
 
     _parameter_constraints = {
         "net": "no_validation",  # checked with the data, with an error of its own
@@ -164,6 +171,8 @@ class ContinualEstimator(BaseEstimator):
 
     def _with_lessons(self, learned, X, y, task_id, sample_weight, declared):
         """Return what was learned, with these rows learned too."""
+        if self.net is not None:
+            check_net(self.net, self._target.net_class)
         columns = None if learned is None else learned.columns
         intake = rows_to_learn(self, X, y, task_id, sample_weight, columns)
         known = {} if learned is None else learned.tasks
@@ -173,9 +182,7 @@ class ContinualEstimator(BaseEstimator):
             before = known[name].target if name in known else None
             target_of = partial(self._target.of_task, known=before, **declared)
             lessons.append(Lesson(**intake.of_task(name, rows, target_of)))
-        if self.net is not None:
-            check_net(self.net, self._target.net_class)
-        elif self.base == "pretrained":
+        if self.net is None and self.base == "pretrained":
             raise ValueError(
                 "base='pretrained' needs a net whose module brings its weights along; net=None "
                 "builds one with random weights. Give the net, or leave base='first'."
@@ -206,7 +213,7 @@ class ContinualEstimator(BaseEstimator):
         network = build_network(
             net,
             np.asarray(intake.X[:ROWS]),
-            target.n_outputs,
+            target,
             head=self.head,
             form=self.convolution,
             seed=seed,
@@ -285,28 +292,24 @@ class ContinualEstimator(BaseEstimator):
     # --- predicting --------------------------------------------------------------------
 
     def _outputs(self, learned, X, task_id, method):
-        """Take in rows; return their number, and per task its target, rows and outputs."""
+        """Take in rows; return their number, and per task its target, rows and what is said."""
         intake = rows_to_predict(self, X, task_id, learned.columns)
         tasks, X = learned.tasks, intake.X
         groups = group_rows(default_task_id(intake.task_id, tasks, method), len(X))
         check_known(groups, tasks)
-        return len(X), (
-            (
-                tasks[name].target,
-                rows,
-                outputs_of(
-                    learned.net_for(name, max_bytes=self.cache_bytes),
-                    given(X[rows]),
-                    private=not isinstance(rows, slice),
-                ),
-            )
-            for name, rows in groups.items()
-        )
+
+        def said(name, rows):
+            net = learned.net_for(name, max_bytes=self.cache_bytes)
+            outputs = outputs_of(net, given(X[rows]), private=not isinstance(rows, slice))
+            target = tasks[name].target
+            return target, rows, target.decoded(outputs, net)
+
+        return len(X), (said(*group) for group in groups.items())
 
     def to_module(self, task_id=None):
         """Return a plain torch module that computes one task.
 
-        It is of the class of the net's module, shares nothing with this classifier, and is
+        It is of the class of the net's module, shares nothing with this estimator, and is
         in evaluation mode on the net's device. It can be compiled, exported or trained
         like any other.
 
@@ -318,8 +321,11 @@ class ContinualEstimator(BaseEstimator):
         Returns
         -------
         torch.nn.Module
-            Its outputs are the columns of ``task_classes_[task_id]``, as the net's
-            criterion expects them: logits or probabilities.
+            A classifier's has the columns of ``task_classes_[task_id]`` as its outputs, as the
+            net's criterion expects them: logits or probabilities. A regressor's gives numbers
+            in the units of y: its last layer takes in ``target_means_`` and ``target_scales_``.
+            (Where something follows that layer, it is an ``nn.Sequential`` of the net's module
+            and these units. After a Poisson loss the numbers are logarithms of means.)
 
         Raises
         ------
@@ -338,8 +344,14 @@ class ContinualEstimator(BaseEstimator):
         'MultilayerPerceptron'
         """
         learned = self._what_was_learned()
-        task_id = _one_of(learned.tasks, task_id, "to_module")
-        return learned.network.standalone(learned.tasks[task_id])
+        network, task = learned.network, learned.tasks[_one_of(learned.tasks, task_id, "to_module")]
+        # Made up, and of a kind that most modules can take: none is negative, and ints are 0.
+        rows = np.random.RandomState(0).rand(2, *learned.columns.sample_shape)
+        rows = rows.astype(dtype_of(self))
+        with seeded(learned.seed, learned.net.device):
+            return task.target.finished(
+                network.standalone(task), network.roles.head, partial(forward_on, learned.net, rows)
+            )
 
     def for_task(self, task_id=None):
         """Return one task as a plain fitted estimator of scikit-learn's.

@@ -1,4 +1,4 @@
-"""The head: the linear layer that gives one output per class of a task."""
+"""The head: the linear layer that gives the outputs of a task."""
 
 import torch
 from torch import nn
@@ -89,13 +89,13 @@ def find_head(module, forward, name=None):
     if fitting:
         raise InvalidNetworkError(
             f"Several layers could be the head: {_listed(fitting)}. Name the one that "
-            f"belongs to the task, as in ContinualClassifier(net, head={fitting[-1]!r})."
+            f"belongs to the task, with the parameter head={fitting[-1]!r}."
         )
     _check_plain(module, linear, columns, forward)
     raise InvalidNetworkError(
         "No torch.nn.Linear of the network can be its head: none of "
         f"{_listed(linear)} gives the network one output more when it has one more. "
-        "End the network in a torch.nn.Linear with one output per class, with nothing "
+        "End the network in a torch.nn.Linear with one output per class or target, with nothing "
         "after it but element-wise functions or a softmax."
     )
 

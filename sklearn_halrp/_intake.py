@@ -42,10 +42,11 @@ class Intake:
         task_id : int or str
         rows : slice or array of row numbers
         target_of : callable
-            Takes the id and the labels; returns the target and the labels as the loss has them.
+            Takes the id, the labels and their weights; returns the target and the labels as
+            the loss has them.
         """
-        target, y = target_of(task_id, self.y[rows])
         weights = rows_of(self.weights, rows)
+        target, y = target_of(task_id, self.y[rows], weights)
         return {
             "task_id": task_id,
             "X": self.X[rows],
@@ -73,7 +74,7 @@ def rows_to_predict(estimator, X, task_id, columns):
     """
     X, task_id = _without_ids(X, task_id, task_column=estimator.task_column)
     if isinstance(X, Dataset):
-        X = DatasetRows(X, _dtype(estimator))
+        X = DatasetRows(X, dtype_of(estimator))
     else:
         X = validate_data(_asker(estimator, columns), X, reset=False, **_checks(estimator))
     _check_shape(X, columns)
@@ -97,13 +98,13 @@ def rows_to_learn(estimator, X, y, task_id, sample_weight, columns=None):
     """
     X, task_id = _without_ids(X, task_id, task_column=estimator.task_column)
     asker = _asker(estimator, columns)
+    kind = type(estimator)._target
     if isinstance(X, Dataset):
         if y is not None:
             raise ValueError("X is a Dataset, which has its labels itself: leave y out.")
-        X, y = DatasetRows(X, _dtype(estimator)), labels_in(X)
+        X, y = DatasetRows(X, dtype_of(estimator)), labels_in(X, kind.prepared)
         asker.n_features_in_ = X.shape[1]
     else:
-        kind = type(estimator)._target
         X, y = validate_data(
             asker,
             X,
@@ -145,7 +146,8 @@ def _without_ids(X, task_id, task_column):
     return split_task_column(X, task_column)
 
 
-def _dtype(estimator):
+def dtype_of(estimator):
+    """Return the type that rows are converted to."""
     return "float32" if estimator.net is None else estimator.dtype
 
 
@@ -154,7 +156,7 @@ def _checks(estimator):
     # torch warns of arrays that it could write to and must not, as pandas gives them.
     # One layout: sums over another one round differently, and processes do not keep it.
     return {
-        "dtype": _dtype(estimator),
+        "dtype": dtype_of(estimator),
         "order": "C",
         "allow_nd": True,
         "force_writeable": True,

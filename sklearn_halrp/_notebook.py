@@ -1,4 +1,4 @@
-"""The tasks of a classifier as an HTML table, for notebooks."""
+"""The tasks of an estimator as an HTML table, for notebooks."""
 
 from html import escape
 
@@ -9,7 +9,7 @@ MOST_LABELS = 6
 
 
 def tasks_table(network):
-    """Return HTML that lists tasks with their classes, accuracy, ranks and size.
+    """Return HTML that lists tasks with what they predict, how well, ranks and size.
 
     Of many tasks the first and last ten are listed.
     """
@@ -21,7 +21,8 @@ def tasks_table(network):
         rows.append(f'<tr><td colspan="6" style="text-align: left">… {skipped} more …</td></tr>')
         rows += [_row(network, *entry) for entry in tasks[-half:]]
     total = sum(task.n_bytes for _, task in tasks)
-    heads = ("task", "classes", "held-out accuracy", "ranks", "growth", "bytes")
+    kind = type(tasks[0][1].target)
+    heads = ("task", kind.noun, kind.shown[1], "ranks", "growth", "bytes")
     return (
         f"<details open><summary>{len(tasks)} task{'s' * (len(tasks) != 1)}: base "
         f"{network.n_bytes:,} bytes, tasks {total:,} bytes</summary><table><thead><tr>"
@@ -35,12 +36,13 @@ def _row(network, task_id, task):
     labels = names[:MOST_LABELS]
     if len(names) > MOST_LABELS:
         labels.append(f"… ({len(names)} in all)")
-    accuracies = [row["valid_acc"] for row in task.history if "valid_acc" in row]
+    key, _, digits = task.target.shown
+    found = [row[key] for row in task.history if key in row]
     ranks = list(ranks_of(network, task).values())
     cells = (
         str(task_id),
         ", ".join(labels),
-        f"{accuracies[-1]:.1%}" if accuracies else "",
+        f"{found[-1]:{digits}}" if found else "",
         _ranks(ranks) if task.ranks else "base",
         f"{task.n_numbers / network.n_numbers:.1%}",
         f"{task.n_bytes:,}",

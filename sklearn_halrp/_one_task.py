@@ -1,6 +1,6 @@
 """One task of a continual estimator as a plain fitted estimator, for tools that know no tasks."""
 
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
 
 class OneTask(BaseEstimator):
@@ -45,7 +45,7 @@ class OneTask(BaseEstimator):
 
         Returns
         -------
-        array of shape (n_samples,)
+        array of shape (n_samples,), or of a regressor (n_samples, n_outputs)
         """
         return self._model.predict(X)
 
@@ -151,4 +151,13 @@ class TaskClassifier(ClassifierMixin, OneTask):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = len(self.classes_) > 2
+        return tags
+
+
+class TaskRegressor(RegressorMixin, OneTask):
+    """One task of a `ContinualRegressor` as a regressor of its own; see `OneTask`."""
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
         return tags

@@ -1,4 +1,7 @@
-"""The loss of labels that a network itself would give, for its Fisher information.
+"""Scalars whose squared gradients, on average, stand for the Hessian of the loss.
+
+For a classifier it is the loss of labels that a network itself would give, for its Fisher
+information.
 
 The Fisher information is the mean square of the gradient of the loss, over the rows and over
 the labels y that the network gives them, with probabilities p_y. Drawing such labels is
@@ -9,6 +12,14 @@ in place of labels,
     v = sum_y e_y sqrt(p_y) d loss(z, y) / d z
 
 has the same mean square, also after it is led back to the weights, and every row counts.
+
+For numbers it is the Gauss-Newton matrix, which is the Fisher information too where the loss is
+that of a distribution, as the squared one is. Let h_k be the second derivative of a row's loss in
+its output z_k. Then
+
+    v = sum_k e_k sqrt(h_k) d z_k
+
+has the mean square sum_k h_k (d z_k)^2.
 """
 
 import torch
@@ -90,14 +101,7 @@ def self_loss(net, outputs, p, x):
     tensor of shape ()
         Its value says nothing.
     """
-    parts = outputs if isinstance(outputs, tuple) else (outputs,)
-    ends = {
-        i: part.detach().requires_grad_()
-        for i, part in enumerate(parts)
-        if isinstance(part, torch.Tensor) and part.requires_grad and part.shape[:1] == p.shape[:1]
-    }
-    given = tuple(ends.get(i, part) for i, part in enumerate(parts))
-    given = given if isinstance(outputs, tuple) else given[0]
+    parts, ends, given = _cut_off(outputs, len(p))
     signs = 2 * torch.randint(0, 2, p.shape, device=p.device) - 1
     rows = torch.arange(len(p), device=p.device)
     slopes = {i: torch.zeros_like(end) for i, end in ends.items()}
@@ -109,3 +113,57 @@ def self_loss(net, outputs, p, x):
         for slope, gradient in zip(slopes.values(), found, strict=True):
             slope += gradient * factor.to(gradient).reshape(-1, *(1,) * (gradient.dim() - 1))
     return sum((parts[i] * slope).sum() for i, slope in slopes.items())
+
+
+def gauss_newton_loss(net, outputs, y, x, weights=None):
+    """Return a scalar whose squared gradient, times the rows, is on average that of Gauss-Newton.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        Initialised, with a loss that is a mean over rows and outputs.
+    outputs : tensor of shape (n_rows, n_outputs), or tuple that begins with it
+    y : tensor of shape (n_rows, n_outputs)
+    x : batch
+        That the outputs belong to.
+    weights : tensor of shape (n_rows,), optional
+        By which the loss multiplies those of the rows; the scalar is multiplied in the same way.
+
+    Returns
+    -------
+    tensor of shape () or None
+        Its value says nothing. None where the loss has no second derivative in the outputs, as
+        the absolute error.
+    """
+    parts, ends, given = _cut_off(outputs, len(y))
+    loss = net.get_loss(given, y, X=x, training=False)
+    slopes = torch.autograd.grad(
+        loss, list(ends.values()), create_graph=True, materialize_grads=True
+    )
+    total, flat = 0, True
+    for (i, end), slope in zip(ends.items(), slopes, strict=True):
+        if not slope.requires_grad:
+            continue
+        (bend,) = torch.autograd.grad(slope.sum(), end, retain_graph=True, materialize_grads=True)
+        root = (len(y) * bend).clamp_min(0).sqrt()
+        if weights is not None:  # the loss, and so its second derivative, has them once already
+            root = root * weights.to(root).sqrt().reshape(-1, *(1,) * (root.dim() - 1))
+        signs = 2 * torch.randint(0, 2, root.shape, device=root.device) - 1
+        total = total + (parts[i] * signs * root).sum() / len(y)
+        flat &= not root.any()
+    return None if flat else total
+
+
+def _cut_off(outputs, n_rows):
+    """Return the parts of outputs; those that belong to rows, cut off from the module; all again.
+
+    The second is by place, the third as the loss takes it.
+    """
+    parts = outputs if isinstance(outputs, tuple) else (outputs,)
+    ends = {
+        i: part.detach().requires_grad_()
+        for i, part in enumerate(parts)
+        if isinstance(part, torch.Tensor) and part.requires_grad and part.shape[:1] == (n_rows,)
+    }
+    given = tuple(ends.get(i, part) for i, part in enumerate(parts))
+    return parts, ends, given if isinstance(outputs, tuple) else given[0]

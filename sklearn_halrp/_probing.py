@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from skorch import NeuralNetClassifier
 from torch import nn
 
 from sklearn_halrp._head import columns_of
@@ -13,7 +12,7 @@ from sklearn_halrp._low_rank import Factors, matrix_shape
 from sklearn_halrp._modules import get_tensor, same
 from sklearn_halrp._perturbed import perturbed_module
 from sklearn_halrp._phase import has_own
-from sklearn_halrp._predictive import add_up, first_of
+from sklearn_halrp._predictive import first_of
 from sklearn_halrp._random import seeded
 from sklearn_halrp._training import around, recipe_of
 from sklearn_halrp.exceptions import InvalidNetworkError
@@ -26,7 +25,7 @@ def forward_on(recipe, X, training=False):
 
     Parameters
     ----------
-    recipe : skorch.NeuralNetClassifier
+    recipe : skorch.NeuralNet
     X : array of shape (n_samples, *sample_shape)
     training : bool
         Whether in training mode and with gradients.
@@ -74,20 +73,14 @@ def check_reading_changes_nothing(module, forward, seed):
         )
 
 
-def check_outputs(recipe, module, outputs):
-    """Refuse or question outputs that are not what the loss takes.
+def check_finite(module, outputs):
+    """Refuse outputs that are no matrix of real numbers, or not finite.
+
+    Minus infinity may stand for a class that is ruled out.
 
     Raises
     ------
     InvalidNetworkError
-        If they are no matrix of real numbers, or not finite but for minus infinity, as of
-        a class that is ruled out. If skorch's NLLLoss, which takes the logarithm of
-        probabilities, would get others.
-
-    Warns
-    -----
-    UserWarning
-        If CrossEntropyLoss, which takes logits, would get probabilities, or outputs of a ReLU.
     """
     columns_of(outputs)
     if not outputs.is_floating_point():
@@ -95,36 +88,6 @@ def check_outputs(recipe, module, outputs):
             f"The module gives outputs of type {_name(outputs.dtype)}, and a loss takes real "
             "numbers. Return logits: no labels, and of complex numbers their .real or .abs()."
         )
-    _check_finite(module, outputs)
-    if type(recipe).get_loss is not NeuralNetClassifier.get_loss:
-        return
-    criterion = recipe.criterion
-    kind = criterion if isinstance(criterion, type) else type(criterion)
-    probable = add_up(outputs)
-    if kind is nn.NLLLoss and not probable:
-        raise InvalidNetworkError(
-            "The net's criterion is NLLLoss, skorch's default, for which the module must return "
-            "probabilities; this one does not. If it returns logits, or log-probabilities, pass "
-            "criterion=torch.nn.CrossEntropyLoss to the net; otherwise end it in a softmax."
-        )
-    if kind is not nn.CrossEntropyLoss:
-        return
-    if probable and outputs.shape[-1] > 1:
-        warnings.warn(
-            "The module returns probabilities, and the net's criterion is CrossEntropyLoss, which "
-            "takes logits and learns little from them. Leave the softmax at the module's end "
-            "out, or pass criterion=torch.nn.NLLLoss to the net.",
-            stacklevel=2,
-        )
-    elif (outputs >= 0).all() and 0 < (outputs == 0).sum() < outputs.numel():
-        warnings.warn(
-            "No output of the module is negative, and some are 0, as after a ReLU: a class with "
-            "output 0 teaches nothing. Let the module end in its linear layer.",
-            stacklevel=2,
-        )
-
-
-def _check_finite(module, outputs):
     rows = (outputs.isnan() | (outputs == torch.inf)).any(dim=1).nonzero().flatten().tolist()
     if not rows:
         return

@@ -59,6 +59,7 @@ def _task_rows(network, name):
     seconds = found["seconds"]
     yield {
         "task": name,
+        **network.tasks[name].target.summary(),
         **{key: found.get(key) for key in _COLUMNS},
         "seconds": sum(seconds.values()),
         **{f"seconds_{phase}": seconds.get(phase) for phase in _PHASES},
@@ -77,7 +78,6 @@ def _epoch_rows(network, name):
 
 
 _COLUMNS = (
-    "n_classes",
     "n_samples",
     "visits",
     "growth",

@@ -81,6 +81,8 @@ def weighted_loss(net, get_loss, y_pred, y_true, *args, X=None, **parameters):
         losses = get_loss(y_pred, y_true, *args, X=X["rows"], **parameters)
     finally:
         net.criterion_.reduction = reduction
+    if losses.dim() > 1 and losses.shape == y_true.shape:  # one loss for each target of a row
+        losses = losses.flatten(1).mean(1)
     if losses.shape != y_true.shape[:1]:
         raise ValueError(
             f"sample_weight needs the loss of every row: {type(net).__name__}.get_loss gives "

@@ -16,20 +16,23 @@ from sklearn_halrp._phase import class_of, has_own
 from sklearn_halrp._predictive import first_of
 from sklearn_halrp._training import around
 
+# A classifier's calls the other one.
+_OF_SKORCH = (NeuralNet.predict_proba, NeuralNetClassifier.predict_proba)
+
 
 def outputs_of(net, X, private=False):
     """Return what a net's predict_proba gives, by a shorter way where the net's is skorch's.
 
     Parameters
     ----------
-    net : skorch.NeuralNetClassifier
+    net : skorch.NeuralNet
         Initialised, its module in evaluation mode.
     X : array or Dataset
     private : bool
         Whether nobody else uses the array: a module may change its input in place.
     """
     size = batch_size_of(net)
-    skorchs = class_of(net).predict_proba is NeuralNetClassifier.predict_proba
+    skorchs = class_of(net).predict_proba in _OF_SKORCH
     if size is None or not skorchs or not isinstance(X, np.ndarray):
         return net.predict_proba(X)
     nonlinearity, parts = net._get_predict_nonlinearity(), []
@@ -76,7 +79,7 @@ class Predictors:
 
         Parameters
         ----------
-        recipe : skorch.NeuralNetClassifier
+        recipe : skorch.NeuralNet
         network : Network
         task_id : int or str
         max_bytes : int

@@ -227,7 +227,7 @@ class RanksDisplay:
 
         Parameters
         ----------
-        estimator : ContinualClassifier
+        estimator : ContinualClassifier or ContinualRegressor
             Fitted; or a Pipeline that ends in one, or a search over either.
         **kwargs
             Passed to `plot`.
@@ -330,7 +330,7 @@ class GrowthDisplay:
 
         Parameters
         ----------
-        estimator : ContinualClassifier
+        estimator : ContinualClassifier or ContinualRegressor
             Fitted; or a Pipeline that ends in one, or a search over either.
         **kwargs
             Passed to `plot`.
@@ -455,7 +455,7 @@ class SpectrumDisplay:
 
         Parameters
         ----------
-        estimator : ContinualClassifier
+        estimator : ContinualClassifier or ContinualRegressor
             Fitted; or a Pipeline that ends in one, or a search over either.
         task_id : int or str
             A task that is a perturbation: not the one that trained the base.
@@ -552,7 +552,7 @@ def _classifier(estimator: BaseEstimator) -> Any:
     found, _ = innermost(estimator)
     if not hasattr(found, "task_column"):
         raise TypeError(
-            "A display is drawn from a fitted ContinualClassifier, alone, at the end of a Pipeline "
-            f"or inside a search; got a {type(found).__name__}."
+            "A display is drawn from a fitted ContinualClassifier or ContinualRegressor, alone, at "
+            f"the end of a Pipeline or inside a search; got a {type(found).__name__}."
         )
     return found

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_regressor
 from sklearn.metrics import accuracy_score, get_scorer, precision_recall_fscore_support
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import check_random_state
@@ -24,11 +24,11 @@ from sklearn_halrp._checks import (
     default_task_id,
     group_rows,
     innermost,
-    keep_types,
     labels_of_task,
     positions_in,
     split_task_column,
 )
+from sklearn_halrp._labels import array_of, keep_types
 
 __all__ = ["TaskStratifiedKFold", "task_report", "task_scorer"]
 
@@ -169,7 +169,7 @@ class _TaskScorer:
         method = self._method_of(estimator)
         ids = {} if task_id is None else {"task_id": task_id}
         response = getattr(estimator, method)(X, **ids)
-        y = _labels(y)
+        y = _targets(y)
         check_consistent_length(y, response, sample_weight)
         if self._average == "rows":
             classes = None if method == "predict" else estimator.classes_
@@ -262,7 +262,8 @@ class TaskStratifiedKFold(BaseCrossValidator):
 
     Of each task, and of each class of a task, the numbers of rows in any two folds differ
     by one at most. So each fold has rows of every class that has as many rows as there
-    are folds.
+    are folds. Where `y` has fractions, or several numbers a row, there are no classes, and
+    only the tasks are spread evenly.
 
     The tasks come as `task_id`, which scikit-learn passes on when metadata routing is
     enabled, as `groups`, or in a column of X.
@@ -341,8 +342,8 @@ class TaskStratifiedKFold(BaseCrossValidator):
         ----------
         X : array-like of shape (n_samples, ...)
             Used for its `task_column`, if that is set.
-        y : array-like of shape (n_samples,)
-            Labels, ints or strings.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Labels, ints or strings; or numbers.
         groups : array-like of shape (n_samples,), default=None
             Another name for `task_id`, which scikit-learn passes on without metadata
             routing.
@@ -362,7 +363,7 @@ class TaskStratifiedKFold(BaseCrossValidator):
         """
         if self.n_splits != int(self.n_splits) or self.n_splits < 2:
             raise ValueError(f"n_splits must be an int of at least 2; got {self.n_splits!r}.")
-        y = _labels(y)
+        y = _targets(y)
         folds = self._folds(y, group_rows(self._ids(X, groups, task_id), len(y)))
         rows = np.arange(len(y))
         return ((rows[folds != fold], rows[folds == fold]) for fold in range(self.n_splits))
@@ -397,7 +398,7 @@ class TaskStratifiedKFold(BaseCrossValidator):
                     f"Task {name!r} has {len(rows)} rows, fewer than the {self.n_splits} folds, "
                     "so that some fold would lack it. Use fewer folds, or leave the task out."
                 )
-            _, codes = np.unique(labels_of_task(name, y[rows]), return_inverse=True)
+            codes = _codes(name, y[rows])
             order.append(rows[np.lexsort((place[rows], codes))])
         folds = np.empty(n_samples, dtype=np.intp)
         folds[np.concatenate(order)] = np.arange(n_samples) % self.n_splits
@@ -478,6 +479,12 @@ def task_report(
         raise ValueError(f"output must be 'text', 'dict' or 'frame'; got {output!r}.")
     estimator = getattr(estimator, "best_estimator_", estimator)
     clf, _ = _classifier(estimator) if task_column is None else innermost(estimator)
+    if is_regressor(clf):
+        raise ValueError(
+            f"task_report measures how labels are told apart, and a {type(clf).__name__} predicts "
+            "numbers. task_scorer(metric, average='tasks') takes any metric to them, and "
+            "estimator.report() has sizes and losses of each task."
+        )
     y = _labels(y)
     predicted = estimator.predict(X, **({} if task_id is None else {"task_id": task_id}))
     check_consistent_length(y, predicted)
@@ -535,11 +542,26 @@ def _text(report: dict[Any, dict[str, Any]], columns: Sequence[str], digits: int
     return "\n".join(lines)
 
 
+def _codes(name: int | str, y: NDArray[Any]) -> NDArray[Any]:
+    """Return the class of each row of a task as a number; 0 where y has numbers, not classes."""
+    fractions = y.dtype.kind == "f" and np.isfinite(y).all() and (y != y.round()).any()
+    if y.ndim == 2 or fractions:
+        return np.zeros(len(y), dtype=np.intp)
+    return np.unique(labels_of_task(name, y), return_inverse=True)[1]
+
+
+def _targets(y: ArrayLike | None) -> NDArray[Any]:
+    """Return labels, or numbers with several to a row."""
+    if y is not None and np.ndim(y) == 2 and np.shape(y)[1] > 1:
+        return np.asarray(y)
+    return _labels(y)
+
+
 def _labels(y: ArrayLike | None) -> NDArray[Any]:
     """Return labels as a 1-D array whose entries are as they were given."""
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
-    return column_or_1d(np.asarray(keep_types(y)))
+    return column_or_1d(keep_types(y))
 
 
 def _plain(labels: NDArray[Any]) -> NDArray[Any]:
@@ -551,7 +573,7 @@ def _plain(labels: NDArray[Any]) -> NDArray[Any]:
             "The labels mix numbers and strings, which scikit-learn's metrics cannot compare. "
             "Use average='tasks' if each task has labels of one kind, or strings throughout."
         )
-    return np.array(labels.tolist())
+    return array_of(labels.tolist(), "y")
 
 
 def _rows_of_tasks(

@@ -19,10 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
-from skorch import NeuralNetClassifier
+from skorch import NeuralNet
 
 from sklearn_halrp._checks import check_net, innermost
 from sklearn_halrp._classifier import ContinualClassifier
+from sklearn_halrp._estimator import ContinualEstimator
+from sklearn_halrp._importance import check_importance
+from sklearn_halrp._regressor import ContinualRegressor
 from sklearn_halrp._saved import (
     FORMAT,
     check_format,
@@ -35,15 +38,15 @@ from sklearn_halrp._training import recipe_of
 __all__ = ["load", "save"]
 
 _KEY = "sklearn_halrp"
-_KINDS = {"ContinualClassifier": ContinualClassifier}
+_KINDS = {kind.__name__: kind for kind in (ContinualClassifier, ContinualRegressor)}
 
 
-def save(estimator: ContinualClassifier, path: str | os.PathLike[str]) -> None:
-    """Write a fitted classifier to a file, without its net.
+def save(estimator: ContinualEstimator, path: str | os.PathLike[str]) -> None:
+    """Write a fitted estimator to a file, without its net.
 
     Parameters
     ----------
-    estimator : ContinualClassifier
+    estimator : ContinualClassifier or ContinualRegressor
         Fitted. The names of its columns, if X had any, are kept too.
     path : str or Path
         The file, which is replaced when all is written.
@@ -51,8 +54,8 @@ def save(estimator: ContinualClassifier, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     TypeError
-        If it is no ContinualClassifier: of a Pipeline save the last step, and of a subclass
-        make a plain ContinualClassifier, since a file holds no code.
+        If it is neither: of a Pipeline save the last step, and of a subclass make a plain
+        ContinualClassifier or ContinualRegressor, since a file holds no code.
     sklearn.exceptions.NotFittedError
         If no task has been learned.
     ImportError
@@ -102,33 +105,37 @@ def save(estimator: ContinualClassifier, path: str | os.PathLike[str]) -> None:
 
 def load(
     path: str | os.PathLike[str],
-    net: NeuralNetClassifier | None = None,
+    net: NeuralNet | None = None,
     *,
     importance: Callable[..., Any] | None = None,
-) -> ContinualClassifier:
-    """Read a classifier from a file that `save` wrote.
+) -> Any:
+    """Read an estimator from a file that `save` wrote.
 
     Nothing in the file is executed, whoever wrote it.
 
     Parameters
     ----------
     path : str or Path
-    net : skorch.NeuralNetClassifier, optional
-        As the classifier had it: with the same module and arguments. It may be left out
+    net : skorch.NeuralNetClassifier or skorch.NeuralNetRegressor, optional
+        As the estimator had it: with the same module and arguments. It may be left out
         for the default network alone.
-    importance : callable, optional
-        As the classifier had it, where it was none of those that go by a name.
+    importance : callable or str, optional
+        As the estimator had it, where it was none of those that go by a name. Only tasks that
+        are learned later depend on it, so a name will do where those are not to come.
 
     Returns
     -------
-    ContinualClassifier
+    ContinualClassifier or ContinualRegressor
         It predicts as before, to the last bit on the same kind of machine, and goes on
         learning as if nothing had happened. A `random_state` that was a generator is None.
 
     Raises
     ------
     ValueError
-        If the file is none of `save`, is damaged, or does not fit the net.
+        If the file is none of `save`, is damaged, or does not fit the net; if it needs a net or
+        an importance that is not given, or this has no such name.
+    TypeError
+        If net or importance is of another type.
     ImportError
         If safetensors is not installed.
 
@@ -136,7 +143,8 @@ def load(
     -----
     UserWarning
         If the net's module has another name than the one that was saved: if it is another
-        module, of the same shapes, the predictions are others too.
+        module, of the same shapes, the predictions are others too. If the importance has another
+        name: if it is another one, later tasks get other ranks.
 
     Examples
     --------
@@ -147,17 +155,19 @@ def load(
     if saved["own_net"] and net is None:
         which = saved["own_net"] if isinstance(saved["own_net"], str) else "the same module"
         raise ValueError(
-            f"{path} was saved from a classifier with a net of its own, and a file holds no code: "
+            f"{path} was saved from an estimator with a net of its own, and a file holds no code: "
             f"pass a net with {which} and the same arguments, load(path, net=net)."
         )
     kind = _KINDS[saved["estimator"]]
     if net is not None:
         check_net(net, kind._target.net_class)
+    if importance is not None:
+        check_importance(importance)
     given = {"importance": importance}
     for name, what in saved["objects"].items():
         if given.get(name) is None:
             raise ValueError(
-                f"{path} was saved from a classifier with {name}={what}, and a file holds no code: "
+                f"{path} was saved from an estimator with {name}={what}, and a file holds no code: "
                 f"pass it again, load(path, {name}=...)."
             )
     parameters = saved["parameters"] | {k: v for k, v in given.items() if v is not None}
@@ -170,10 +180,12 @@ def load(
     )
     if net is not None:
         _warn_of_another_module(path, saved["own_net"], net)
+    if importance is not None:
+        _warn_of_another_importance(path, saved, importance)
     return estimator
 
 
-def _plain_parameters(estimator: ContinualClassifier) -> tuple[dict[str, Any], dict[str, str]]:
+def _plain_parameters(estimator: ContinualEstimator) -> tuple[dict[str, Any], dict[str, str]]:
     """Return parameters that JSON can hold, and the names of the objects that it cannot."""
     parameters, objects = estimator.get_params(deep=False), {}
     del parameters["net"]
@@ -187,34 +199,48 @@ def _plain_parameters(estimator: ContinualClassifier) -> tuple[dict[str, Any], d
 
 def _check_plain(estimator: object) -> None:
     """Refuse what would not come back as it is."""
-    if type(estimator) is ContinualClassifier:
+    name, kinds = type(estimator).__name__, tuple(_KINDS.values())
+    if type(estimator) in kinds:
         return
-    name = type(estimator).__name__
-    if isinstance(estimator, ContinualClassifier):
-        raise TypeError(
-            f"A file holds no code, so a {name} would come back as a plain ContinualClassifier. "
-            "Use joblib for it, in files to be opened only if you trust their author."
-        )
+    for kind in kinds:
+        if isinstance(estimator, kind):
+            raise TypeError(
+                f"A file holds no code, so a {name} would come back as a plain {kind.__name__}. "
+                "Use joblib for it, in files to be opened only if you trust their author."
+            )
     inside, _ = innermost(estimator)
     where = "model.best_estimator_" if hasattr(estimator, "best_estimator_") else "model"
     where += "[-1]" if inside is not getattr(estimator, "best_estimator_", None) else ""
     hint = (
-        f" Save the classifier inside, save({where}, path); all else needs joblib."
-        if isinstance(inside, ContinualClassifier)
+        f" Save the {type(inside).__name__} inside, save({where}, path); all else needs joblib."
+        if isinstance(inside, kinds)
         else ""
     )
-    raise TypeError(f"save takes a ContinualClassifier; got a {name}.{hint}")
+    raise TypeError(f"save takes a {' or a '.join(_KINDS)}; got a {name}.{hint}")
 
 
-def _warn_of_another_module(
-    path: str | os.PathLike[str], saved: object, net: NeuralNetClassifier
-) -> None:
+def _warn_of_another_module(path: str | os.PathLike[str], saved: object, net: NeuralNet) -> None:
     """Say that the module has another name; it may only have moved."""
     given = _name_of(net.module)
     if isinstance(saved, str) and given != saved:
         warnings.warn(
             f"{path} was saved with the module {saved}, and the net has {given}. If that is the "
             "same code under another name, all is well; if not, predictions are wrong.",
+            stacklevel=3,
+        )
+
+
+def _warn_of_another_importance(
+    path: str | os.PathLike[str], saved: dict[str, Any], importance: object
+) -> None:
+    """Say that the importance has another name; it may only have moved."""
+    before = saved["objects"].get("importance", saved["parameters"].get("importance"))
+    given = importance if isinstance(importance, str) else _name_of(importance)
+    if given != before:
+        warnings.warn(
+            f"{path} was saved with importance={before}, and {given} is given. Tasks that are "
+            "there stay as they are. If it is not the same under another name, later ones get "
+            "other ranks.",
             stacklevel=3,
         )
 
@@ -242,6 +268,8 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
         for task in tasks_from_state(saved["learned"]["_network"]).values():
             task.check()
         _KINDS[saved["estimator"]](**saved["parameters"])
+        if not set(saved["objects"]) <= {"importance"}:
+            raise ValueError(f"objects of the names {list(saved['objects'])}")
     except _DAMAGE as error:
         raise ValueError(f"{path} is damaged: {error!r}.") from error
     return saved
@@ -310,6 +338,6 @@ def _safetensors() -> ModuleType:
     except ImportError as error:
         raise ImportError(
             "Safe files need safetensors: pip install 'sklearn-halrp[safe]'. Without it, joblib "
-            "keeps a classifier as well, in files to be opened only if you trust their author."
+            "keeps an estimator as well, in files to be opened only if you trust their author."
         ) from error
     return safetensors.numpy

@@ -3,9 +3,9 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 from sklearn.preprocessing import StandardScaler
-from skorch import NeuralNetClassifier
+from skorch import NeuralNetClassifier, NeuralNetRegressor
 
-from sklearn_halrp import ContinualClassifier
+from sklearn_halrp import ContinualClassifier, ContinualRegressor
 from tests.inside import HoldOut
 from tests.modules import MLP, ZOO
 
@@ -41,7 +41,7 @@ def polars_with_names():
     return polars
 
 
-def make_net(module=MLP, **settings):
+def make_net(module=MLP, kind=NeuralNetClassifier, **settings):
     """An unfitted skorch net that trains fast."""
     defaults = {
         "criterion": torch.nn.CrossEntropyLoss,
@@ -53,12 +53,23 @@ def make_net(module=MLP, **settings):
         "train_split": HoldOut(),
         "verbose": 0,
     }
-    return NeuralNetClassifier(module, **defaults | settings)
+    return kind(module, **defaults | settings)
+
+
+def make_numbers_net(module=MLP, **settings):
+    """The same for numbers."""
+    return make_net(module, NeuralNetRegressor, **{"criterion": torch.nn.MSELoss} | settings)
 
 
 def make_classifier(module=MLP, net=None, **settings):
     """A classifier around a net that trains fast."""
     return ContinualClassifier(make_net(module, **(net or {})), **{"random_state": 0} | settings)
+
+
+def make_regressor(module=MLP, net=None, **settings):
+    """A regressor around a net that trains fast."""
+    net = make_numbers_net(module, **(net or {}))
+    return ContinualRegressor(net, **{"random_state": 0} | settings)
 
 
 @pytest.fixture(params=ZOO, ids=str)

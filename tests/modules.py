@@ -330,24 +330,16 @@ class Waves(nn.Module):
 
 
 class Reparametrised(nn.Module):
-    """Hidden weights that are computed from other tensors, in four ways of torch's own."""
+    """Hidden weights that are computed from other tensors before each pass."""
 
     def __init__(self, n_classes=10):
         super().__init__()
-        first, second, third = nn.Linear(64, 24), nn.Linear(24, 24), nn.Linear(24, 24)
-        nn.utils.parametrizations.weight_norm(first)
-        nn.utils.spectral_norm(second)
-        nn.utils.parametrizations.spectral_norm(third)
-        fourth = prune.random_unstructured(nn.Linear(24, 24), "weight", 0.5)
-        self.body, self.last = (
-            nn.ModuleList([first, second, third, fourth]),
-            nn.Linear(24, n_classes),
-        )
+        self.first = nn.utils.spectral_norm(nn.Linear(64, 24))
+        self.second = prune.random_unstructured(nn.Linear(24, 24), "weight", 0.5)
+        self.last = nn.Linear(24, n_classes)
 
     def forward(self, x):
-        for layer in self.body:
-            x = torch.tanh(layer(x))
-        return self.last(x)
+        return self.last(torch.tanh(self.second(torch.tanh(self.first(x)))))
 
 
 ZOO = {

@@ -80,7 +80,7 @@ def test_ranks_are_those_of_importance_times_energy(digits, form, importance):
     X, y = digits
     X = X.reshape(-1, 1, 8, 8)
     recipe = make_net(Conv2d, batch_size=50)
-    network = build_network(recipe, X, 10, head=None, form=form, seed=0)
+    network = build_network(recipe, X, Classes(np.arange(10)), head=None, form=form, seed=0)
     free = {}
     for seed, name in enumerate(network.roles.perturbed):
         weight = get_tensor(network.base, name).detach()
@@ -136,7 +136,9 @@ def test_rows_are_gone_through_again_where_signs_are_drawn_and_only_there(digits
 
     def passes(importance, criterion):
         recipe = make_net(criterion=criterion, batch_size=50)
-        network = build_network(recipe, X, 10, head=None, form="unfolded", seed=0)
+        network = build_network(
+            recipe, X, Classes(np.arange(10)), head=None, form="unfolded", seed=0
+        )
         net = around(recipe, module)
         seen = []
         hook = module.register_forward_hook(lambda module, args, outputs: seen.append(len(outputs)))

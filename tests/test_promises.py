@@ -1,13 +1,13 @@
-"""The promises of the package, each kept for every network of the zoo."""
+"""The promises of the package, each kept by both faces for every network of the zoo."""
 
 import pickle
 
 import numpy as np
 import pytest
 import torch
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 
-from tests.conftest import make_classifier, permuted
+from tests.conftest import make_classifier, make_regressor, permuted
 from tests.inside import (
     FORMS,
     get_tensor,
@@ -37,37 +37,70 @@ def assert_untouched(before, after):
         assert torch.equal(tensor, after[name]), name
 
 
-@pytest.fixture(params=FORMS)
+def three(y):
+    """Three numbers a row, on scales of their own."""
+    return np.stack([y, 1e4 * (y % 2), -(y**2)], axis=1).astype(float)
+
+
+# How a face is made, and the targets of four tasks.
+FACES = {
+    "classifier": (
+        make_classifier,
+        {
+            "first": lambda y: y,
+            1: lambda y: y % 3,
+            "third": lambda y: [f"c{v}" for v in y],
+            3: lambda y: y + 5,
+        },
+    ),
+    "regressor": (
+        make_regressor,
+        {"first": lambda y: y, 1: three, "third": lambda y: y / 10, 3: lambda y: three(y)[:, :2]},
+    ),
+}
+
+
+def said(est, X, task_id):
+    """What is predicted: numbers, or the probabilities of the task's own labels."""
+    if not is_classifier(est):
+        return est.predict(X, task_id)
+    probability, every = est.predict_proba(X, task_id), list(est.classes_)
+    own = [every.index(label) for label in est.task_classes_[task_id]]
+    assert not np.delete(probability, own, axis=1).any()
+    return probability[:, own]
+
+
+@pytest.fixture(
+    params=[("classifier", form) for form in FORMS] + [("regressor", "unfolded")], ids="-".join
+)
 def stream(request, digits, animal):
-    """A classifier with two tasks, the data of three, and the network."""
+    """An estimator with two tasks, the rows and digits of three, and the targets of a task."""
     X, y = digits
     X = X.reshape(-1, *animal.shape)
+    face, form = request.param
+    make, targets = FACES[face]
     # So small a network is half head; without this its tasks would have no room for terms.
-    clf = make_classifier(animal.module, convolution=request.param, growth_budget=2.0)
-    clf.partial_fit(X[:200], y[:200], task_id="first")
-    clf.partial_fit(permuted(X[:200], 1), y[:200] % 3, task_id=1)
-    return clf, X, y
+    clf = make(animal.module, convolution=form, growth_budget=2.0)
+    clf.partial_fit(X[:200], targets["first"](y[:200]), task_id="first")
+    clf.partial_fit(permuted(X[:200], 1), targets[1](y[:200]), task_id=1)
+    return clf, X, y, targets
 
 
 def test_zero_forgetting_bit_for_bit(stream):
-    clf, X, y = stream
+    clf, X, y, targets = stream
     tasks = {"first": X[200:400], 1: permuted(X[200:400], 1)}
-    probabilities = {t: clf.predict_proba(rows, task_id=t) for t, rows in tasks.items()}
-    columns, before = clf.classes_, snapshot(clf)
-    clf.partial_fit(permuted(X[:200], 2), [f"c{v}" for v in y[:200]], task_id="third")
-    clf.partial_fit(permuted(X[:200], 3), y[:200] + 5, task_id=3)
+    predicted = {task_id: said(clf, rows, task_id) for task_id, rows in tasks.items()}
+    before = snapshot(clf)
+    clf.partial_fit(permuted(X[:200], 2), targets["third"](y[:200]), task_id="third")
+    clf.partial_fit(permuted(X[:200], 3), targets[3](y[:200]), task_id=3)
     assert_untouched(before, snapshot(clf))
     ready_nets(predictors_of(clf)).clear()  # what is kept would hide a changed base
-    places = [list(clf.classes_).index(c) for c in columns]
     for task_id, rows in tasks.items():
-        after = clf.predict_proba(rows, task_id=task_id)
-        assert np.array_equal(after[:, places], probabilities[task_id])
-        others = np.setdiff1d(np.arange(len(clf.classes_)), places)
-        assert not after[:, others].any()
+        assert np.array_equal(said(clf, rows, task_id), predicted[task_id])
 
 
 def test_the_effective_weights_equal_a_dense_reference(stream):
-    clf, X, _ = stream
+    clf, X, *_ = stream
     network, task = network_of(clf), task_of(clf, 1)
     module = network.module_for(task)
     assert set(task.factors) == set(network.roles.perturbed)
@@ -84,9 +117,12 @@ def test_the_effective_weights_equal_a_dense_reference(stream):
             np.testing.assert_allclose(weight, expected, rtol=1e-4, atol=1e-5)
     assert type(module) is type(network.base)
     with torch.no_grad():
-        logits = module(torch.from_numpy(X[:50]))
-    expected = logits.softmax(-1).numpy()
-    np.testing.assert_allclose(clf.predict_proba(X[:50], task_id=1)[:, :3], expected, rtol=1e-5)
+        outputs = module(torch.from_numpy(X[:50]))
+    if is_classifier(clf):
+        expected = outputs.softmax(-1).numpy()
+    else:
+        expected = outputs.numpy() * clf.target_scales_[1] + clf.target_means_[1]
+    np.testing.assert_allclose(said(clf, X[:50], 1), expected, rtol=1e-5)
 
 
 def test_growth_counts_what_is_stored(stream):
@@ -107,37 +143,31 @@ def test_growth_counts_what_is_stored(stream):
 
 
 def test_pickling_changes_no_prediction_and_learning_goes_on(stream):
-    clf, X, y = stream
+    clf, X, y, targets = stream
     loaded = pickle.loads(pickle.dumps(clf))
     for task_id in clf.tasks_:
-        assert np.array_equal(loaded.predict_proba(X, task_id), clf.predict_proba(X, task_id))
+        assert np.array_equal(said(loaded, X, task_id), said(clf, X, task_id))
     assert_untouched(snapshot(clf), snapshot(loaded))
     for each in (clf, loaded):
-        each.partial_fit(permuted(X[:100], 2), y[:100], task_id="more")
-    assert np.array_equal(loaded.predict_proba(X, "more"), clf.predict_proba(X, "more"))
+        each.partial_fit(permuted(X[:100], 2), targets["first"](y[:100]), task_id="more")
+    assert np.array_equal(said(loaded, X, "more"), said(clf, X, "more"))
 
 
 def test_a_task_becomes_the_same_whatever_else_was_learned(stream):
-    clf, X, y = stream
+    clf, X, y, targets = stream
     alone = clone(clf)
-    alone.partial_fit(X[:200], y[:200], task_id="first")
+    alone.partial_fit(X[:200], targets["first"](y[:200]), task_id="first")
     for each in (clf, alone):
-        each.partial_fit(permuted(X[:200], 2), y[:200], task_id="new")
-    columns = np.searchsorted(clf.classes_, clf.task_classes_["new"])
-    assert np.array_equal(
-        clf.predict_proba(X, "new")[:, columns],
-        alone.predict_proba(X, "new")[
-            :, np.searchsorted(alone.classes_, alone.task_classes_["new"])
-        ],
-    )
+        each.partial_fit(permuted(X[:200], 2), targets["first"](y[:200]), task_id="new")
+    assert np.array_equal(said(clf, X, "new"), said(alone, X, "new"))
 
 
 def test_going_on_with_the_first_task_leaves_the_base(stream):
-    clf, X, y = stream
+    clf, X, y, targets = stream
     before = snapshot(clf)
-    other = clf.predict_proba(X, 1)
-    clf.partial_fit(X[200:400], y[200:400], task_id="first")
+    other = said(clf, X, 1)
+    clf.partial_fit(X[200:400], targets["first"](y[200:400]), task_id="first")
     assert_untouched(before, snapshot(clf))
-    assert np.array_equal(clf.predict_proba(X, 1), other)
+    assert np.array_equal(said(clf, X, 1), other)
     assert set(clf.ranks_["first"].values()) != {0}
     assert clf.growth_["first"] > 0

@@ -48,6 +48,9 @@ def test_no_circles():
         "_ranks",
         "_pruning",
         "_importance",
+        "_gradients",
+        "_rankings",
+        "_layer",
         "_curvature",
         "_weight",
         "_modules",
@@ -73,6 +76,7 @@ def test_the_face_does_no_tensor_mathematics():
 def test_only_public_names_are_public():
     assert sorted(sklearn_halrp.__all__) == [
         "ContinualClassifier",
+        "ContinualRegressor",
         "__version__",
         "published_settings",
     ]
