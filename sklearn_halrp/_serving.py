@@ -1,6 +1,5 @@
 """Ready-to-predict networks of the tasks used last, within a bound on memory."""
 
-import copy
 from collections import OrderedDict
 from threading import Lock
 
@@ -11,6 +10,7 @@ from skorch.dataset import Dataset
 from skorch.utils import to_device, to_numpy
 from torch.utils.data import DataLoader
 
+from sklearn_halrp._copies import copied
 from sklearn_halrp._modules import named_tensors
 from sklearn_halrp._phase import class_of, has_own
 from sklearn_halrp._predictive import first_of
@@ -95,7 +95,7 @@ class Predictors:
         module = network.module_for(task)
         own = has_own(recipe, *_WAY, "infer", "forward", "predict_proba", "predict")
         if own and has_own(recipe, "initialize", "initialize_module"):
-            module = copy.deepcopy(module)  # they may change what is shared, for a moment
+            module = copied(module)  # they may change what is shared, for a moment
         shared = {id(tensor) for tensor in named_tensors(network.base).values()}
         size = BESIDES + sum(
             tensor.numel() * tensor.element_size()

@@ -1,11 +1,13 @@
 """Training and evaluating any module with the user's skorch net as the recipe."""
 
+import copy
+import random
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from sklearn.base import clone
-from skorch.callbacks import Checkpoint, EarlyStopping
+from skorch.callbacks import Callback, Checkpoint, EarlyStopping
 from skorch.dataset import unpack_data
 from torch.utils.data import Subset
 
@@ -17,19 +19,53 @@ from sklearn_halrp._sample_weight import check_criterion, weights_in
 def recipe_of(net):
     """Return an unfitted copy of a skorch net that shares its module with the original.
 
-    A module given as an instance may be large, and cloning would copy it. An accelerator
-    acts in `train` alone.
+    A module given as an instance may be large, and cloning would copy it. Callbacks begin anew
+    with what the user gave to them. An accelerator acts in `train` alone.
     """
     light = object.__new__(type(net))  # skorch's own copying goes through a file
     vars(light).update(vars(net))
-    light.module = torch.nn.Identity
+    names = [name for name in vars(net) if name == "callbacks" or name.startswith("callbacks__")]
+    own = {name: _anew(getattr(net, name)) for name in names}
+    vars(light).update(dict.fromkeys(own), module=torch.nn.Identity)
     if is_shared(net):
         light.accelerator = alone(net.accelerator)
     recipe = clone(light)
-    vars(recipe)["module"] = net.module  # skorch's setter is for modules it initialises
+    vars(recipe).update(own, module=net.module)  # skorch's setter is for what it initialises
     if getattr(recipe, "iterator_valid__drop_last", False):
         recipe.iterator_valid__drop_last = False  # no row may go unpredicted
     return recipe
+
+
+_GENERATORS = (np.random.RandomState, np.random.Generator, torch.Generator, random.Random)
+
+
+def _anew(part):
+    """Return a callback as it is before any training, or a list with such callbacks.
+
+    skorch trains with the very callback. Here each phase has one of its own, made of the same
+    arguments: a writer, a trial or a list that is filled stays the user's. A generator of random
+    numbers is copied, since no phase may depend on those before.
+    """
+    if isinstance(part, list | tuple):
+        return type(part)(map(_anew, part))
+    if not isinstance(part, Callback):  # a name, or a class that skorch will call
+        return part
+    given = {
+        name: copy.deepcopy(value) if isinstance(value, _GENERATORS) else value
+        for name, value in part.get_params(deep=False).items()
+    }
+    try:
+        callback = type(part)(**given)
+        found = callback.get_params(deep=False)
+    except Exception:
+        found = {}
+    if found.keys() == given.keys() and all(found[name] is given[name] for name in given):
+        return callback
+    # It makes more of itself than its arguments, so that it cannot be made again.
+    try:
+        return copy.copy(part)
+    except Exception:
+        return part  # as in skorch
 
 
 def around(
