@@ -9,13 +9,8 @@ import torch
 from skorch import NeuralNetClassifier
 from torch import nn
 
-from sklearn_halrp._checks import (
-    labels_of_task,
-    positions_in,
-    task_classes,
-    union_of_classes,
-)
 from sklearn_halrp._default_net import default_net
+from sklearn_halrp._label_sets import labels_of_task, positions_in, task_classes, union_of_classes
 from sklearn_halrp._labels import keep_types
 from sklearn_halrp._predictive import add_up, chances, self_loss
 from sklearn_halrp.exceptions import InvalidNetworkError

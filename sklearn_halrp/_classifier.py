@@ -6,13 +6,14 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 from torch.utils.data import Dataset
 
-from sklearn_halrp._checks import check_weights, in_proportion, positions_in
 from sklearn_halrp._classes import Classes
 from sklearn_halrp._datasets import labels_in
 from sklearn_halrp._documented import documented
 from sklearn_halrp._estimator import ContinualEstimator
+from sklearn_halrp._label_sets import positions_in
 from sklearn_halrp._labels import keep_types
 from sklearn_halrp._one_task import TaskClassifier
+from sklearn_halrp._row_weights import check_weights, in_proportion
 
 
 @documented

@@ -14,14 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_halrp import _report
 from sklearn_halrp._building import build_network
-from sklearn_halrp._checks import (
-    check_known,
-    check_net,
-    check_task_id,
-    default_task_id,
-    group_rows,
-)
+from sklearn_halrp._checks import check_net
 from sklearn_halrp._datasets import given
+from sklearn_halrp._ids import check_known, check_task_id, default_task_id, group_rows
 from sklearn_halrp._importance import IMPORTANCES, check_importance
 from sklearn_halrp._intake import dtype_of, rows_to_learn, rows_to_predict
 from sklearn_halrp._learned import Learned

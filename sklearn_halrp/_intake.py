@@ -9,15 +9,10 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import validate_data
 from torch.utils.data import Dataset
 
-from sklearn_halrp._checks import (
-    balanced,
-    check_weights,
-    in_proportion,
-    rows_of,
-    split_task_column,
-)
 from sklearn_halrp._datasets import DatasetRows, check_dataset, from_tensor, labels_in
+from sklearn_halrp._ids import split_task_column
 from sklearn_halrp._learned import Columns
+from sklearn_halrp._row_weights import balanced, check_weights, in_proportion, rows_of
 
 
 @dataclass(frozen=True)

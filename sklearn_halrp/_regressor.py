@@ -6,13 +6,13 @@ from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import StrOptions
 from torch.utils.data import Dataset
 
-from sklearn_halrp._checks import check_weights, in_proportion
 from sklearn_halrp._datasets import labels_in
 from sklearn_halrp._documented import documented
 from sklearn_halrp._estimator import ContinualEstimator
 from sklearn_halrp._intake import dtype_of
 from sklearn_halrp._numbers import Numbers
 from sklearn_halrp._one_task import TaskRegressor
+from sklearn_halrp._row_weights import check_weights, in_proportion
 
 
 @documented

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sklearn_halrp._checks import innermost
 from sklearn_halrp._drawing import (
     MOST_LABELLED,
     MOST_WRITTEN,
@@ -23,6 +22,7 @@ from sklearn_halrp._drawing import (
     tidy,
     write,
 )
+from sklearn_halrp._pipelines import innermost
 from sklearn_halrp.metrics import _accuracy_matrix, _order, accuracy_matrix
 
 if TYPE_CHECKING:

@@ -20,15 +20,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from sklearn_halrp._checks import (
-    default_task_id,
-    group_rows,
-    innermost,
-    labels_of_task,
-    positions_in,
-    split_task_column,
-)
+from sklearn_halrp._ids import default_task_id, group_rows, split_task_column
+from sklearn_halrp._label_sets import labels_of_task, positions_in
 from sklearn_halrp._labels import array_of, entries, keep_types
+from sklearn_halrp._pipelines import innermost
 
 __all__ = ["TaskStratifiedKFold", "task_report", "task_scorer"]
 

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
-from sklearn_halrp._checks import check_net, innermost
+from sklearn_halrp._checks import check_net
 from sklearn_halrp._classifier import ContinualClassifier
 from sklearn_halrp._estimator import ContinualEstimator
 from sklearn_halrp._importance import check_importance
+from sklearn_halrp._pipelines import innermost
 from sklearn_halrp._regressor import ContinualRegressor
 from sklearn_halrp._saved import (
     FORMAT,

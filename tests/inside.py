@@ -12,7 +12,6 @@ from sklearn_halrp._batches import drawn as drawn_batches
 from sklearn_halrp._batches import sliced as sliced_batches
 from sklearn_halrp._building import build_network
 from sklearn_halrp._callbacks import FactorPenalty
-from sklearn_halrp._checks import group_rows, positions_in
 from sklearn_halrp._choosing import PASSES, HeldOut, choose_factors
 from sklearn_halrp._classes import Classes
 from sklearn_halrp._copies import copied
@@ -21,7 +20,9 @@ from sklearn_halrp._datasets import labels_in
 from sklearn_halrp._default_net import HoldOut
 from sklearn_halrp._gradients import hessian_norm, mean_square_gradient, squared_mean_gradient
 from sklearn_halrp._head import find_head, grow_head, with_head
+from sklearn_halrp._ids import group_rows
 from sklearn_halrp._importance import IMPORTANCES, Uniform
+from sklearn_halrp._label_sets import positions_in
 from sklearn_halrp._layer import Layer, Ranking
 from sklearn_halrp._low_rank import FORMS, Factors, effective_weight, fit_scales, matrix_shape
 from sklearn_halrp._modules import copy_with, get_tensor, named_tensors

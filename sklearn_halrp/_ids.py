@@ -1,0 +1,201 @@
+"""Ids of tasks: what they may be, which rows are whose, and the column that may hold them."""
+
+from collections.abc import Mapping, Set
+from numbers import Integral
+
+import numpy as np
+from sklearn.utils import check_array
+
+from sklearn_halrp._datasets import check_rows
+from sklearn_halrp._labels import (
+    as_plain,
+    entries,
+    is_missing,
+    plain,
+    rounds_from,
+    shortened,
+    shown,
+)
+from sklearn_halrp.exceptions import MissingTaskError, UnknownTaskError
+
+
+def check_task_id(value):
+    """Return one task id as a Python int or str.
+
+    >>> check_task_id(np.int64(3)), check_task_id(np.str_("site")), check_task_id(2.0)
+    (3, 'site', 2)
+    """
+    value = plain(value)
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        return value
+    if is_missing(value):
+        raise TypeError(
+            f"Some rows have no task id: got {value!r} for an int or a string. Fill in the missing "
+            "ids, or leave those rows out."
+        )
+    number = isinstance(value, float | np.floating)
+    if number and value.is_integer():
+        return _exact(value)  # an id that travelled in a float array
+    if number:
+        hint = "Was the column of ids scaled with the features?"
+    elif isinstance(value, Mapping | Set):
+        hint = "For an id per row pass a list or an array of them."
+    else:
+        hint = f"Write {as_plain(value, 'task_id')} instead."
+    raise TypeError(f"A task id is an int or a string; got {shown(value)}. {hint}")
+
+
+def _exact(value):
+    """Return a whole float as an int, if its type tells that int from its neighbours."""
+    limit = rounds_from(type(value))
+    if abs(value) >= limit:
+        raise ValueError(
+            f"Task id {int(value)} came as {type(value).__name__}, which rounds ints from {limit} "
+            "on, so that ids of several tasks may have been merged. Keep ids in a DataFrame's "
+            "column of their own or in an array of ints, or use small codes: 0, 1, 2."
+        )
+    return int(value)
+
+
+def group_rows(task_id, n_samples):
+    """Return the rows of each task, in order of first appearance.
+
+    Parameters
+    ----------
+    task_id : int, str or array-like of shape (n_samples,)
+    n_samples : int
+
+    Returns
+    -------
+    dict of task id to slice or array of row numbers
+
+    Raises
+    ------
+    ValueError
+        If there are not as many ids as rows, or if one came as a float so large that it
+        may stand for several.
+    TypeError
+        If an id is missing, or neither an int nor a string.
+
+    Examples
+    --------
+    >>> group_rows("a", 3)
+    {'a': slice(None, None, None)}
+    >>> group_rows(["b", "a", "b"], 3)
+    {'b': array([0, 2]), 'a': array([1])}
+    """
+    if not isinstance(task_id, list | tuple) and np.ndim(task_id) == 0:
+        return {check_task_id(task_id): slice(None)}
+    ids = entries(task_id)
+    if ids.ndim != 1 or len(ids) != n_samples:
+        raise ValueError(
+            f"task_id must be one id, or one id per row: X has {n_samples} rows, "
+            f"task_id has shape {ids.shape}."
+        )
+    if ids.dtype == object:
+        ids = [check_task_id(value) for value in ids]
+        codes = {value: code for code, value in enumerate(dict.fromkeys(ids))}
+        inverse = np.fromiter((codes[value] for value in ids), dtype=np.intp, count=len(ids))
+        names = list(codes)
+    else:
+        values, first, codes = np.unique(ids, return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        names = [check_task_id(values[i]) for i in order]
+        inverse = np.argsort(order)[codes]
+    rows = np.argsort(inverse, kind="stable")
+    ends = np.cumsum(np.bincount(inverse, minlength=len(names)))[:-1]
+    return dict(zip(names, np.split(rows, ends), strict=True))
+
+
+def default_task_id(task_id, known, method):
+    """Return the id that is meant when it may be left out."""
+    if task_id is not None:
+        return task_id
+    if not known:
+        return 0
+    last = next(reversed(known))
+    number = "1 task is" if len(known) == 1 else f"{len(known)} tasks are"
+    meant = f"{number} known, so {method} must be told which one is meant"
+    if method == "partial_fit" and list(known) != [0]:
+        # A forgotten id must not train the next customer's rows into the last one's task.
+        raise MissingTaskError(
+            f"{meant}: pass task_id={last!r} to go on with that one, or a new id for a new task. "
+            f"Known: {listed(known)}."
+        )
+    if len(known) == 1:
+        return last
+    if method in ("to_module", "for_task"):
+        raise MissingTaskError(f"{meant}: {method}({last!r}). Known: {listed(known)}.")
+    raise MissingTaskError(
+        f"{meant}: pass task_id={last!r}, or one id per row. Known: {listed(known)}. "
+        "If you did pass it to a pipeline or a search, let scikit-learn pass it on with "
+        "sklearn.set_config(enable_metadata_routing=True), and score with the default scorer or "
+        "sklearn_halrp.model_selection.task_scorer; where it passes no ids to predict, use "
+        "task_column."
+    )
+
+
+def check_known(ids, known):
+    """Refuse ids that were never learned."""
+    unknown = [task_id for task_id in ids if task_id not in known]
+    if unknown:
+        raise UnknownTaskError(f"Unknown task id {listed(unknown)}. Known: {listed(known)}.")
+
+
+def listed(ids, limit=20):
+    """Return ids as text, shortened when there are many.
+
+    >>> listed(["a", 1]), listed(range(100), limit=2)
+    ("'a', 1", '0, 1, ... (100 in all)')
+    """
+    ids = [value.item() if isinstance(value, np.generic) else value for value in ids]
+    text = ", ".join(shortened(value) for value in ids[:limit])
+    return text if len(ids) <= limit else f"{text}, ... ({len(ids)} in all)"
+
+
+def split_task_column(X, column):
+    """Take the column of task ids out of X.
+
+    Parameters
+    ----------
+    X : DataFrame or array of shape (n_samples, n_columns)
+    column : str or int
+        A name, or a position.
+
+    Returns
+    -------
+    rest : like X, with one column less
+    ids : the column
+    """
+    if hasattr(X, "columns"):
+        names = list(getattr(X, "column_names", X.columns))  # the columns of pyarrow are data
+        if any(np.ndim(name) and not isinstance(name, tuple) for name in names):
+            raise TypeError(f"The columns of X, a {type(X).__name__}, have no names to look for.")
+        position = isinstance(column, Integral) and -len(names) <= column < len(names)
+        if column not in names and not position:
+            raise ValueError(f"task_column={column!r} is no column of X; it has {listed(names)}.")
+        name = column if column in names else names[column]
+        if position and name != names[column]:
+            raise ValueError(
+                f"task_column={column} is the name of one column of X and the position of another, "
+                f"{names[column]!r}. Give the columns names that are strings."
+            )
+        rest = X.drop(columns=[name]) if hasattr(X, "iloc") else X.drop(name)
+        return rest, X[name]
+    check_rows(X)
+    given = X
+    X = check_array(X, dtype=None, ensure_all_finite=False)
+    if isinstance(given, list | tuple) and X.dtype.kind in "US":
+        X = np.asarray(given, dtype=object)  # with the ids as they are
+    if isinstance(column, str):
+        raise ValueError(
+            f"task_column={column!r} is a name, and X came as an array, without names: some of "
+            "scikit-learn's tools, such as BaggingClassifier, make one of every table. Give the "
+            "column's position instead."
+        )
+    if not -X.shape[1] <= column < X.shape[1]:
+        raise ValueError(
+            f"task_column={column!r} must be the position of a column of X, an array of shape "
+            f"{X.shape}."
+        )
+    return np.delete(X, column, axis=1), X[:, column]
