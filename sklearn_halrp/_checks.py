@@ -1,7 +1,6 @@
 """The door: every argument is checked here, before anything is changed."""
 
 from collections.abc import Mapping, Set
-from functools import partial
 from numbers import Integral, Number
 
 import numpy as np
@@ -10,9 +9,9 @@ from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight
 from skorch import NeuralNetClassifier
-from skorch.callbacks import LoadInitState
 
 from sklearn_halrp._datasets import check_rows
+from sklearn_halrp._fixed import check_for_many
 from sklearn_halrp._labels import (
     array_of,
     as_plain,
@@ -26,7 +25,6 @@ from sklearn_halrp._labels import (
     shortened,
     shown,
 )
-from sklearn_halrp._training import has_callback
 from sklearn_halrp.exceptions import MissingTaskError, UnknownTaskError
 
 
@@ -60,17 +58,7 @@ def check_net(net, net_class=NeuralNetClassifier):
             f"{wanted}(net.module_, ...) and base='pretrained'. To train anew, pass "
             "sklearn.base.clone(net)."
         )
-    if has_callback(net, LoadInitState):
-        raise ValueError(
-            "A task is trained in several phases, each with other parameters, so LoadInitState "
-            "has nothing to load into. Leave it out; partial_fit goes on by itself."
-        )
-    if isinstance(net.train_split, partial) and "valid_ds" in net.train_split.keywords:
-        raise ValueError(
-            "predefined_split holds out the same rows for every task, with labels that are not "
-            "those of the task. Give the net's train_split a function that splits each task's "
-            "own data, such as skorch.dataset.ValidSplit(5, stratified=True)."
-        )
+    check_for_many(net)
 
 
 def check_task_id(value):
