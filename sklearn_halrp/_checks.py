@@ -218,12 +218,12 @@ def check_weights(sample_weight, X):
 
 
 def in_proportion(weights):
-    """Return weights with the largest 1, so that no sum of them is infinite.
+    """Return weights over a power of two, so that no sum is infinite and no digit another.
 
-    >>> in_proportion(np.array([1e308, 5e307])).tolist()
-    [1.0, 0.5]
+    >>> in_proportion(np.array([2.0**1023, 2.0**1022])).tolist()
+    [0.5, 0.25]
     """
-    return weights / (weights.max() or 1.0)
+    return np.ldexp(weights, -np.frexp(weights.max())[1])
 
 
 def rows_of(array, rows):
@@ -236,7 +236,7 @@ def balanced(task_id, weights):
     if not weights.any():
         raise ValueError(f"All sample weights of task {task_id!r} are zero.")
     weights = in_proportion(weights)
-    return (weights / weights.mean()).astype(np.float32)
+    return (weights * (len(weights) / weights.sum())).astype(np.float32)
 
 
 def task_classes(task_id, y, declared, known):

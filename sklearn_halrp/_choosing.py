@@ -34,7 +34,7 @@ class HeldOut:
         Around the freely trained module.
     sets : pair of Dataset
         Training and held-out rows. Where the latter is None, some training rows serve.
-    target : Classes
+    target : Classes or Numbers
         Of the task.
 
     Attributes

@@ -114,6 +114,11 @@ class Classes:
         ValueError
             If the labels are none, or fewer than two, or not among the declared ones.
         """
+        if y.ndim > 1:  # of a Dataset: an array was looked at before
+            raise ValueError(
+                f"The labels of task {task_id!r} have shape {y.shape[1:]} each, and a label is one "
+                "int or string. Of one-hot labels give the places of the ones."
+            )
         y = labels_of_task(task_id, y)
         labels = task_classes(task_id, y, declared, None if known is None else known.labels)
         return cls(labels), positions_in(labels, y).astype(np.int64)

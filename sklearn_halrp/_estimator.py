@@ -22,7 +22,7 @@ from sklearn_halrp._checks import (
     group_rows,
 )
 from sklearn_halrp._datasets import given
-from sklearn_halrp._importance import IMPORTANCES
+from sklearn_halrp._importance import IMPORTANCES, check_importance
 from sklearn_halrp._intake import dtype_of, rows_to_learn, rows_to_predict
 from sklearn_halrp._learned import Learned
 from sklearn_halrp._low_rank import FORMS
@@ -164,6 +164,7 @@ class ContinualEstimator(BaseEstimator):
     def _learn(self, X, y, task_id, sample_weight, afresh=False, **declared):
         """Learn tasks; put what was learned in place when all is done."""
         self._validate_params()
+        check_importance(importance=self.importance)
         learned = None if afresh else self._learned_or_none()
         with _draws_undone(random_state=self.random_state):
             self._learned = self._with_lessons(learned, X, y, task_id, sample_weight, declared)

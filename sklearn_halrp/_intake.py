@@ -9,7 +9,13 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import validate_data
 from torch.utils.data import Dataset
 
-from sklearn_halrp._checks import balanced, check_weights, rows_of, split_task_column
+from sklearn_halrp._checks import (
+    balanced,
+    check_weights,
+    in_proportion,
+    rows_of,
+    split_task_column,
+)
 from sklearn_halrp._datasets import DatasetRows, check_dataset, from_tensor, labels_in
 from sklearn_halrp._learned import Columns
 
@@ -46,7 +52,8 @@ class Intake:
             the loss has them.
         """
         weights = rows_of(self.weights, rows)
-        target, y = target_of(task_id, self.y[rows], weights)
+        parts = None if weights is None else in_proportion(weights)
+        target, y = target_of(task_id, self.y[rows], parts)
         return {
             "task_id": task_id,
             "X": self.X[rows],

@@ -10,6 +10,7 @@ from skorch import NeuralNetRegressor
 from torch import nn
 
 from sklearn_halrp._default_net import default_net
+from sklearn_halrp._labels import entries
 from sklearn_halrp._predictive import gauss_newton_loss
 from sklearn_halrp._sample_weight import weights_in
 from sklearn_halrp._units import in_units
@@ -47,6 +48,8 @@ class Numbers:
     def prepared(y, name="y"):
         """Return y, or what an argument of this name brings, as scikit-learn's checks take it."""
         _refuse_text(y)
+        if isinstance(y, list | tuple | np.ma.MaskedArray):
+            y = entries(y)  # with None for what a mask hides
         if isinstance(y, np.ndarray) and y.dtype.kind == "O":
             try:
                 return y.astype(np.float64)

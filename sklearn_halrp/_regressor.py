@@ -6,6 +6,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import StrOptions
 from torch.utils.data import Dataset
 
+from sklearn_halrp._checks import check_weights, in_proportion
 from sklearn_halrp._datasets import labels_in
 from sklearn_halrp._documented import documented
 from sklearn_halrp._estimator import ContinualEstimator
@@ -295,6 +296,8 @@ class ContinualRegressor(RegressorMixin, ContinualEstimator):
         ids here. So that neither is taken for the other, both go by name.
         """
         predicted = self._predict(X, task_id, "score")
+        if sample_weight is not None:
+            sample_weight = in_proportion(check_weights(sample_weight, predicted))
         y = labels_in(X, Numbers.prepared) if isinstance(X, Dataset) and y is None else y
         return r2_score(y, predicted, sample_weight=sample_weight)
 

@@ -38,7 +38,7 @@ class Task:
 
     Attributes
     ----------
-    target : Classes
+    target : Classes or Numbers
         What its outputs mean; see `_targets.py`.
     visits : int
         How often the task was learned.
@@ -63,7 +63,7 @@ class Task:
 
         Parameters
         ----------
-        target : Classes
+        target : Classes or Numbers
         factors : dict of str to StoredFactors, optional
             Perturbations by weight. Empty for the task that the base was trained on.
         own : dict of str to array, optional

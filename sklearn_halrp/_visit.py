@@ -71,7 +71,7 @@ class Lesson:
     X : array or DatasetRows
     y : array
         As the loss takes it.
-    target : Classes
+    target : Classes or Numbers
         What the outputs mean, from this call on.
     weights : array of shape (n_samples,), optional
         With the mean 1.

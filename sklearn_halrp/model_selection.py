@@ -28,7 +28,7 @@ from sklearn_halrp._checks import (
     positions_in,
     split_task_column,
 )
-from sklearn_halrp._labels import array_of, keep_types
+from sklearn_halrp._labels import array_of, entries, keep_types
 
 __all__ = ["TaskStratifiedKFold", "task_report", "task_scorer"]
 
@@ -169,7 +169,7 @@ class _TaskScorer:
         method = self._method_of(estimator)
         ids = {} if task_id is None else {"task_id": task_id}
         response = getattr(estimator, method)(X, **ids)
-        y = _targets(y)
+        y = _targets(y, estimator)
         check_consistent_length(y, response, sample_weight)
         if self._average == "rows":
             classes = None if method == "predict" else estimator.classes_
@@ -544,17 +544,29 @@ def _text(report: dict[Any, dict[str, Any]], columns: Sequence[str], digits: int
 
 def _codes(name: int | str, y: NDArray[Any]) -> NDArray[Any]:
     """Return the class of each row of a task as a number; 0 where y has numbers, not classes."""
-    fractions = y.dtype.kind == "f" and np.isfinite(y).all() and (y != y.round()).any()
-    if y.ndim == 2 or fractions:
+    if y.ndim == 2 or _are_numbers(y):
         return np.zeros(len(y), dtype=np.intp)
     return np.unique(labels_of_task(name, y), return_inverse=True)[1]
 
 
-def _targets(y: ArrayLike | None) -> NDArray[Any]:
-    """Return labels, or numbers with several to a row."""
-    if y is not None and np.ndim(y) == 2 and np.shape(y)[1] > 1:
+def _are_numbers(y: NDArray[Any]) -> bool:
+    """Whether these are floats that no classifier takes as labels: fractions, or very large."""
+    if y.dtype.kind != "f" or not np.isfinite(y).all():
+        return False
+    return bool((y != y.round()).any() or (np.abs(y) >= 2**53).any())
+
+
+def _targets(y: ArrayLike | None, estimator: BaseEstimator | None = None) -> NDArray[Any]:
+    """Return labels, or the numbers that a regressor predicts, maybe several to a row."""
+    if y is None:
+        return _labels(y)
+    array = entries(y)
+    if array.dtype == object and all(isinstance(value, float) for value in array.ravel()):
+        array = array.astype(np.float64)
+    if array.ndim == 2 and array.shape[1] > 1:
         return np.asarray(y)
-    return _labels(y)
+    numbers = _are_numbers(array) if estimator is None else is_regressor(estimator)
+    return column_or_1d(np.asarray(y)) if numbers else _labels(y)
 
 
 def _labels(y: ArrayLike | None) -> NDArray[Any]:

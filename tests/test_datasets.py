@@ -132,3 +132,9 @@ def test_datasets_that_do_not_fit_are_refused(digits):
     with pytest.raises(ValueError, match="task_column"):
         make_classifier(task_column=0).fit(data)
     assert clf.score(data) > 0.1
+
+
+def test_labels_of_several_entries_are_no_labels(digits):
+    X, y = digits[0][:60], np.eye(10, dtype=int)[digits[1][:60]]
+    with pytest.raises(ValueError, match=r"shape \(10,\) each.* give the places of the ones"):
+        make_classifier().fit(Lazily(X, y, targets=False))

@@ -130,7 +130,7 @@ def test_classes_are_the_labels_of_all_calls(labels, data):
     target = None
     for part in (labels[:cut], labels[cut:]):
         try:
-            target, codes = Classes.of_task("t", Classes.prepared(part), target)
+            target, codes = Classes.of_task("t", Classes.prepared(part), known=target)
         except (TypeError, ValueError):
             return
         assert same(target.labels[codes].tolist(), part)

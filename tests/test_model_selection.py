@@ -481,7 +481,6 @@ def test_folds_are_drawn_from_the_random_state():
         ({"n_splits": 3}, {"task_id": [0] * 6 + ["x"] * 2}, "Task 'x' has 2 rows.* 3 folds"),
         ({}, {"task_id": [0] * 7}, "8 rows"),
         ({}, {"task_id": [0] * 8, "y": None}, "y to be passed"),
-        ({}, {"task_id": [0] * 8, "y": np.linspace(0, 1, 8)}, "continuous"),
     ],
 )
 def test_folds_that_cannot_be_made_are_refused(settings, arguments, message):

@@ -223,9 +223,10 @@ def test_numbers_of_all_kinds_are_numbers(digits, value):
 
 def test_a_class_is_none_but_its_objects_are(digits):
     X, y = digits
-    clf = make_classifier(importance=Fisher).partial_fit(X[:60], y[:60], task_id=0)
+    clf = make_classifier(importance=Fisher)
     with pytest.raises(TypeError, match=r"importance=Fisher is a class.* it: Fisher\(\)"):
-        clf.partial_fit(X[:60], y[:60], task_id=1)
+        clf.partial_fit(X[:60], y[:60], task_id=0)
+    assert not hasattr(clf, "tasks_")
 
 
 def far(layers, held_out):

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import r2_score
 from sklearn.model_selection import cross_validate
 from skorch.dataset import Dataset
 
-from sklearn_halrp import ContinualClassifier
+from sklearn_halrp import ContinualClassifier, ContinualRegressor
 from tests.conftest import make_classifier, permuted
 from tests.modules import Conv2d
 
@@ -93,6 +94,17 @@ def test_weights_count_by_their_proportions_alone(digits, unit):
     right = plain.predict(X, ids) == y
     score = plain.score(X, y, task_id=ids, sample_weight=weights * unit)
     assert score == pytest.approx(weights[right].sum() / weights.sum())
+
+
+def test_those_of_a_regressor_too(digits):
+    X, y = digits[0][:60], digits[1][:60]
+    weights = 0.5 + (np.arange(60) % 3) / 4
+    plain, other = ContinualRegressor(random_state=0), ContinualRegressor(random_state=0)
+    plain.fit(X, y, sample_weight=weights)
+    other.fit(X, y, sample_weight=weights * 2.0**1023)
+    assert np.array_equal(plain.predict(X), other.predict(X))
+    expected = r2_score(y, plain.predict(X), sample_weight=weights)
+    assert plain.score(X, y, sample_weight=weights * 2.0**1023) == expected
 
 
 class NoReduction(torch.nn.Module):
