@@ -1,11 +1,8 @@
 """The net at the door: an unfitted skorch net of which every phase can make its own."""
 
-from functools import partial
-
 from skorch import NeuralNetClassifier
-from skorch.callbacks import LoadInitState
 
-from sklearn_halrp._training import has_callback
+from sklearn_halrp._fixed import check_for_many
 
 
 def check_net(net, net_class=NeuralNetClassifier):
@@ -38,14 +35,4 @@ def check_net(net, net_class=NeuralNetClassifier):
             f"{wanted}(net.module_, ...) and base='pretrained'. To train anew, pass "
             "sklearn.base.clone(net)."
         )
-    if has_callback(net, LoadInitState):
-        raise ValueError(
-            "A task is trained in several phases, each with other parameters, so LoadInitState "
-            "has nothing to load into. Leave it out; partial_fit goes on by itself."
-        )
-    if isinstance(net.train_split, partial) and "valid_ds" in net.train_split.keywords:
-        raise ValueError(
-            "predefined_split holds out the same rows for every task, with labels that are not "
-            "those of the task. Give the net's train_split a function that splits each task's "
-            "own data, such as skorch.dataset.ValidSplit(5, stratified=True)."
-        )
+    check_for_many(net)

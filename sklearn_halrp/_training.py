@@ -109,14 +109,13 @@ def around(
 
 def writes_files(recipe):
     """Whether a callback of the recipe writes files, which processes would share."""
-    return has_callback(recipe, Checkpoint)
+    return any(isinstance(c, Checkpoint) or c is Checkpoint for c in callbacks_of(recipe))
 
 
-def has_callback(net, kind):
-    """Whether a skorch net was given a callback of this class, or the class itself."""
+def callbacks_of(net):
+    """Return the callbacks that a net was given, or their classes, without names."""
     callbacks = net.callbacks if isinstance(net.callbacks, list | tuple) else []
-    callbacks = [c[1] if isinstance(c, tuple) else c for c in callbacks]
-    return any(isinstance(c, kind) or c is kind for c in callbacks)
+    return [c[1] if isinstance(c, tuple | list) else c for c in callbacks]
 
 
 def train(net, X, y, epochs):

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from sklearn_halrp._callbacks import ShowProgress, StopIfDiverged, diverged
 from sklearn_halrp._datasets import DatasetRows, given
+from sklearn_halrp._fixed import check_split
 from sklearn_halrp._head import grow_head, head_tensors, with_head
 from sklearn_halrp._modules import get_tensor, named_tensors
 from sklearn_halrp._phase import Phase, in_phase
@@ -264,13 +265,14 @@ def _split(recipe, lesson):
         net = in_phase(recipe_of(recipe), Phase(row_weights=lesson.weights))
         X = lesson.X.labelled(lesson.y) if isinstance(lesson.X, DatasetRows) else lesson.X
         train_set, valid_set = net.get_split_datasets(X, lesson.y)
-        return train_set, valid_set
     except ValueError as error:
         raise ValueError(
             f"The net's train_split cannot split the {len(lesson.y)} rows of task "
             f"{lesson.task_id!r}: {error} Hold nothing out for this task with "
             "set_params(net__train_split=None), or give the net a split that suits small tasks."
         ) from error
+    check_split(lesson.task_id, (train_set, valid_set))
+    return train_set, valid_set
 
 
 def _added(before, now):
