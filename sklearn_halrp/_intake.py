@@ -46,13 +46,14 @@ class Intake:
             the loss has them.
         """
         weights = rows_of(self.weights, rows)
+        of_mean_1 = None if weights is None else balanced(task_id, weights)
         target, y = target_of(task_id, self.y[rows], weights)
         return {
             "task_id": task_id,
             "X": self.X[rows],
             "y": y,
             "target": target,
-            "weights": None if weights is None else balanced(task_id, weights),
+            "weights": of_mean_1,
         }
 
 
