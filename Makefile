@@ -9,6 +9,8 @@ OLDEST := .venv-oldest/bin/python
 OLDEST_READY := .venv-oldest/.ready
 QUIET := --quiet --disable-pip-version-check
 INSTALL := $(BIN)/python -m pip install $(QUIET)
+# The extras of users that the tests need; what developers need beside them are the groups.
+EXTRAS := demo,export,safe,distributed,accelerate
 
 .PHONY: help venv demo test test-slow test-oldest lint format docs docs-check benchmark clean
 
@@ -18,7 +20,7 @@ help:
 	@echo "make venv        only the virtual environment, in .venv"
 	@echo "make test-slow   the tests that take minutes"
 	@echo "make test-oldest the tests, with the oldest releases of what this rests on"
-	@echo "make lint        style and spelling"
+	@echo "make lint        style, spelling and types"
 	@echo "make format      mend the style"
 	@echo "make docs        the documentation, with every example run, in build/docs"
 	@echo "make docs-check  links, pictures, code and a browser's view of what make docs built"
@@ -27,16 +29,17 @@ help:
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
+	$(INSTALL) "$$(grep '^pip==' constraints.txt)"
 	$(INSTALL) "$$(grep '^torch==' constraints.txt)"
-	$(INSTALL) -c constraints.txt -e ".[dev]"
+	$(INSTALL) -c constraints.txt -e ".[$(EXTRAS)]" --group dev
 	touch $(READY)
 
 $(DOCS_READY): $(READY)
-	$(INSTALL) -c constraints.txt -e ".[docs]"
+	$(INSTALL) -c constraints.txt -e ".[$(EXTRAS),text]" --group docs
 	touch $(DOCS_READY)
 
 $(CHECK_READY): $(DOCS_READY)
-	$(INSTALL) -c constraints.txt -e ".[docs-check]"
+	$(INSTALL) -c constraints.txt --group docs-check
 	touch $(CHECK_READY)
 
 venv: $(READY)
@@ -56,8 +59,9 @@ test-slow: $(READY)
 
 $(OLDEST_READY): pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv .venv-oldest
+	$(OLDEST) -m pip install $(QUIET) "$$(grep '^pip==' constraints-oldest.txt)"
 	$(OLDEST) -m pip install $(QUIET) "$$(grep '^torch==' constraints-oldest.txt)"
-	$(OLDEST) -m pip install $(QUIET) -c constraints-oldest.txt -e ".[test]"
+	$(OLDEST) -m pip install $(QUIET) -c constraints-oldest.txt -e ".[$(EXTRAS)]" --group test
 	touch $(OLDEST_READY)
 
 test-oldest: $(OLDEST_READY)
@@ -67,6 +71,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
+	$(BIN)/mypy
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -87,5 +92,6 @@ benchmark: $(READY)
 	$(BIN)/python -m benchmarks.permuted_mnist --data-dir "$(DATA)"
 
 clean:
-	rm -rf .venv .venv-oldest demo build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest demo build dist *.egg-info
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	rm -rf docs/auto_examples docs/api/generated docs/api/backreferences

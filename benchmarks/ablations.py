@@ -9,13 +9,10 @@ base.
 
 import argparse
 from dataclasses import replace
-from unittest import mock
 
 import numpy as np
-import torch
-from skorch.callbacks import Callback
 
-from benchmarks import tables
+from benchmarks import inside, tables
 from benchmarks.command import parser, prepared
 from benchmarks.contestants import DEFAULTS
 from benchmarks.methods import HALRP, Separate, TrainingRowsOnly
@@ -23,88 +20,43 @@ from benchmarks.running import learn_stream
 from benchmarks.tables import deviation, grouped, spread
 
 
-class Fixed(Callback):
-    """Train neither r nor s."""
-
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Hold them where they are about to be trained."""
-        for name, tensor in net.module_.named_parameters():
-            if name.endswith(("_r", "_s")):
-                tensor.requires_grad_(False)
-
-
-def ones(free, weight):
-    """Return scales that change nothing, in the place of those that fit the free weights best."""
-    return torch.ones(free.shape[0]), torch.ones(free.shape[1])
-
-
 class WithoutScales(HALRP):
     """The method with r and s at 1: W_t = W + U V. They are still counted in what is stored."""
 
     def learn(self, task):
         """Learn the task."""
-        self.classifier.net.set_params(callbacks=[("fixed", Fixed())])
-        # No setting of the package does this, so it is taken out by hand.
-        with mock.patch("sklearn_halrp._low_rank.fit_scales", ones):
+        with inside.scales_at_one(self.classifier):  # no setting does this
             super().learn(task)
 
 
-# Beside the defaults: fisher, unfolded, 4 of 10 epochs of warm-up, alpha 0.9, a budget of 0.6.
-VARIANTS = {
-    "defaults": {},
+CHANGES = {
+    "defaults": {},  # fisher, unfolded, 4 of 10 epochs of warm-up, alpha 0.9, a budget of 0.6
     "importance: labels of the rows": {"importance": "empirical"},
     "importance: plain singular values": {"importance": "uniform"},
-    "fixed rank 2": {"approximation_rate": 1.0, "max_rank": 2},
-    "fixed rank 8": {"approximation_rate": 1.0, "max_rank": 8},
+    **{f"fixed rank {k}": {"approximation_rate": 1.0, "max_rank": k} for k in (2, 8)},
     "convolution: channel": {"convolution": "channel"},
-    "warm-up 0": {"warmup_epochs": 0},
-    "warm-up 1": {"warmup_epochs": 1},
-    "warm-up 2": {"warmup_epochs": 2},
-    "warm-up 6": {"warmup_epochs": 6},
-    "warm-up 8": {"warmup_epochs": 8},
-    "alpha 0.5": {"approximation_rate": 0.5},
-    "alpha 0.7": {"approximation_rate": 0.7},
-    "alpha 0.99": {"approximation_rate": 0.99},
-    "budget 0.01": {"growth_budget": 0.01},
-    "budget 0.02": {"growth_budget": 0.02},
-    "budget 0.05": {"growth_budget": 0.05},
-    "budget 0.1": {"growth_budget": 0.1},
-    "budget 0.2": {"growth_budget": 0.2},
-    "budget 0.05, pruned at the end": {"growth_budget": 0.05, "retrain_epochs": 0},
-    "budget 0.05, plain singular values": {"growth_budget": 0.05, "importance": "uniform"},
-    "budget 0.05, importance: kfac": {"growth_budget": 0.05, "importance": "kfac"},
-    "budget 0.05, warm-up 1": {"growth_budget": 0.05, "warmup_epochs": 1},
-    "budget 0.02, labels of the rows": {"growth_budget": 0.02, "importance": "empirical"},
-    "factor_lr_scale 3": {"factor_lr_scale": 3},
-    "factor_lr_scale 10": {"factor_lr_scale": 10},
+    **{f"warm-up {n}": {"warmup_epochs": n} for n in (0, 1, 2, 6, 8)},
+    **{f"alpha {share}": {"approximation_rate": share} for share in (0.5, 0.7, 0.99)},
+    **{f"budget {size}": {"growth_budget": size} for size in (0.01, 0.02, 0.05, 0.1, 0.2)},
+    **{f"factor_lr_scale {scale}": {"factor_lr_scale": scale} for scale in (3, 10)},
     "importance: kfac": {"importance": "kfac"},
     "no pruning": {"prune_threshold": 0.0, "growth_budget": 10.0, "retrain_epochs": 0},
-    "pruning below 0.001": {"prune_threshold": 1e-3},
-    "pruning below 0.01": {"prune_threshold": 1e-2},
+    **{f"pruning below {size}": {"prune_threshold": size} for size in (0.001, 0.01)},
     "half precision": {"precision": "half"},
     "no penalties": {"l1_penalty": 0.0, "l2_penalty": 0.0},
     "lambda_1 1e-4": {"l1_penalty": 1e-4},
     "lambda_2 1e-3": {"l2_penalty": 1e-3},
 }
-
-OTHERS = ("r and s held at 1", "importance from training rows", "base: a tenth of the first task")
-OTHERS += ("base: first task with random labels", "base: the largest task", "separate networks")
-
-# Other settings where the budget is tight, on networks that are large enough for it; only where
-# they are asked for.
-TIGHT = {
+IN_PART = {  # only where they are asked for, or with others, joined by ", "
     "budget 0.007": {"growth_budget": 0.007},
-    "budget 0.007, warm-up 1": {"growth_budget": 0.007, "warmup_epochs": 1},
-    "budget 0.007, warm-up 8": {"growth_budget": 0.007, "warmup_epochs": 8},
-    "budget 0.007, plain singular values": {"growth_budget": 0.007, "importance": "uniform"},
-    "budget 0.02, plain singular values": {"growth_budget": 0.02, "importance": "uniform"},
-    "budget 0.02, warm-up 1": {"growth_budget": 0.02, "warmup_epochs": 1},
-    "budget 0.02, warm-up 8": {"growth_budget": 0.02, "warmup_epochs": 8},
-    "budget 0.02, pruned at the end": {"growth_budget": 0.02, "retrain_epochs": 0},
-    "budget 0.02, importance: kfac": {"growth_budget": 0.02, "importance": "kfac"},
-    "budget 0.02, convolution: channel": {"growth_budget": 0.02, "convolution": "channel"},
+    "labels of the rows": {"importance": "empirical"},
+    "plain singular values": {"importance": "uniform"},
+    "pruned at the end": {"retrain_epochs": 0},
 }
-TIGHT_OTHERS = ("budget 0.02, importance from training rows",)
+METHODS = {
+    "r and s held at 1": WithoutScales,
+    "importance from training rows": TrainingRowsOnly,
+}
 
 
 def with_noise_first(stream):
@@ -125,45 +77,63 @@ def with_few_first(stream):
 
 
 def largest_first(stream):
-    """Return the order in which the task with the most rows comes first."""
+    """Return the stream with the task that has the most rows first, and the others in order."""
     rows = [len(task.train[1]) for task in stream.tasks]
     largest = int(np.argmax(rows))
-    return [largest, *(i for i in range(len(rows)) if i != largest)]
+    return stream.in_order([largest, *(i for i in range(len(rows)) if i != largest)])
+
+
+BASES = {
+    "base: a tenth of the first task": with_few_first,
+    "base: first task with random labels": with_noise_first,
+    "base: the largest task": largest_first,
+}
+ALONE = "separate networks"
+VARIANTS = [*CHANGES, *METHODS, *BASES, ALONE]
+_BUDGETS_END = VARIANTS.index("budget 0.2") + 1
+VARIANTS[_BUDGETS_END:_BUDGETS_END] = [
+    "budget 0.05, pruned at the end",
+    "budget 0.05, plain singular values",
+    "budget 0.05, importance: kfac",
+    "budget 0.05, warm-up 1",
+    "budget 0.02, labels of the rows",
+]
 
 
 def variant(name):
     """Return the name of a variant, if there is one that is called so."""
-    every = (*VARIANTS, *OTHERS, *TIGHT, *TIGHT_OTHERS)
-    if name not in every:
-        known = ", ".join(f'"{one}"' for one in every)
-        raise argparse.ArgumentTypeError(f'There is no variant "{name}"; choose from {known}.')
+    known = [*CHANGES, *IN_PART, *METHODS, *BASES]
+    if name != ALONE and not set(name.split(", ")) <= {*known}:
+        quoted = ", ".join(f'"{one}"' for one in [*known, ALONE])
+        raise argparse.ArgumentTypeError(f'There is no variant "{name}"; choose from {quoted}.')
     return name
 
 
+def made(name, stream):
+    """Return the method and the settings of a variant, and the stream that it learns."""
+    if name == ALONE:
+        return Separate, {}, stream
+    method, settings = HALRP, DEFAULTS
+    for part in name.split(", "):
+        method = METHODS.get(part, method)
+        settings = settings | (CHANGES | IN_PART).get(part, {})
+        stream = BASES[part](stream) if part in BASES else stream
+    return method, settings, stream
+
+
 def jobs_of(stream, training, seeds, names=None, part="test"):
-    """Return what is to be run."""
-    every = VARIANTS | TIGHT
-    made = {name: (HALRP, DEFAULTS | changes, stream) for name, changes in every.items()}
-    made["r and s held at 1"] = (WithoutScales, DEFAULTS, stream)
-    made["importance from training rows"] = (TrainingRowsOnly, DEFAULTS, stream)
-    tight = DEFAULTS | VARIANTS["budget 0.02"]
-    made[TIGHT_OTHERS[0]] = (TrainingRowsOnly, tight, stream)
-    made["base: a tenth of the first task"] = (HALRP, DEFAULTS, with_few_first(stream))
-    made["base: first task with random labels"] = (HALRP, DEFAULTS, with_noise_first(stream))
-    largest = stream.in_order(largest_first(stream))
-    if largest.tasks[0] is not stream.tasks[0]:
-        made["base: the largest task"] = (HALRP, DEFAULTS, largest)
-    made["separate networks"] = (Separate, {}, stream)
-    chosen = names or [name for name in made if name not in (*TIGHT, *TIGHT_OTHERS)]
+    """Return what is to be run: by default all, unless the largest task is the first anyway."""
+    largest = largest_first(stream).tasks[0] is not stream.tasks[0]
+    names = names or [name for name in VARIANTS if largest or name != "base: the largest task"]
+    variants = {name: made(name, stream) for name in names}
     return [
         (
             {"variant": name, "seed": seed, "settings": settings},
             measured,
-            (tasks, method, training, seed, settings, part),
+            (learned, method, training, seed, settings, part),
         )
         for seed in range(seeds)
-        for name, (method, settings, tasks) in made.items()
-        if name in chosen
+        for name, (method, settings, learned) in variants.items()
     ]
 
 
@@ -190,13 +160,10 @@ def growth(run):
 
 
 def found(runs):
-    """Return what every variant reached, once for each seed.
+    """Return variant -> what it reached, once for each seed.
 
-    Returns
-    -------
-    dict
-        Variant -> accuracy of the later tasks, its difference from the defaults' with the same
-        seed, and the growth of a task.
+    That is the accuracy of the later tasks, its difference from the defaults' with the same seed,
+    and the growth of a task.
     """
     bases = {run["tasks"][0] for run in runs}
     reference = {run["key"]["seed"]: run for run in runs if run["key"]["variant"] == "defaults"}
@@ -245,7 +212,7 @@ def changed(difference):
 
 def main(arguments=None):
     """Run the command."""
-    one = parser("ablations", __doc__, seeds=2, method=variant)
+    one = parser("ablations", __doc__, variant, seeds=2, jobs=1)
     one.add_argument(
         "--part", choices=["test", "valid"], default="test", help="rows that are predicted"
     )

@@ -1,4 +1,4 @@
-"""What the commands of the comparison have in common."""
+"""What the commands have in common: their arguments, and what they prepare."""
 
 import argparse
 import hashlib
@@ -13,9 +13,52 @@ from benchmarks.methods import Training
 from benchmarks.running import Results
 from benchmarks.streams import STREAMS, load
 
+HELP = {  # of what is counted
+    "seeds": "how many: 0, 1 and so on",
+    "tasks": "how many",
+    "epochs": "for every task",
+    "batch_size": "rows a step",
+    "rows": "of a task",
+    "rounds": "how often each is timed",
+    "threads": "of every process",
+    "orders": "how many: the natural one, and others that begin with each task in turn",
+    "jobs": "processes, each with one thread",
+}
+LEAST = {"orders": 2}
+
 
 class Parser(argparse.ArgumentParser):
-    """One that also remembers the command, which is written down with the results."""
+    """One for a module of this name, that also remembers the command, for the results.
+
+    Parameters
+    ----------
+    name, doc : str
+    **counts
+        Arguments that are numbers from 1 on, and their defaults, which may be None.
+    """
+
+    def __init__(self, name, doc, **counts):
+        layout = argparse.RawDescriptionHelpFormatter
+        super().__init__(prog=f"benchmarks.{name}", description=doc, formatter_class=layout)
+        for count, default in counts.items():
+            self.add_argument(
+                f"--{count.replace('_', '-')}",
+                type=partial(at_least, LEAST.get(count, 1)),
+                default=default,
+                help=HELP[count] + (f" ({default})" if default else ""),
+            )
+
+    def data(self, **settings):
+        """Add what says where files are."""
+        self.add_argument("--data-dir", help="folder of the original files", **settings)
+        self.add_argument("--download", action="store_true", help="let torchvision fetch them")
+        return self
+
+    def results(self):
+        """Add the file of results."""
+        text = "file of runs to write; those that it has are not run again"
+        self.add_argument("--json", help=text)
+        return self
 
     def parse_args(self, arguments=None):
         """Return what was said, and the command as ``words``."""
@@ -32,9 +75,6 @@ def at_least(least, text):
     return int(text)
 
 
-at_least_one, at_least_two = partial(at_least, 1), partial(at_least, 2)
-
-
 def method(name):
     """Return the name of a method, if there is one that is called so."""
     try:
@@ -44,33 +84,13 @@ def method(name):
     return name
 
 
-def parser(name, doc, seeds=3, epochs=10, batch_size=128, method=method, jobs=True):
-    """Return a parser for a module of this name, with the arguments that most of them take.
-
-    Seeds and method may be None, and jobs false, where a command has no use for them.
-    """
-    one = Parser(
-        prog=f"benchmarks.{name}",
-        description=doc,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def parser(name, doc, method=method, epochs=10, batch_size=128, **counts):
+    """Return a parser for a command that takes a stream; method may be None where all are run."""
+    counts = {**counts, "epochs": epochs, "batch_size": batch_size, "tasks": None}
+    one = Parser(name, doc, **counts).data().results()
     one.add_argument("stream", help=", ".join(STREAMS))
-    one.add_argument("--data-dir", help="folder of the original files")
-    one.add_argument("--download", action="store_true", help="fetch the files that are missing")
-    if seeds:
-        one.add_argument(
-            "--seeds", type=at_least_one, default=seeds, help="how many: 0, 1 and so on"
-        )
-    one.add_argument("--epochs", type=at_least_one, default=epochs, help="for every task")
-    one.add_argument("--batch-size", type=at_least_one, default=batch_size, help="rows a step")
-    one.add_argument("--tasks", type=at_least_one, help="only the first so many")
     if method:
         one.add_argument("--methods", nargs="+", type=method, metavar="NAME", help="only these")
-    if jobs:
-        one.add_argument(
-            "--jobs", type=at_least_one, default=1, help="processes, each with one thread"
-        )
-    one.add_argument("--json", help="file of runs to write; those that it has are not run again")
     return one
 
 

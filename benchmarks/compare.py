@@ -47,24 +47,23 @@ def tune(results, stream, chosen, training, n_jobs):
     return best
 
 
-def run(results, stream, chosen, training, seeds, n_jobs=1):
-    """Tune and run contestants and return their runs."""
+def learn(results, stream, chosen, training, visits, n_jobs=1, every=False):
+    """Tune contestants, given by name, on a stream, and return the runs of all on each visit.
+
+    Visits are what the key of a run says about it, the stream that is learned, and the seed. With
+    `every`, all earlier tasks are predicted after each task.
+    """
     best = tune(results, stream, chosen, training, n_jobs)
     jobs = [
         (
-            {"method": name, "seed": seed, "settings": best[name]},
+            {"method": name, **key, "seed": seed, "settings": best[name]},
             learn_stream,
-            (stream, one.with_settings(training, seed, best[name])),
+            (learned, one.with_settings(training, seed, best[name]), every),
         )
-        for seed in range(seeds)
+        for key, learned, seed in visits
         for name, one in chosen.items()
     ]
     return results.complete(jobs, n_jobs)
-
-
-def compare(results, stream, training, seeds, n_jobs=1, names=None):
-    """Run `benchmarks.contestants`: those that are named, or all."""
-    return run(results, stream, contestants(stream, names), training, seeds, n_jobs)
 
 
 def found(runs):
@@ -101,9 +100,11 @@ def forgotten(bwt):
 
 def main(arguments=None):
     """Run the command."""
-    options = parser("compare", __doc__, seeds=5).parse_args(arguments)
+    options = parser("compare", __doc__, seeds=5, jobs=1).parse_args(arguments)
     stream, training, results = prepared(options)
-    runs = compare(results, stream, training, options.seeds, options.jobs, options.methods)
+    visits = [({}, stream, seed) for seed in range(options.seeds)]
+    chosen = contestants(stream, options.methods)
+    runs = learn(results, stream, chosen, training, visits, options.jobs, every=True)
     print(table(found(runs)))
 
 

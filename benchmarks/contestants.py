@@ -31,15 +31,10 @@ AS_PUBLISHED_FOR = {  # stream -> protocol of the paper
 
 @dataclass(frozen=True)
 class Contestant:
-    """A method with its settings.
+    """A method with its settings: those that are fixed, and those to choose on validation rows.
 
-    Attributes
-    ----------
-    method : class
-    fixed : dict
-    grid : dict
-        Values to choose from on validation rows, in ascending order, at most six settings
-        in all. `beyond` may add more.
+    The values of the grid are in ascending order, at most six settings in all. `beyond` may add
+    more.
     """
 
     # Values of these are steps of one factor, and may go on where the best is at an end.
@@ -97,9 +92,7 @@ CONTESTANTS = {
     "replay, 200 rows": Contestant(methods.Replay, {"memory": 200}, {"norm": BOTH}),
     "PackNet": Contestant(methods.PackNet, grid={"retrain": [0.1, 0.2, 0.4, 0.6, 0.8, 0.9]}),
     "BatchEnsemble": Contestant(methods.BatchEnsemble),
-    "LoRA, rank 1": Contestant(methods.LoRA, {"rank": 1}, SCALES),
-    "LoRA, rank 4": Contestant(methods.LoRA, {"rank": 4}, SCALES),
-    "LoRA, rank 16": Contestant(methods.LoRA, {"rank": 16}, SCALES),
+    **{f"LoRA, rank {k}": Contestant(methods.LoRA, {"rank": k}, SCALES) for k in (1, 4, 16)},
 }
 
 
@@ -129,9 +122,7 @@ def contestants(stream, names=None, published=None):
     if not parts(stream.network(n_classes=2))["norm"]:
         chosen = {name: without_norms(name, one) for name, one in chosen.items()}
     if "PackNet" in chosen:
-        packnet = chosen["PackNet"]
-        share = {"share": 1 / len(stream.tasks)}
-        chosen["PackNet"] = Contestant(packnet.method, share, packnet.grid)
+        chosen["PackNet"] = replace(chosen["PackNet"], fixed={"share": 1 / len(stream.tasks)})
     if "HALRP, published" in chosen:
         chosen["HALRP, published"] = ours(**(published or published_for(stream)))
     return chosen

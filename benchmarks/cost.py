@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from benchmarks import tables
-from benchmarks.command import at_least_one, parser, prepared
+from benchmarks.command import parser, prepared
 from benchmarks.contestants import CONTESTANTS, contestants
 from benchmarks.running import learn_stream, summary
 from benchmarks.tables import grouped
@@ -68,10 +68,10 @@ def apart(function, *arguments):
         return pool.submit(function, *arguments).result()
 
 
-def measure(results, stream, training, rounds, names=None):
-    """Return the runs of all methods, in turn."""
+def jobs_of(stream, training, rounds, names=None):
+    """Return what is to be run: all methods, in turn."""
     untuned = [name for name in CONTESTANTS if name != "HALRP, tuned"]  # it is the defaults here
-    jobs = [
+    return [
         (
             {"method": name, "round": number, "settings": one.settings()[0]},
             apart,
@@ -80,7 +80,6 @@ def measure(results, stream, training, rounds, names=None):
         for number in range(rounds)
         for name, one in contestants(stream, names or untuned).items()
     ]
-    return results.complete(jobs, 1)
 
 
 def found(runs, reference="fine-tuning"):
@@ -115,10 +114,8 @@ def table(values):
     rows = [
         [
             name,
-            rounds_of(one["time"]),
-            rounds_of(one["predicting"]),
-            f"{one['memory'] / 1e6:.0f}",
-            f"{one['bytes'] / 1e6:.2f}",
+            *(rounds_of(one[key]) for key in ("time", "predicting")),
+            *(f"{one[key] / 1e6:.{digits}f}" for key, digits in (("memory", 0), ("bytes", 2))),
         ]
         for name, one in values.items()
     ]
@@ -128,12 +125,10 @@ def table(values):
 
 def main(arguments=None):
     """Run the command."""
-    one = parser("cost", __doc__, seeds=None, jobs=False)
-    one.add_argument("--rounds", type=at_least_one, default=3, help="how often each is timed")
-    options = one.parse_args(arguments)
+    options = parser("cost", __doc__, rounds=3).parse_args(arguments)
     stream, training, results = prepared(options)
-    runs = measure(results, stream, training, options.rounds, options.methods)
-    print(table(found(runs)))
+    jobs = jobs_of(stream, training, options.rounds, options.methods)
+    print(table(found(results.complete(jobs, 1))))
 
 
 if __name__ == "__main__":

@@ -13,48 +13,19 @@ import numpy as np
 
 from benchmarks import tables
 from benchmarks.command import parser, prepared
-from benchmarks.compare import tune
+from benchmarks.compare import learn
 from benchmarks.contestants import contestants
-from benchmarks.running import learn_stream
 from benchmarks.tables import grouped, spread
 
 SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
 OURS, ALONE = "HALRP, defaults", "separate networks"
-METHODS = (
-    OURS,
-    "HALRP, published",
-    ALONE,
-    "copies of the first",
-    "BatchEnsemble",
-    "LoRA, rank 4",
-)
+METHODS = (OURS, "HALRP, published", ALONE, "copies of the first", "BatchEnsemble", "LoRA, rank 4")
 
 
 def with_little(stream, share, seed):
     """Return the stream with a share of the rows of all tasks but the first."""
     few = stream.fraction(share, seed)
     return replace(few, tasks=(stream.tasks[0], *few.tasks[1:]))
-
-
-def learn_with_little(results, stream, training, seeds, n_jobs=1, names=METHODS, shares=SHARES):
-    """Return the runs of all methods on all shares."""
-    chosen = contestants(stream, names)
-    best = tune(results, stream, chosen, training, n_jobs)
-    jobs = [
-        (
-            {"method": name, "share": share, "seed": seed, "settings": best[name]},
-            learn_stream,
-            (
-                with_little(stream, share, seed),
-                one.with_settings(training, seed, best[name]),
-                False,
-            ),
-        )
-        for seed in range(seeds)
-        for share in shares
-        for name, one in chosen.items()
-    ]
-    return results.complete(jobs, n_jobs)
 
 
 def later(run):
@@ -96,11 +67,15 @@ def table(values):
 
 def main(arguments=None):
     """Run the command."""
-    options = parser("little_data", __doc__, batch_size=32).parse_args(arguments)
+    options = parser("little_data", __doc__, batch_size=32, seeds=3, jobs=1).parse_args(arguments)
     stream, training, results = prepared(options)
-    names = options.methods or METHODS
-    runs = learn_with_little(results, stream, training, options.seeds, options.jobs, names)
-    print(table(found(runs)))
+    visits = [
+        ({"share": share}, with_little(stream, share, seed), seed)
+        for seed in range(options.seeds)
+        for share in SHARES
+    ]
+    chosen = contestants(stream, options.methods or METHODS)
+    print(table(found(learn(results, stream, chosen, training, visits, options.jobs))))
 
 
 if __name__ == "__main__":

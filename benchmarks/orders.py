@@ -14,24 +14,16 @@ import math
 import numpy as np
 
 from benchmarks import tables
-from benchmarks.command import at_least_two, parser, prepared
-from benchmarks.compare import tune
+from benchmarks.command import parser, prepared
+from benchmarks.compare import learn
 from benchmarks.contestants import contestants
-from benchmarks.running import learn_stream
 from benchmarks.tables import deviation, grouped
 from sklearn_halrp.metrics import aopd, mopd
 
 DRAWS = 1000
 
-METHODS = (
-    "HALRP, defaults",
-    "HALRP, published",
-    "separate networks",
-    "fine-tuning",
-    "EWC",
-    "PackNet",
-    "LoRA, rank 4",
-)
+METHODS = ("HALRP, defaults", "HALRP, published", "separate networks", "fine-tuning", "EWC")
+METHODS += ("PackNet", "LoRA, rank 4")
 
 
 def orders_of(n_tasks, count):
@@ -49,25 +41,6 @@ def orders_of(n_tasks, count):
     return orders
 
 
-def learn_in_orders(results, stream, training, count, n_jobs=1, names=METHODS):
-    """Return the runs of all methods in all orders, and with all seeds."""
-    chosen = contestants(stream, names)
-    best = tune(results, stream, chosen, training, n_jobs)
-    natural, *others = orders_of(len(stream.tasks), count)
-    visits = [(natural, seed) for seed in range(1 + len(others))]
-    visits += [(order, 0) for order in others]
-    jobs = [
-        (
-            {"method": name, "order": order, "seed": seed, "settings": best[name]},
-            learn_stream,
-            (stream.in_order(order), one.with_settings(training, seed, best[name]), False),
-        )
-        for order, seed in visits
-        for name, one in chosen.items()
-    ]
-    return results.complete(jobs, n_jobs)
-
-
 def final(run):
     """Return the final accuracy of each task, in the natural order of tasks."""
     accuracy = np.empty(len(run["accuracy"]))
@@ -78,12 +51,8 @@ def final(run):
 def robustness(runs):
     """Return what the orders, and what the seeds, do to one method.
 
-    Returns
-    -------
-    dict
-        ``"orders"``: AOPD, AOPD of tasks that are not the first one, MOPD, the number of different
-        results, and mean, lowest and standard deviation of ACC. ``"seeds"``: the disparities that
-        so many seeds have.
+    Of orders AOPD, AOPD of tasks that are not the first one, MOPD, the number of different results,
+    and mean, lowest and standard deviation of ACC; of seeds the disparities of so many.
     """
     natural = sorted(runs[0]["key"]["order"])
     groups = {
@@ -94,10 +63,12 @@ def robustness(runs):
     first = np.array([run["key"]["order"][0] for run in groups["orders"]])
     means, results = orders.mean(1), different(orders)
     later = natural[1:]  # with other seeds the first task is never a later one
+    others = {task: orders[first != task] for task in later}
+    chances = [by_chance(np.ptp, seeds[:, task], different(others[task])) for task in later]
     return {
         "orders": {
             "AOPD": aopd(orders),
-            "later": np.mean([np.ptp(orders[first != task, task]) for task in later]),
+            "later": np.mean([np.ptp(others[task][:, task]) for task in later]),
             "MOPD": mopd(orders),
             "results": results,
             "mean": means.mean(),
@@ -106,12 +77,7 @@ def robustness(runs):
         },
         "seeds": {
             "AOPD": by_chance(aopd, seeds, results),
-            "later": np.mean(
-                [
-                    by_chance(np.ptp, seeds[:, task], different(orders[first != task]))
-                    for task in later
-                ]
-            ),
+            "later": np.mean(chances),
             "MOPD": by_chance(mopd, seeds, results),
         },
     }
@@ -156,26 +122,20 @@ def table(values):
         means = [one["orders"][key] for key in ("mean", "worst", "sd")]
         numbers = [f"{100 * value:.2f}" for value in both + means]
         rows.append([name, str(one["orders"]["results"]), *numbers])
-    header = ["", "results", "AOPD", "by chance", "AOPD, not first", "by chance"]
-    header += ["MOPD", "by chance"]
-    header += ["mean ACC", "worst order", "sd"]
+    header = ["", "results", "AOPD", "by chance", "AOPD, not first", "by chance", "MOPD"]
+    header += ["by chance", "mean ACC", "worst order", "sd"]
     return tables.table(header, rows)
 
 
 def main(arguments=None):
     """Run the command."""
-    one = parser("orders", __doc__, seeds=None)
-    one.add_argument(
-        "--orders",
-        type=at_least_two,
-        default=26,
-        help="how many: the natural one, and others that begin with each task in turn (26)",
-    )
-    options = one.parse_args(arguments)
+    options = parser("orders", __doc__, orders=26, jobs=1).parse_args(arguments)
     stream, training, results = prepared(options)
-    names = options.methods or METHODS
-    runs = learn_in_orders(results, stream, training, options.orders, options.jobs, names)
-    print(table(found(runs)))
+    natural, *others = orders_of(len(stream.tasks), options.orders)
+    visits = [({"order": natural}, stream, seed) for seed in range(1 + len(others))]
+    visits += [({"order": order}, stream.in_order(order), 0) for order in others]
+    chosen = contestants(stream, options.methods or METHODS)
+    print(table(found(learn(results, stream, chosen, training, visits, options.jobs))))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
 
 
-def stored(kind, results):
+def stored(kind, results=RESULTS):
     """Return stream -> file content of all results of a kind."""
     files = sorted(results.glob(f"{kind}-*.json"))
     return {path.stem.removeprefix(f"{kind}-"): json.loads(path.read_text()) for path in files}

@@ -7,46 +7,24 @@ how they differ from the published ones. Without --methods only "HALRP, publishe
 others are those of `benchmarks.contestants`.
 """
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 
 from benchmarks import tables
-from benchmarks.command import Parser, at_least_one, method, said
-from benchmarks.compare import forgotten, tune
+from benchmarks.command import Parser, method, said
+from benchmarks.compare import forgotten, learn
 from benchmarks.contestants import contestants
 from benchmarks.orders import final
 from benchmarks.protocols import PROTOCOLS
-from benchmarks.running import Results, learn_stream, summary
+from benchmarks.running import Results, summary
 from benchmarks.tables import grouped, spread
 from sklearn_halrp.metrics import aopd, mopd
 
 
-def learn_in_orders(results, stream, chosen, training, orders, seeds, n_jobs=1):
-    """Tune in the natural order, and return the runs of all methods, orders and seeds."""
-    best = tune(results, stream, chosen, training, n_jobs)
-    jobs = [
-        (
-            {"method": name, "name": letter, "order": order, "seed": seed, "settings": best[name]},
-            learn_stream,
-            (stream.in_order(order), one.with_settings(training, seed, best[name]), False),
-        )
-        for letter, order in orders.items()
-        for seed in range(seeds)
-        for name, one in chosen.items()
-    ]
-    return results.complete(jobs, n_jobs)
-
-
 def found(runs):
-    """Return what each method reached.
+    """Return method -> what it reached.
 
-    Returns
-    -------
-    dict
-        Method -> ACC, BWT and growth of all orders and seeds; AOPD and MOPD over the orders, of
-        accuracies averaged over seeds, where there are several; and the accuracy of each task.
+    ACC, BWT and growth of all orders and seeds; AOPD and MOPD over the orders, of accuracies
+    averaged over seeds, where there are several; and the accuracy of each task.
     """
     values = {}
     for name, own in grouped([run for run in runs if "order" in run["key"]], "method").items():
@@ -79,28 +57,13 @@ def table(values):
 
 def main(arguments=None):
     """Run the command."""
-    parser = Parser(
-        prog="benchmarks.paper",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    counts = {"seeds": 5, "epochs": None, "rows": None, "tasks": None, "jobs": 1}
+    parser = Parser("paper", __doc__, **counts).data(required=True).results()
     add = parser.add_argument
     add("protocol", choices=PROTOCOLS, metavar="PROTOCOL", help=", ".join(PROTOCOLS))
-    add("--data-dir", required=True, help="folder of the original files")
-    add("--download", action="store_true", help="fetch files that are missing")
     add("--methods", nargs="+", type=method, default=["HALRP, published"], metavar="METHOD")
     add("--orders", nargs="+", choices=[*"ABCDE"], default=[*"ABCDE"])
-    add("--seeds", type=at_least_one, default=5)
-    add("--epochs", type=at_least_one, help="instead of the published ones")
-    add(
-        "--rows",
-        type=at_least_one,
-        help="most rows to learn a task, validation included, and to test it",
-    )
-    add("--tasks", type=at_least_one, help="only so many tasks")
     add("--device", default="cpu", help="for torch, such as cuda")
-    add("--jobs", type=at_least_one, default=1, help="processes, each with one thread")
-    add("--json", type=Path, help="file of runs to write; those that it has are not run again")
     options = parser.parse_args(arguments)
     protocol = PROTOCOLS[options.protocol]
     try:
@@ -123,7 +86,12 @@ def main(arguments=None):
     }
     stream = stream.first(n_tasks)
     chosen = contestants(stream, options.methods, protocol.published(protocol.n_tasks))
-    runs = learn_in_orders(results, stream, chosen, training, orders, options.seeds, options.jobs)
+    visits = [
+        ({"name": name, "order": order}, stream.in_order(order), seed)
+        for name, order in orders.items()
+        for seed in range(options.seeds)
+    ]
+    runs = learn(results, stream, chosen, training, visits, options.jobs)
     print(table(found(runs)))
     return runs
 

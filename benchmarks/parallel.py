@@ -9,19 +9,17 @@ processes seldom have two cores to themselves. The first time, in which the proc
 shown apart.
 """
 
-import os
 import pickle
-from pathlib import Path
 
 import joblib
 import numpy as np
 import torch
 
 from benchmarks import tables
-from benchmarks.command import Parser, at_least_one
-from benchmarks.networks import LeNet
+from benchmarks.command import Parser
+from benchmarks.networks import LeNet, recipe
 from benchmarks.running import Results
-from benchmarks.speed import cell, digits, ratios, recipe, seconds
+from benchmarks.speed import cell, digits, ratios, seconds
 from sklearn_halrp import ContinualClassifier
 
 
@@ -48,46 +46,30 @@ def several_tasks(X, y, n_tasks):
     return rows, np.tile(y, n_tasks), np.repeat(np.arange(n_tasks), len(y))
 
 
-class Sides:
-    """The same tasks, learned on the same base by any number of processes."""
+def run(n_tasks, n_rows, epochs, rounds):
+    """Return the seconds of the start, and those of one process and of two in every round."""
+    clf = ContinualClassifier(recipe(LeNet, epochs), random_state=0)
+    X, y = digits((3, 32, 32), n_rows)
+    base = pickle.dumps(clf.partial_fit(X, y, task_id="base"))
+    X, y, ids = several_tasks(X, y, n_tasks)
+    predicted = []
 
-    def __init__(self, n_tasks, n_rows, epochs):
-        clf = ContinualClassifier(recipe(LeNet, epochs), random_state=0)
-        X, y = digits((3, 32, 32), n_rows)
-        self.base = pickle.dumps(clf.partial_fit(X, y, task_id="base"))
-        self.data = several_tasks(X, y, n_tasks)
-
-    def learn(self, n_jobs):
-        """Return the seconds."""
-        clf, (X, y, ids) = pickle.loads(self.base).set_params(n_jobs=n_jobs), self.data
+    def learn(n_jobs):
+        clf = pickle.loads(base).set_params(n_jobs=n_jobs)
         taken = seconds(lambda: clf.partial_fit(X, y, task_id=ids))
-        self.learned = [clf._network.tasks[task].data for task in np.unique(ids)]
+        predicted.append(clf.predict_proba(X, task_id=ids))
         return taken
 
+    def keep_busy(n_jobs):
+        return seconds(lambda: in_processes(n_jobs, multiply))
 
-def measure(sides, rounds):
-    """Return the seconds of one process and of two, for tasks and for matrices."""
-    found = {"tasks": [], "matrices": []}
+    start, found = learn(2), {"tasks": [], "matrices": []}
     for _ in range(rounds):
-        one = sides.learn(1)
-        alone = sides.learned
-        found["tasks"].append([one, sides.learn(2)])
-        assert all(map(np.array_equal, alone, sides.learned))
-        found["matrices"].append(
-            [seconds(lambda n=n_jobs: in_processes(n, multiply)) for n_jobs in (1, 2)]
-        )
-        print(f"load {os.getloadavg()[0]:.1f}", end="", flush=True)
-        for what, rows in found.items():
-            one, two = rows[-1]
-            print(f", {what} {one:.1f} s / {two:.1f} s = {one / two:.2f}", end="", flush=True)
-        print()
-    return found
-
-
-def run(n_tasks, n_rows, epochs, rounds):
-    """Return the seconds of the start, and those of every round."""
-    sides = Sides(n_tasks, n_rows, epochs)
-    return {"start": sides.learn(2), "seconds": measure(sides, rounds)}
+        for what, measure in (("tasks", learn), ("matrices", keep_busy)):
+            found[what].append([measure(1), measure(2)])
+            print(what, *(f"{taken:.1f} s" for taken in found[what][-1]), flush=True)
+    assert all(np.array_equal(predicted[0], one) for one in predicted)
+    return {"start": start, "seconds": found}
 
 
 def table(runs):
@@ -99,14 +81,9 @@ def table(runs):
 
 def main(arguments=None):
     """Run the command."""
-    one = Parser(prog="benchmarks.parallel", description=__doc__.splitlines()[0])
-    one.add_argument("--tasks", type=at_least_one, default=8)
-    one.add_argument("--rows", type=at_least_one, default=512)
-    one.add_argument("--epochs", type=at_least_one, default=2)
-    one.add_argument("--rounds", type=at_least_one, default=5)
-    one.add_argument("--json", type=Path, help="file to write; what it has is not run again")
-    options = one.parse_args(arguments)
-    settings = {name: getattr(options, name) for name in ("tasks", "rows", "epochs", "rounds")}
+    counts = {"tasks": 8, "rows": 512, "epochs": 2, "rounds": 5}
+    options = Parser("parallel", __doc__, **counts).results().parse_args(arguments)
+    settings = {name: getattr(options, name) for name in counts}
     versions = {"joblib": joblib.__version__}
     results = Results(options.json, settings, options.words, versions)
     (found,) = results.complete([({}, run, tuple(settings.values()))], 1)

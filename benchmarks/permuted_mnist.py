@@ -16,12 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
-from skorch import NeuralNetClassifier
 from torch.nn import functional as F
 
 from benchmarks import tables
-from benchmarks.command import Parser, at_least_one
-from benchmarks.networks import LeNet
+from benchmarks.command import Parser
+from benchmarks.networks import LeNet, recipe
 from benchmarks.running import Results
 from sklearn_halrp import ContinualClassifier, published_settings
 
@@ -64,17 +63,7 @@ def first_fifth(dataset, y=None, **kwargs):
 
 def faithful(seed, **changes):
     """Return a classifier with the published settings for this stream."""
-    net = NeuralNetClassifier(
-        LeNet,
-        criterion=torch.nn.CrossEntropyLoss,
-        optimizer=torch.optim.Adam,
-        lr=1e-3,
-        batch_size=128,
-        max_epochs=5,
-        iterator_train__shuffle=True,
-        train_split=first_fifth,
-        verbose=0,
-    )
+    net = recipe(LeNet, 5, train_split=first_fifth)
     settings = {
         **published_settings(),
         "l2_penalty": 1e-3,
@@ -126,12 +115,8 @@ def table(runs):
 
 def main(arguments=None):
     """Run the command."""
-    one = Parser(prog="benchmarks.permuted_mnist", description=__doc__.splitlines()[0])
-    one.add_argument("--data-dir", required=True)
-    one.add_argument("--seeds", type=at_least_one, default=3)
-    one.add_argument("--tasks", type=at_least_one, default=5)
-    one.add_argument("--jobs", type=at_least_one, default=1, help="processes, each with one thread")
-    one.add_argument("--json", help="file of runs to write; what it has is not run again")
+    one = Parser("permuted_mnist", __doc__, seeds=3, tasks=5, jobs=1).results()
+    one.add_argument("--data-dir", required=True, help="folder of 0.json to 9.json")
     options = one.parse_args(arguments)
     try:
         X, y = load_digits(options.data_dir)

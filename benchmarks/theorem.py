@@ -13,6 +13,7 @@ same squared norm.
 """
 
 import copy
+import itertools
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from scipy.stats import spearmanr
 from skorch.callbacks import Callback
 from torch.nn.functional import cross_entropy
 
-from benchmarks import tables
+from benchmarks import inside, tables
 from benchmarks.command import parser, prepared
 from benchmarks.methods import HALRP
 from benchmarks.tables import grouped
@@ -39,8 +40,7 @@ class AfterWarmup(Callback):
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
         """Copy it, unless it has low-rank terms already."""
-        names = [name for name, _ in net.module_.named_parameters()]
-        if not any(name.endswith("_r") for name in names):
+        if not inside.has_factors(net.module_):
             type(self).module = copy.deepcopy(net.module_)  # the callback itself is cloned
 
 
@@ -77,31 +77,15 @@ def increases(stream, training, seed, settings):
     return {"rows": rows}
 
 
-def measure(results, stream, training, seeds, n_jobs=1, importances=("fisher",)):
-    """Return the runs for all settings."""
-    jobs = [
-        (
-            {"importance": importance, "alpha": alpha, "warmup": warmup, "seed": seed},
-            increases,
-            (
-                stream,
-                training,
-                seed,
-                {
-                    "importance": importance,
-                    "approximation_rate": alpha,
-                    "warmup_epochs": warmup,
-                    "growth_budget": 10.0,
-                    "max_rank": 1000,
-                },
-            ),
-        )
-        for importance in importances
-        for alpha in ALPHAS
-        for warmup in WARMUPS
-        for seed in range(seeds)
-    ]
-    return results.complete(jobs, n_jobs)
+def jobs_of(stream, training, seeds, importances):
+    """Return what is to be run."""
+    names = ("importance", "approximation_rate", "warmup_epochs")
+    jobs = []
+    for *values, seed in itertools.product(importances, ALPHAS, WARMUPS, range(seeds)):
+        key = dict(zip(("importance", "alpha", "warmup", "seed"), (*values, seed), strict=True))
+        settings = dict(zip(names, values, strict=True), growth_budget=10.0, max_rank=1000)
+        jobs.append((key, increases, (stream, training, seed, settings)))
+    return jobs
 
 
 def found(runs):
@@ -128,15 +112,11 @@ def table(values):
         cells = [f"{importance}, warm-up of {warmup}", str(len(predicted))]
         cells += [in_order(predicted, measured), f"{or_nan(np.median, measured / predicted):.1f}"]
         cells += [f"{100 * or_nan(np.mean, measured > predicted):.0f} %"]
-        if np.isnan(bound).any():
-            rows.append([*cells, "", "", ""])
-            continue
-        rose = measured > 0
-        cells += [
-            in_order(bound, measured),
-            f"{or_nan(np.median, bound[rose] / measured[rose]):.0f}",
-        ]
-        rows.append([*cells, f"{100 * or_nan(np.mean, measured > bound):.0f} %"])
+        known, rose = not np.isnan(bound).any(), measured > 0
+        cells += [in_order(bound, measured) if known else ""]
+        cells += [f"{or_nan(np.median, bound[rose] / measured[rose]):.0f}" if known else ""]
+        cells += [f"{100 * or_nan(np.mean, measured > bound):.0f} %" if known else ""]
+        rows.append(cells)
     header = ["", "cuts", "prediction: rank correlation", "measured / predicted", "above it"]
     header += ["bound: rank correlation", "bound / measured", "above it"]
     return tables.table(header, rows)
@@ -154,7 +134,7 @@ def or_nan(function, values):
 
 def main(arguments=None):
     """Run the command."""
-    one = parser("theorem", __doc__, seeds=2, epochs=4, method=None)
+    one = parser("theorem", __doc__, None, epochs=4, seeds=2, jobs=1)
     one.add_argument(
         "--importances", nargs="+", choices=IMPORTANCES, default=["fisher"], help="(fisher)"
     )
@@ -162,10 +142,8 @@ def main(arguments=None):
     stream, training, results = prepared(options)
     if len(stream.tasks) < 2:
         one.error("Nothing is cut of the first task: take two tasks or more.")
-    runs = measure(
-        results, stream, training, options.seeds, options.jobs, tuple(options.importances)
-    )
-    print(table(found(runs)))
+    jobs = jobs_of(stream, training, options.seeds, options.importances)
+    print(table(found(results.complete(jobs, options.jobs))))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ import torch
 from torch import nn
 
 from benchmarks.command import parser, prepared
-from benchmarks.compare import found, run, table
+from benchmarks.compare import found, learn, table
 from benchmarks.contestants import Contestant
 from benchmarks.methods import Method
 
@@ -42,12 +42,8 @@ def import_torchvision():
 
     Avalanche imports torchvision, which describes the shapes of its compiled operators as soon as
     it is imported. Those of the package index are compiled for another build of torch than the
-    one for processors alone and cannot be loaded with it; then their names have to be there.
-
-    Returns
-    -------
-    torch.library.Library or None
-        The names exist as long as it does.
+    one for processors alone and cannot be loaded with it; then their names have to be there. They
+    are as long as the library that is returned.
     """
     try:
         import torchvision  # noqa: F401
@@ -92,12 +88,7 @@ def without_head(network):
 class WithHeads(MultiTaskModule):
     """A network with a head for each task; the rest of it sees a batch whole.
 
-    Parameters
-    ----------
-    network : callable
-        ``network(n_classes=...)`` gives a module whose last linear layer is the head.
-    n_outputs : int
-        Of every head; the library masks those that a task has no class for.
+    All heads have as many outputs; the library masks those that a task has no class for.
     """
 
     def __init__(self, network, n_outputs):
@@ -139,13 +130,7 @@ def experience(task, number):
 
 
 class Naive(Method):
-    """Fine-tuning, and what the others have in common.
-
-    Parameters
-    ----------
-    n_outputs : int
-        Classes of the task that has most.
-    """
+    """Fine-tuning, and what the others have in common; outputs are for the task that has most."""
 
     def __init__(self, network, training, seed, n_outputs, **settings):
         super().__init__(network, training, seed)
@@ -222,12 +207,7 @@ class LwF(Naive):
 class Replay(Naive):
     """A batch of kept rows is joined to every batch.
 
-    Parameters
-    ----------
-    memory : int
-        Rows kept of each task.
-    n_tasks : int
-        The library's memory has one size; this divides it evenly from the start.
+    The library's memory has one size; the number of tasks divides it evenly from the start.
     """
 
     def make_strategy(self, memory, n_tasks, **settings):
@@ -243,14 +223,7 @@ class Replay(Naive):
 
 
 class PackNet(Naive):
-    """Each task keeps an equal part of the weights.
-
-    Parameters
-    ----------
-    n_tasks : int
-    retrain : float
-        Share of the epochs that comes after pruning.
-    """
+    """Each task keeps an equal part of the weights; a share of the epochs comes after pruning."""
 
     def make_model(self):
         return PackedWithHeads(self.network, self.n_outputs)
@@ -302,10 +275,11 @@ def contestants(stream, names=None):
 
 def main(arguments=None):
     """Run the command."""
-    options = parser("with_avalanche", __doc__, seeds=5, method=str).parse_args(arguments)
+    options = parser("with_avalanche", __doc__, str, seeds=5, jobs=1).parse_args(arguments)
     stream, training, results = prepared(options, avalanche=avalanche.__version__)
     chosen = contestants(stream, options.methods)
-    runs = run(results, stream, chosen, training, options.seeds, options.jobs)
+    visits = [({}, stream, seed) for seed in range(options.seeds)]
+    runs = learn(results, stream, chosen, training, visits, options.jobs, every=True)
     print(table(found(runs)))
 
 

@@ -28,7 +28,6 @@ extensions = [
 ]
 templates_path = ["_templates"]
 exclude_patterns = [
-    "method.md",  # a part of guide/method.md
     "examples",  # sphinx-gallery makes auto_examples of it
 ]
 myst_enable_extensions = ["colon_fence", "deflist"]

@@ -3,37 +3,19 @@
 import numpy as np
 import skorch
 import torch
-from skorch import NeuralNet
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, Subset
 
 from sklearn_halrp._sample_weight import WithWeights, with_weights
 
 _KNOWN = {"batch_size", "shuffle", "drop_last"}
-_WAY = ("forward_iter", "evaluation_step", "get_dataset", "get_iterator")
 
 
-def speed_up(net, draws=True):
-    """Let a skorch net cut its batches from arrays, if its own loading allows it.
+def drawn(dataset, **settings):
+    """Return a DataLoader that fetches a whole batch at once, if it is one of arrays.
 
-    The batches are those of a DataLoader, entry by entry. A net with another iterator,
-    with settings such as ``num_workers``, or with a dataset of its own keeps them.
-
-    Parameters
-    ----------
-    net : skorch.NeuralNet
-    draws : bool
-        Whether to draw as many random numbers as a DataLoader does.
+    The batches are those of torch's own, entry by entry, and as many random numbers are drawn.
+    With settings such as ``num_workers``, or a dataset of the user's own, it is torch's own.
     """
-    if type(net).get_iterator is not NeuralNet.get_iterator:
-        return
-    if net.iterator_train is DataLoader:
-        net.iterator_train = _drawn
-    if net.iterator_valid is DataLoader:
-        net.iterator_valid = _drawn if draws else _sliced
-
-
-def _drawn(dataset, **settings):
-    """Return a DataLoader that fetches a whole batch at once."""
     arrays = _arrays(dataset)
     if arrays is None or not set(settings) <= _KNOWN:
         return DataLoader(dataset, **settings)
@@ -44,8 +26,8 @@ def _drawn(dataset, **settings):
     return DataLoader(_Rows(*arrays), sampler=batches, batch_size=None)
 
 
-def _sliced(dataset, **settings):
-    """Return the batches of a dataset in order, without drawing a random number."""
+def sliced(dataset, **settings):
+    """Return the same batches in order, without drawing a random number."""
     arrays = _arrays(dataset)
     if arrays is None or not set(settings) <= _KNOWN or settings.get("shuffle"):
         return DataLoader(dataset, **settings)
@@ -54,20 +36,6 @@ def _sliced(dataset, **settings):
         tuple(map(torch.from_numpy, rows[slice(start, start + size)]))
         for start in range(0, len(dataset), size)
     )
-
-
-def batch_size_of(net):
-    """Return the size of the batches that an initialised net cuts from arrays, or None.
-
-    None stands for a net whose way from rows to outputs is its own.
-    """
-    own = any(getattr(type(net), name) is not getattr(NeuralNet, name) for name in _WAY)
-    if own or net.iterator_valid is not _sliced or net.dataset is not skorch.dataset.Dataset:
-        return None
-    settings = net.get_params_for("iterator_valid")
-    if set(settings) - {"batch_size"} or net.get_params_for("dataset"):
-        return None
-    return settings.get("batch_size", net.batch_size)
 
 
 class _Rows:
@@ -96,7 +64,7 @@ def _arrays(dataset):
         inner = np.asarray(dataset.indices, dtype=np.int64)
         places = inner if places is None else inner[places]
         dataset = dataset.dataset
-    if type(dataset) is WithWeights:
+    if isinstance(dataset, WithWeights):
         weights, dataset = dataset.weights, dataset.dataset
     if type(dataset) is not skorch.dataset.Dataset or type(dataset.X) is not np.ndarray:
         return None

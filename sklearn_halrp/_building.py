@@ -1,28 +1,36 @@
 """From the user's skorch net to a network without tasks."""
 
+import numpy as np
 import torch
-from sklearn.base import clone
 from torch.nn.parameter import is_lazy
 
+from sklearn_halrp._copies import check_copies, copied, unchanged_by_copies
 from sklearn_halrp._head import find_head, with_head
 from sklearn_halrp._network import Network
 from sklearn_halrp._partition import partition
 from sklearn_halrp._probing import (
     ROWS,
+    check_finite,
+    check_gradients_reach,
     check_reading_changes_nothing,
     forward_on,
+    outputs_on,
     with_weights_it_can_use,
 )
 from sklearn_halrp._random import seeded
+from sklearn_halrp._training import recipe_of
 from sklearn_halrp.exceptions import InvalidNetworkError
 
 
 def build_module(recipe, seed):
     """Return the user's module, freshly built on the net's device.
 
-    With the same seed it is the same module, whatever its constructor draws.
+    With the same seed it is the same module, whatever its constructor draws. Of an instance
+    it is a copy.
     """
-    net = clone(recipe)
+    net = recipe_of(recipe)
+    if _is_given(recipe):
+        vars(net)["module"] = copied(recipe.module)  # see recipe_of
     net.compile = False
     with seeded(seed, net.device):
         try:
@@ -36,6 +44,11 @@ def build_module(recipe, seed):
             ) from error
     _check_kind(module)
     return module
+
+
+def _is_given(recipe):
+    """Whether the module is an instance, and not a class to be called."""
+    return isinstance(recipe.module, torch.nn.Module)
 
 
 _QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
@@ -75,6 +88,7 @@ def with_outputs(module, head, n_outputs, seed):
         return with_head(module, head, n_outputs)
 
 
+@torch.inference_mode(False)  # where gradients are off, they are on inside
 def build_network(recipe, X, target, head, form, seed, frozen=False):
     """Return a network without tasks, with a head for a target.
 
@@ -101,23 +115,56 @@ def build_network(recipe, X, target, head, form, seed, frozen=False):
         If the module cannot be built or applied, if no head fits, or if there is
         nothing to perturb.
     """
+    users = recipe.module if _is_given(recipe) else None
     module = build_module(recipe, seed)
-    with seeded(seed, recipe.device):
+    with seeded(seed, recipe.device), unchanged_by_copies(users):
         forward = forward_on(recipe, X[:ROWS])
         try:
             outputs = forward(module)
         except Exception as error:
             raise InvalidNetworkError(
                 f"The network cannot be applied to rows of shape {X.shape[1:]} and type "
-                f"{X.dtype}: {error}"
+                f"{X.dtype}: {error}{_hint(recipe, module, X)}"
             ) from error
+        check_finite(module, outputs)
         target.check_outputs(recipe, outputs)
         check_reading_changes_nothing(module, forward, seed)
+        used = check_copies(module, _seeded_outputs(recipe, X, seed), users)
         name = find_head(module, forward, head)
         module = with_outputs(module, name, target.n_outputs, seed)
         network = Network(module, partition(module, name), form, frozen=frozen)
+        check_gradients_reach(network, used)
         network = with_weights_it_can_use(network, recipe, X, seed)
     if frozen:
         module.requires_grad_(False)
     module.eval()
     return network
+
+
+def _seeded_outputs(recipe, X, seed):
+    """Return `outputs_on` the first rows, with the same random numbers each time."""
+    outputs = outputs_on(recipe, X[:ROWS])
+
+    def again(module, training):
+        with seeded(seed):
+            return outputs(module, training)
+
+    return again
+
+
+def _hint(recipe, module, X):
+    """Return what may be behind an error, as the end of its message."""
+    if isinstance(X, np.ndarray) and X.dtype.kind == "f":
+        kinds = {p.dtype for p in module.parameters() if p.is_floating_point()}
+        kinds = {str(kind).removeprefix("torch.") for kind in kinds}
+        if kinds and X.dtype.name not in kinds:
+            return (
+                f". Its weights are {', '.join(sorted(kinds))}: say so with "
+                "ContinualClassifier(net, dtype=...), or let the module convert its input."
+            )
+    if _is_given(recipe):
+        return (
+            ". A copy of the module is applied, in which functions made in __init__ (closures, "
+            "lambdas) keep the layers of the original: write them as methods."
+        )
+    return ""

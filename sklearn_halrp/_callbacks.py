@@ -5,15 +5,20 @@ from skorch.callbacks import Callback
 
 from sklearn_halrp._network import to_array
 from sklearn_halrp._pruning import cut_to_fit
+from sklearn_halrp._steps import AtSteps
 from sklearn_halrp.exceptions import TrainingDivergedError
 
 
-class FactorPenalty(Callback):
-    """Add the gradient of the penalties on a perturbation.
+class FactorPenalty(AtSteps):
+    """Add the gradient of the penalties on a perturbation, once for each step.
 
     The loss gains ``l1 (|U| + |V|) + l2 / 2 (|r|^2 + |s|^2 + |U|^2 + |V|^2)``, where
     ``|.|`` is the sum of magnitudes and ``|.|^2`` the sum of squares; the gradient is
-    added directly, so the loss that is shown stays the loss of the data.
+    added directly, so the loss that is shown stays the loss of the data. Where the optimizer
+    computes the loss, as in skorch, it is added before callbacks that clip gradients see them;
+    otherwise right before the step, when the net has summed, unscaled and clipped as it likes.
+    An optimizer that computes the loss several times in a step, such as LBFGS, gets it in each
+    gradient; a line search compares losses of the data.
 
     Parameters
     ----------
@@ -26,27 +31,44 @@ class FactorPenalty(Callback):
     """
 
     def __init__(self, factors, l1, l2):
-        self.factors = tuple(factors)
-        self.l1 = l1
-        self.l2 = l2
+        self.weights = [(t, 0.0, l2) for r, s, _, _ in factors for t in (r, s)]
+        self.weights += [(t, l1, l2) for _, _, u, v in factors for t in (u, v)]
+        self.due = None
+
+    def before_loss(self, optimizer):
+        """Note that a step needs gradients."""
+        self.due = optimizer
+
+    def on_grad_computed(self, net, named_parameters, **kwargs):
+        """Change the gradients before other callbacks see them."""
+        self._add()
+
+    def before_step(self, optimizer):
+        """Change the gradients, if that is not done yet."""
+        self._add()
 
     @torch.no_grad()
-    def on_grad_computed(self, net, named_parameters, **kwargs):
-        """Change the gradients before the optimizer sees them."""
-        for r, s, u, v in self.factors:
-            for tensor in (r, s, u, v):
-                if tensor.grad is not None and self.l2:
-                    tensor.grad.add_(tensor, alpha=self.l2)
-            for tensor in (u, v):
-                if tensor.grad is not None and self.l1:
-                    tensor.grad.add_(tensor.sign(), alpha=self.l1)
+    def _add(self):
+        optimizer, self.due = self.due, None
+        if optimizer is None:
+            return
+        moved = {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}
+        scale = getattr(optimizer, "grad_scale", None)  # of gradients that it unscales itself
+        scale = 1.0 if scale is None else float(scale)
+        for tensor, l1, l2 in self.weights:
+            if tensor.grad is None or id(tensor) not in moved:
+                continue
+            if l2:
+                tensor.grad.add_(tensor, alpha=scale * l2)
+            if l1:
+                tensor.grad.add_(tensor.sign(), alpha=scale * l1)
 
 
-class FactorRate(Callback):
-    """Give U and V a learning rate of their own.
+class FactorRate(AtSteps):
+    """Give U and V a learning rate of their own, at every step.
 
-    They become groups of the optimizer beside those of the net, with the same settings, so
-    that schedules act on them as on all others.
+    The groups of the optimizer are divided for the step alone: what sets rates, such as a
+    schedule, finds the groups of the net, and its rate is the one that is scaled.
 
     Parameters
     ----------
@@ -59,20 +81,46 @@ class FactorRate(Callback):
         self.parameters = {id(tensor) for _, _, u, v in factors for tensor in (u, v)}
         self.scale = scale
 
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Divide the groups, before schedules look at them."""
+        self.whole = []
+
+    def before_loss(self, optimizer):
+        """Join the groups, for the callbacks that a net calls when it has computed a loss."""
+        self.after_step(optimizer)
+
+    def before_step(self, optimizer):
+        """Divide the groups."""
         if self.scale == 1:
             return
-        optimizer = net.optimizer_
+        if isinstance(optimizer, torch.optim.LBFGS):
+            raise ValueError(
+                f"factor_lr_scale is {self.scale}, and LBFGS has one learning rate for all "
+                "parameters. Leave factor_lr_scale at 1, or give the net another optimizer."
+            )
         for group in list(optimizer.param_groups):
             factors = [p for p in group["params"] if id(p) in self.parameters]
             if not factors:
                 continue
-            group["params"] = [p for p in group["params"] if id(p) not in self.parameters]
-            optimizer.add_param_group({**group, "params": factors, "lr": self.scale * group["lr"]})
+            others = [p for p in group["params"] if id(p) not in self.parameters]
+            self.whole.append((group, group["params"], group["lr"] if not others else None))
+            faster = {"params": factors, "lr": self.scale * group["lr"]}
+            if others:
+                group["params"] = others
+                optimizer.param_groups.append({**group, **faster})
+            else:
+                group.update(faster)
+
+    def after_step(self, optimizer):
+        """Join the groups."""
+        for group, params, rate in self.whole:
+            if rate is None:
+                optimizer.param_groups.pop()
+            else:
+                group["lr"] = rate
+            group["params"] = params
+        self.whole = []
 
 
-class PruneAndHold(Callback):
+class PruneAndHold(AtSteps):
     """Prune U and V to the growth budget in mid-training, and hold at zero what went.
 
     The epochs that follow mend what the pruning did.
@@ -90,6 +138,7 @@ class PruneAndHold(Callback):
         self.tensors = [tensor for _, _, u, v in factors for tensor in (u, v)]
         self.max_numbers = max_numbers
         self.after = after
+        self.epoch, self.gone = 0, []
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Begin with all entries."""
@@ -105,14 +154,18 @@ class PruneAndHold(Callback):
                 self._hold()
         self.epoch += 1
 
-    def on_batch_end(self, net, training=False, **kwargs):
+    def after_step(self, optimizer):
         """Undo what the optimizer did to pruned entries."""
-        if training and self.gone:
+        self._hold()
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        """Undo what was done to them apart from steps, such as by a mean of weights."""
+        if training:
             self._hold()
 
     @torch.no_grad()
     def _hold(self):
-        for tensor, gone in zip(self.tensors, self.gone, strict=True):
+        for tensor, gone in zip(self.tensors, self.gone, strict=False):  # none before pruning
             tensor.masked_fill_(gone, 0)
 
 

@@ -1,7 +1,8 @@
 """The door: every argument is checked here, before anything is changed."""
 
+from collections.abc import Mapping, Set
 from functools import partial
-from numbers import Integral, Real
+from numbers import Integral, Number
 
 import numpy as np
 from sklearn.pipeline import Pipeline
@@ -11,6 +12,20 @@ from sklearn.utils.validation import _check_sample_weight
 from skorch import NeuralNetClassifier
 from skorch.callbacks import LoadInitState
 
+from sklearn_halrp._datasets import check_rows
+from sklearn_halrp._labels import (
+    array_of,
+    as_plain,
+    entries,
+    fitting,
+    is_missing,
+    keep_types,
+    lost_in,
+    plain,
+    rounds_from,
+    shortened,
+    shown,
+)
 from sklearn_halrp._training import has_callback
 from sklearn_halrp.exceptions import MissingTaskError, UnknownTaskError
 
@@ -64,27 +79,30 @@ def check_task_id(value):
     >>> check_task_id(np.int64(3)), check_task_id(np.str_("site")), check_task_id(2.0)
     (3, 'site', 2)
     """
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, Integral) and not isinstance(value, bool | np.bool_):
-        return int(value)
-    if value is None or str(value).lower() in ("nan", "nat", "<na>"):
+    value = plain(value)
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        return value
+    if is_missing(value):
         raise TypeError(
             f"Some rows have no task id: got {value!r} for an int or a string. Fill in the missing "
             "ids, or leave those rows out."
         )
-    if isinstance(value, Real) and not isinstance(value, bool) and float(value).is_integer():
+    number = isinstance(value, float | np.floating)
+    if number and value.is_integer():
         return _exact(value)  # an id that travelled in a float array
-    hint = " Was the column of ids scaled with the features?" if isinstance(value, Real) else ""
-    raise TypeError(
-        f"A task id is an int or a string; got {value!r} ({type(value).__name__}).{hint}"
-    )
+    if number:
+        hint = "Was the column of ids scaled with the features?"
+    elif isinstance(value, Mapping | Set):
+        hint = "For an id per row pass a list or an array of them."
+    else:
+        hint = f"Write {as_plain(value, 'task_id')} instead."
+    raise TypeError(f"A task id is an int or a string; got {shown(value)}. {hint}")
 
 
 def _exact(value):
     """Return a whole float as an int, if its type tells that int from its neighbours."""
-    limit = 2 ** (np.finfo(type(value)).nmant + 1) if isinstance(value, float | np.floating) else 0
-    if limit and abs(value) >= limit:
+    limit = rounds_from(type(value))
+    if abs(value) >= limit:
         raise ValueError(
             f"Task id {int(value)} came as {type(value).__name__}, which rounds ints from {limit} "
             "on, so that ids of several tasks may have been merged. Keep ids in a DataFrame's "
@@ -120,12 +138,9 @@ def group_rows(task_id, n_samples):
     >>> group_rows(["b", "a", "b"], 3)
     {'b': array([0, 2]), 'a': array([1])}
     """
-    if np.ndim(task_id) == 0 and not isinstance(task_id, list | tuple):
-        if isinstance(task_id, np.ndarray):
-            task_id = task_id.item()
+    if not isinstance(task_id, list | tuple) and np.ndim(task_id) == 0:
         return {check_task_id(task_id): slice(None)}
-    # A list that mixes ints and strings must not become an array of strings.
-    ids = np.asarray(task_id, dtype=object if isinstance(task_id, list | tuple) else None)
+    ids = entries(task_id)
     if ids.ndim != 1 or len(ids) != n_samples:
         raise ValueError(
             f"task_id must be one id, or one id per row: X has {n_samples} rows, "
@@ -163,8 +178,8 @@ def default_task_id(task_id, known, method):
         )
     if len(known) == 1:
         return last
-    if method == "to_module":
-        raise MissingTaskError(f"{meant}: to_module({last!r}). Known: {listed(known)}.")
+    if method in ("to_module", "for_task"):
+        raise MissingTaskError(f"{meant}: {method}({last!r}). Known: {listed(known)}.")
     raise MissingTaskError(
         f"{meant}: pass task_id={last!r}, or one id per row. Known: {listed(known)}. "
         "If you did pass it to a pipeline or a search, let scikit-learn pass it on with "
@@ -188,22 +203,8 @@ def listed(ids, limit=20):
     ("'a', 1", '0, 1, ... (100 in all)')
     """
     ids = [value.item() if isinstance(value, np.generic) else value for value in ids]
-    text = ", ".join(repr(value) for value in ids[:limit])
+    text = ", ".join(shortened(value) for value in ids[:limit])
     return text if len(ids) <= limit else f"{text}, ... ({len(ids)} in all)"
-
-
-def keep_types(y):
-    """Return labels as given, but for a list that mixes ints and strings.
-
-    numpy would make strings of them all; an array of objects keeps the labels of tasks
-    that have ints apart from those of tasks that have strings.
-
-    >>> keep_types([1, "a"])
-    array([1, 'a'], dtype=object)
-    """
-    if isinstance(y, list | tuple) and len({isinstance(label, str) for label in y}) == 2:
-        return np.array(y, dtype=object)
-    return y
 
 
 def labels_of_task(task_id, y):
@@ -213,17 +214,28 @@ def labels_of_task(task_id, y):
             raise ValueError(
                 f"The labels of task {task_id!r} mix numbers and strings: {listed(y, 5)}."
             )
-        y = np.array(y.tolist())
-    if y.dtype.kind == "f" and not np.isfinite(y).all():
-        raise ValueError(f"The labels of task {task_id!r} contain NaN or infinity.")
+        y = array_of(y.tolist(), "y")
     check_classification_targets(y)
     return y
 
 
 def check_weights(sample_weight, X):
-    """Return the weights of rows as numbers that are not negative."""
+    """Return the weights of rows as finite numbers that are not negative."""
     rows = np.empty((len(X), 1))
-    return _check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
+    weights = sample_weight if isinstance(sample_weight, Number) else entries(sample_weight)
+    try:
+        return _check_sample_weight(weights, rows, dtype=np.float64, ensure_non_negative=True)
+    except OverflowError as error:
+        raise ValueError("sample_weight has an int that is too large for a float.") from error
+
+
+def in_proportion(weights):
+    """Return weights over a power of two, so that no sum is infinite and no digit another.
+
+    >>> in_proportion(np.array([2.0**1023, 2.0**1022])).tolist()
+    [0.5, 0.25]
+    """
+    return np.ldexp(weights, -np.frexp(weights.max())[1])
 
 
 def rows_of(array, rows):
@@ -233,17 +245,17 @@ def rows_of(array, rows):
 
 def balanced(task_id, weights):
     """Return the weights of a task with the mean 1, so that the step size stays as it is."""
-    total = weights.sum()
-    if not total > 0:
+    if not weights.any():
         raise ValueError(f"All sample weights of task {task_id!r} are zero.")
-    return (weights * (len(weights) / total)).astype(np.float32)
+    weights = in_proportion(weights)
+    return (weights * (len(weights) / weights.sum())).astype(np.float32)
 
 
 def task_classes(task_id, y, declared, known):
     """Return the sorted classes of a task: those seen, declared and known before."""
     parts = [np.unique(y)]
     if declared is not None:
-        declared = labels_of_task(task_id, np.asarray(keep_types(declared)))
+        declared = labels_of_task(task_id, keep_types(declared, "classes"))
         parts.append(np.unique(declared))
     parts += [known] if known is not None else []
     if len({is_text(part) for part in parts}) > 1:
@@ -252,12 +264,20 @@ def task_classes(task_id, y, declared, known):
             f"{listed(parts[-1])}, and now {listed(parts[0])}."
         )
     if declared is not None:
-        outside = np.setdiff1d(parts[0], np.concatenate(parts[1:]))
-        if outside.size:
+        allowed = {label for part in parts[1:] for label in part.tolist()}
+        outside = [label for label in parts[0].tolist() if label not in allowed]
+        if outside:
             raise ValueError(
                 f"y has labels of task {task_id!r} that are not in classes: {listed(outside)}."
             )
-    classes = np.unique(np.concatenate(parts))
+    classes = _united(parts)
+    if classes.dtype == object:
+        raise ValueError(
+            f"The labels of task {task_id!r} would be floats, which do not hold all its ints: "
+            f"{listed(classes)}. Pass them as ints that fit into int64, or as strings."
+        )
+    if known is not None and len(classes) == len(known):
+        return known  # of the type that they had
     if len(classes) < 2:
         raise ValueError(
             f"Task {task_id!r} has one class only: {listed(classes)}. A classifier needs at "
@@ -293,8 +313,8 @@ def _united(several):
     if len({classes.dtype.kind for classes in several}) == 1:
         return np.unique(np.concatenate(several))
     labels = sorted({label for classes in several for label in classes.tolist()})
-    array = np.array(labels)
-    return array if array.tolist() == labels else np.array(labels, dtype=object)
+    array = fitting(labels)
+    return np.array(labels, dtype=object) if lost_in(array, labels) else array
 
 
 def positions_in(classes, labels):
@@ -302,7 +322,8 @@ def positions_in(classes, labels):
     if classes.dtype == object:
         place = {label: i for i, label in enumerate(classes.tolist())}
         return np.array([place[label] for label in labels.tolist()], dtype=np.int64)
-    return np.searchsorted(classes, labels)
+    # Of one type, since numpy compares ints with floats, and with uint64, as rounded floats.
+    return np.searchsorted(classes, labels.astype(classes.dtype))
 
 
 def innermost(estimator, X=None):
@@ -330,7 +351,9 @@ def split_task_column(X, column):
     ids : the column
     """
     if hasattr(X, "columns"):
-        names = list(X.columns)
+        names = list(getattr(X, "column_names", X.columns))  # the columns of pyarrow are data
+        if any(np.ndim(name) and not isinstance(name, tuple) for name in names):
+            raise TypeError(f"The columns of X, a {type(X).__name__}, have no names to look for.")
         position = isinstance(column, Integral) and -len(names) <= column < len(names)
         if column not in names and not position:
             raise ValueError(f"task_column={column!r} is no column of X; it has {listed(names)}.")
@@ -342,7 +365,11 @@ def split_task_column(X, column):
             )
         rest = X.drop(columns=[name]) if hasattr(X, "iloc") else X.drop(name)
         return rest, X[name]
+    check_rows(X)
+    given = X
     X = check_array(X, dtype=None, ensure_all_finite=False)
+    if isinstance(given, list | tuple) and X.dtype.kind in "US":
+        X = np.asarray(given, dtype=object)  # with the ids as they are
     if isinstance(column, str):
         raise ValueError(
             f"task_column={column!r} is a name, and X came as an array, without names: some of "

@@ -3,11 +3,11 @@
 import numpy as np
 import torch
 
-from sklearn_halrp._importance import rankings
 from sklearn_halrp._layer import layers_of
 from sklearn_halrp._modules import get_tensor
 from sklearn_halrp._processes import agreed
 from sklearn_halrp._pruning import MOST_PRUNED
+from sklearn_halrp._rankings import rankings
 from sklearn_halrp._ranks import choose_ranks
 from sklearn_halrp._training import losses, mean_loss, spread
 
@@ -50,7 +50,7 @@ class HeldOut:
         self._net, self._rows, self._target = net, held_out, target
         self.module = net.module_
 
-    def losses(self, predicted=False):
+    def losses(self, predicted=False, n_rows=IMPORTANCE_ROWS):
         """Yield the mean loss of each batch, in evaluation mode.
 
         Parameters
@@ -59,6 +59,8 @@ class HeldOut:
             Whether the loss is of labels that the network predicts, in place of those of the
             rows. Only its squared gradient means something then: on average it is that of
             single rows. Signs are drawn for it, so the rows are gone through several times.
+        n_rows : int, default=1024
+            Rows at most, evenly spread, and never more than by default.
 
         Yields
         ------
@@ -67,9 +69,10 @@ class HeldOut:
             were drawn.
         """
         curvature_loss = self._target.curvature_loss if predicted else None
+        n_rows = min(n_rows, IMPORTANCE_ROWS)
         for _ in range(PASSES):
             drawn = False
-            for measured in losses(self._net, self._rows, IMPORTANCE_ROWS, curvature_loss):
+            for measured in losses(self._net, self._rows, n_rows, curvature_loss):
                 drawn |= measured.drawn
                 yield measured
             if not drawn:
@@ -117,7 +120,7 @@ def choose_factors(network, net, held_out, settings, budget):
         Per weight: rank, importance, spectrum, share kept, predicted increase of the loss.
     """
     layers = layers_of(network, net.module_)
-    ranked = rankings(settings.importance, layers, held_out)
+    ranked = rankings(importance=settings.importance, layers=layers, held_out=held_out)
     ranks = choose_ranks(
         {name: ranking.scores for name, ranking in ranked.items()},
         approximation_rate=settings.approximation_rate,

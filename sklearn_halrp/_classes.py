@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -9,13 +10,13 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from sklearn_halrp._checks import (
-    keep_types,
     labels_of_task,
     positions_in,
     task_classes,
     union_of_classes,
 )
 from sklearn_halrp._default_net import default_net
+from sklearn_halrp._labels import keep_types
 from sklearn_halrp._predictive import add_up, chances, self_loss
 from sklearn_halrp.exceptions import InvalidNetworkError
 
@@ -77,16 +78,16 @@ class Classes:
     # --- a kind of target: what holds for all tasks of an estimator
 
     net_class = NeuralNetClassifier
-    y_checks = {}  # beside those of scikit-learn's `check_X_y`
+    y_checks: ClassVar[dict[str, Any]] = {}  # beside those of scikit-learn's `check_X_y`
     default_net = staticmethod(default_net)
     check_outputs = staticmethod(check_outputs)
     noun = "classes"
     shown = ("valid_acc", "held-out accuracy", ".1%")  # how well it is learned, for a notebook
 
     @staticmethod
-    def prepared(y):
-        """Return y as scikit-learn's checks can take it."""
-        return keep_types(y)
+    def prepared(y, name="y"):
+        """Return y, or what an argument of this name brings, as scikit-learn's checks take it."""
+        return keep_types(y, name)
 
     @classmethod
     def of_task(cls, task_id, y, weights=None, known=None, declared=None):
@@ -136,7 +137,7 @@ class Classes:
 
     def places_of(self, known):
         """Return where the outputs of an earlier target of this task are among these."""
-        return np.searchsorted(self.labels, known.labels)
+        return positions_in(self.labels, known.labels)
 
     def check_loss(self, criterion, task_id):
         """Refuse a loss with weights for another number of classes."""

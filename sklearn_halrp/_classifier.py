@@ -6,11 +6,13 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 from torch.utils.data import Dataset
 
-from sklearn_halrp._checks import keep_types, positions_in
+from sklearn_halrp._checks import check_weights, in_proportion, positions_in
 from sklearn_halrp._classes import Classes
 from sklearn_halrp._datasets import labels_in
 from sklearn_halrp._documented import documented
 from sklearn_halrp._estimator import ContinualEstimator
+from sklearn_halrp._labels import keep_types
+from sklearn_halrp._one_task import TaskClassifier
 
 
 @documented
@@ -62,6 +64,7 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
     """
 
     _target = Classes
+    _one_task = TaskClassifier
 
     __metadata_request__predict_proba = {"task_id": True}
     __metadata_request__predict_log_proba = {"task_id": True}
@@ -274,6 +277,8 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
         ids here. So that neither is taken for the other, both go by name.
         """
         predicted = self._predict(X, task_id, "score")
+        if sample_weight is not None:
+            sample_weight = in_proportion(check_weights(sample_weight, predicted))
         y = labels_in(X) if isinstance(X, Dataset) and y is None else y
         y = column_or_1d(np.asarray(keep_types(y), dtype=object))
         check_consistent_length(y, predicted)

@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from sklearn_halrp import _low_rank
 from sklearn_halrp._modules import locate
 
 # Share of the mean eigenvalue that is added to each one before roots are taken.
@@ -32,7 +33,7 @@ DAMPING = 0.01
 # A layer's inputs and outputs must give the gradient of its weight up to this share.
 TOLERANCE = 1e-2
 
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 class Curvature(NamedTuple):
@@ -89,6 +90,36 @@ def whitened_spectrum(curvature, n_terms):
     values = squares.clamp_min(0).sqrt().flip(0)[:n_terms]
     vectors = vectors.flip(1)[:, :n_terms]
     return WhitenedSpectrum(values, root @ vectors, inverse @ vectors, side)
+
+
+def weighed_spectrum(matrix, weights):
+    """Return the singular values of diag(w)^1/2 D: a norm that weighs each output by itself.
+
+    Parameters
+    ----------
+    matrix : tensor of shape (out, in)
+        D.
+    weights : tensor of shape (out,)
+        w, not negative and not all 0. A hundredth of their mean is added, so that an output
+        that counts for nothing can be cut as well.
+
+    Returns
+    -------
+    WhitenedSpectrum
+
+    Examples
+    --------
+    >>> D = torch.diag(torch.tensor([3., 2.]))
+    >>> weighed_spectrum(D, torch.tensor([1., 9.])).values.round()
+    tensor([6., 3.], dtype=torch.float64)
+    """
+    weights = weights.to(matrix.device, torch.float64)
+    root = (weights + DAMPING * weights.mean()).sqrt()[:, None]
+    found = _low_rank.spectrum(root * matrix.double())
+    vectors = found.vectors[:, : len(found.values)]
+    if found.side == "left":
+        return WhitenedSpectrum(found.values, root * vectors, vectors / root, "left")
+    return WhitenedSpectrum(found.values, vectors, vectors, "right")
 
 
 def whitened_split(matrix, spectrum, rank):
@@ -188,7 +219,7 @@ class Curvatures:
 
 
 def _is_plain(layer, leaf):
-    plain = isinstance(layer, _CONVOLUTIONS) and layer.groups == 1
+    plain = isinstance(layer, CONVOLUTIONS) and layer.groups == 1
     return leaf == "weight" and (plain or isinstance(layer, nn.Linear))
 
 

@@ -1,8 +1,13 @@
 """What torch has in the place of X: tensors, and datasets, whose rows are read when needed."""
 
+from collections.abc import Iterator, Mapping, Set
+
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
+
+from sklearn_halrp._labels import entries, keep_types
 
 
 def from_tensor(X, task_column=None):
@@ -24,13 +29,59 @@ def from_tensor(X, task_column=None):
     return (X.float() if X.dtype is torch.bfloat16 else X).numpy()  # numpy has no bfloat16
 
 
+ONE_INPUT = "put what the module takes into one array, and take it apart in the module's forward."
+
+
+def check_rows(X):
+    """Refuse several inputs, and rows that are not numbers but records or texts.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if isinstance(X, Mapping) and not issparse(X):  # one kind of sparse matrix is a dict
+        raise TypeError(
+            f"X is a {type(X).__name__}, and must be one array, DataFrame, tensor or Dataset. Of "
+            f"columns make a table, pandas.DataFrame(X); of several inputs, {ONE_INPUT}"
+        )
+    if isinstance(X, Set | Iterator):
+        raise TypeError(f"X is a {type(X).__name__}, and must be an array or a list of rows.")
+    listed = isinstance(X, list | tuple) and len(X) > 0
+    shapes = {row.shape for row in X if hasattr(row, "shape")} if listed else ()
+    if len(shapes) > 1:
+        raise ValueError(
+            f"X is a {type(X).__name__} of arrays of several shapes, and all rows must have one "
+            f"shape. Of several inputs, {ONE_INPUT}"
+        )
+    first = X[0] if listed else _first_of_one_axis(X)
+    if isinstance(first, Mapping):
+        raise TypeError(
+            f"X has rows that are a {type(first).__name__}, and a row must be an array of numbers. "
+            f"Of records make a table, pandas.DataFrame(X); of several inputs, {ONE_INPUT}"
+        )
+    if isinstance(first, str | bytes) or isinstance(X, str | bytes):
+        raise TypeError(
+            "X has rows that are strings, and a row must be an array of numbers. Turn each text "
+            "into one first, with an encoder or a vectorizer of sklearn.feature_extraction.text."
+        )
+
+
+def _first_of_one_axis(X):
+    """Return the first entry of what has one axis, such as a Series, else None."""
+    shape = getattr(X, "shape", None)
+    if isinstance(X, Dataset | torch.Tensor) or not isinstance(shape, tuple) or len(shape) != 1:
+        return None
+    return next(iter(X), None)
+
+
 def check_dataset(X):
     """Refuse what torch has for rows and this package cannot look up.
 
     Raises
     ------
     TypeError
-        If X is a DataLoader, or a dataset whose rows have no places or come without labels.
+        If X is a DataLoader, or a dataset whose rows have no places or come without labels, or
+        what `check_rows` refuses.
     ValueError
         If it is a dataset without rows.
     """
@@ -39,6 +90,7 @@ def check_dataset(X):
             "X is a DataLoader, and the net makes batches itself: pass the loader's dataset."
         )
     if not isinstance(X, Dataset):
+        check_rows(X)
         return
     name = type(X).__name__
     if isinstance(X, IterableDataset) or not hasattr(X, "__len__"):
@@ -55,10 +107,10 @@ def check_dataset(X):
             f"X is a {name} whose entries are a {type(first).__name__}{many}. They must be pairs "
             "of a row and a label. To predict, any label will do, such as 0; or pass an array."
         )
-    if isinstance(first[0], dict | str):
+    if isinstance(first[0], Mapping | str | bytes):
         raise TypeError(
             f"X is a {name} whose rows are a {type(first[0]).__name__}. A row must be one tensor "
-            "or array: put what the module takes into one, and take it apart in its forward."
+            f"or array: {ONE_INPUT}"
         )
 
 
@@ -136,26 +188,42 @@ def given(X):
     return X.dataset if isinstance(X, DatasetRows) else X
 
 
-def labels_in(dataset):
-    """Return the labels of a dataset.
+def labels_in(dataset, prepared=keep_types):
+    """Return the labels of a dataset, or its targets if these are numbers.
 
     They are its attribute ``targets`` or ``y``, if that has an entry for each row; otherwise
     every row is read once.
 
+    Parameters
+    ----------
+    dataset : Dataset
+    prepared : callable
+        What a kind of target makes of them; takes them and the name of the argument.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `prepared`.
+
     >>> labels_in([("a row", 3), ("another", 5)])
     array([3, 5])
     """
+    return prepared(_entries_of(dataset), "X")
+
+
+def _entries_of(dataset):
     if type(dataset) is Subset:
-        return labels_in(dataset.dataset)[np.asarray(dataset.indices, dtype=np.int64)]
+        return _entries_of(dataset.dataset)[np.asarray(dataset.indices, dtype=np.int64)]
     for name in ("targets", "y"):
         labels = getattr(dataset, name, None)
-        if labels is not None and np.shape(labels) == (len(dataset),):
-            return np.asarray(labels)
-    return np.array([_plain(dataset[i][1]) for i in range(len(dataset))])
+        labels = None if labels is None else entries(labels)
+        if labels is not None and labels.shape == (len(dataset),):
+            return labels
+    labels = [dataset[i][1] for i in range(len(dataset))]
+    return entries([_of_one(label) for label in labels])
 
 
-def _plain(label):
-    """Return a label as a plain number or text, or as a list where it has several entries."""
-    if not hasattr(label, "tolist"):
-        return label
-    return label.item() if np.prod(np.shape(label)) == 1 else label.tolist()
+def _of_one(label):
+    """Return a label that came as an array or tensor of one entry without its axes."""
+    one = isinstance(label, torch.Tensor | np.ndarray) and np.prod(label.shape) == 1
+    return label.reshape(()) if one else label

@@ -23,11 +23,11 @@ class MultilayerPerceptron(nn.Sequential):
     def __init__(self, n_features, n_classes, hidden=100):
         super().__init__(
             nn.Flatten(),
-            nn.Linear(n_features, hidden),
+            nn.Linear(n_features, hidden, dtype=torch.float32),  # as its rows, by any default
             nn.ReLU(),
-            nn.Linear(hidden, hidden),
+            nn.Linear(hidden, hidden, dtype=torch.float32),
             nn.ReLU(),
-            nn.Linear(hidden, n_classes),
+            nn.Linear(hidden, n_classes, dtype=torch.float32),
         )
 
 

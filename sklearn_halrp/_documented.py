@@ -61,14 +61,23 @@ convolution : {"unfolded", "channel"}, default="unfolded"
     channels and is added at each position of the kernel, as published. A term of
     the latter has fewer numbers; at the same growth the former is the more accurate
     where tasks have little in common.
-importance : {"fisher", "empirical", "kfac", "uniform"}, default="fisher"
-    How the Hessian is estimated on held-out data: by one number for each layer, its
-    mean squared gradient, with the labels that the network itself predicts (of a regressor:
-    with the curvature of its loss), or (``"empirical"``, and where a classifier's outputs are
-    no probabilities or a loss has no curvature, as the absolute error) with those of the
-    data, as published; in Kronecker form, by the
-    second moments of each layer's inputs and of the gradients in its outputs, which
-    weighs single directions; or not at all.
+importance : str or callable, default="fisher"
+    How much the loss depends on each layer, estimated on held-out data after the warm-up:
+
+    - ``"fisher"``: mean squared gradient, with the labels that the network itself predicts; of
+      a regressor, with the curvature of its loss;
+    - ``"empirical"``: the same with the labels of the data, as published; ``"fisher"`` is this
+      too where outputs are no probabilities, or a loss has no curvature, as the absolute error;
+    - ``"kfac"``: the Hessian in Kronecker form, by the second moments of each layer's inputs
+      and of the gradients in its outputs, which weighs single directions;
+    - ``"uniform"``: all layers alike;
+    - ``"gradient"``: square of the mean gradient;
+    - ``"activation"``: mean square of the layer's outputs, output by output;
+    - ``"hessian"``: Frobenius norm of the layer's Hessian, the dear one.
+
+    Or an object of a class in `sklearn_halrp.importance`, or any function of your own:
+    ``importance(layers, held_out)`` returns a number, or a
+    `~sklearn_halrp.importance.Ranking`, for each layer. For pickles it must be importable.
 task_column : int or str, default=None
     Column of X, by position or name, that holds the task ids. It never reaches
     the network. With it, ``task_id`` arguments are not needed.

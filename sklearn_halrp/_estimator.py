@@ -4,6 +4,7 @@ import warnings
 from contextlib import contextmanager
 from functools import partial
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -21,8 +22,8 @@ from sklearn_halrp._checks import (
     group_rows,
 )
 from sklearn_halrp._datasets import given
-from sklearn_halrp._importance import IMPORTANCES
-from sklearn_halrp._intake import check_shape_of, dtype_of, rows_to_learn, rows_to_predict
+from sklearn_halrp._importance import IMPORTANCES, check_importance
+from sklearn_halrp._intake import dtype_of, rows_to_learn, rows_to_predict
 from sklearn_halrp._learned import Learned
 from sklearn_halrp._low_rank import FORMS
 from sklearn_halrp._notebook import tasks_table
@@ -41,12 +42,14 @@ from sklearn_halrp.exceptions import GrowthBudgetWarning
 class ContinualEstimator(BaseEstimator):
     """A network that learns task after task and forgets none; a face says what tasks are.
 
-    A face names its kind of target in ``_target`` and gives ``partial_fit``, ``predict`` and
-    ``score`` a meaning. Everything that was learned is one record, ``_learned``, that a call
-    replaces at its end: see `Learned`.
+    A face names its kind of target in ``_target``, and in ``_one_task`` the class of what
+    `for_task` returns; it gives ``partial_fit``, ``predict`` and ``score`` a meaning.
+    Everything that was learned is one record, ``_learned``, that a call replaces at its end:
+    see `Learned`.
     """
 
-    _target = None
+    _target: Any = None
+    _one_task: Any = None
 
     # task_id is routed through pipelines and searches without any set_*_request call.
     __metadata_request__fit = {"task_id": True, "sample_weight": True}
@@ -161,8 +164,9 @@ class ContinualEstimator(BaseEstimator):
     def _learn(self, X, y, task_id, sample_weight, afresh=False, **declared):
         """Learn tasks; put what was learned in place when all is done."""
         self._validate_params()
+        check_importance(importance=self.importance)
         learned = None if afresh else self._learned_or_none()
-        with _draws_undone(self.random_state):
+        with _draws_undone(random_state=self.random_state):
             self._learned = self._with_lessons(learned, X, y, task_id, sample_weight, declared)
         return self
 
@@ -187,7 +191,6 @@ class ContinualEstimator(BaseEstimator):
         if learned is None:
             learned = self._begun(intake, lessons[0].target)
         else:
-            check_shape_of(intake, learned.columns)
             self._check_module(learned.net)
         network = learn_all(
             learned.net if self.net is None else recipe_of(self.net),
@@ -195,7 +198,7 @@ class ContinualEstimator(BaseEstimator):
             lessons,
             Settings.of(self),
             learned.seed,
-            self.n_jobs,
+            n_jobs=self.n_jobs,
             builder=learned.net,
         )
         self._warn_if_over_budget(network, groups)
@@ -206,15 +209,15 @@ class ContinualEstimator(BaseEstimator):
         size = int(np.prod(intake.columns.sample_shape))
         net = self._target.default_net(size, target.n_outputs) if self.net is None else self.net
         net = recipe_of(net)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        seed = int(check_random_state(seed=self.random_state).randint(2**31 - 1))
         seed = agreed(net, seed)
         network = build_network(
             net,
             np.asarray(intake.X[:ROWS]),
             target,
-            self.head,
-            self.convolution,
-            seed,
+            head=self.head,
+            form=self.convolution,
+            seed=seed,
             frozen=self.base == "pretrained",
         )
         return Learned(net, network, seed, intake.columns)
@@ -269,12 +272,11 @@ class ContinualEstimator(BaseEstimator):
                 f"{task_id!r} is the only task. Begin anew with fit, or learn another task first."
             )
         self._validate_params()
-        self._learned = learned.with_network(learned.network.without_task(task_id))
-        learned.predictors.drop(task_id)
+        self._learned = learned.without_task(task_id)
         return self
 
     def _warn_if_over_budget(self, network, task_ids):
-        budget = Budget.of(network, self.growth_budget)
+        budget = Budget.of(network, growth_budget=self.growth_budget)
         for task_id in task_ids:
             task = network.tasks[task_id]
             if budget.exceeded_by(task):
@@ -298,8 +300,9 @@ class ContinualEstimator(BaseEstimator):
         check_known(groups, tasks)
 
         def said(name, rows):
-            net, target = learned.net_for(name, self.cache_bytes), tasks[name].target
+            net = learned.net_for(name, max_bytes=self.cache_bytes)
             outputs = outputs_of(net, given(X[rows]), private=not isinstance(rows, slice))
+            target = tasks[name].target
             return target, rows, target.decoded(outputs, net)
 
         return len(X), (said(*group) for group in groups.items())
@@ -342,10 +345,7 @@ class ContinualEstimator(BaseEstimator):
         'MultilayerPerceptron'
         """
         learned = self._what_was_learned()
-        tasks = learned.tasks
-        task_id = check_task_id(default_task_id(task_id, tasks, "to_module"))
-        check_known([task_id], tasks)
-        network, task = learned.network, tasks[task_id]
+        network, task = learned.network, learned.tasks[_one_of(learned.tasks, task_id, "to_module")]
         # Made up, and of a kind that most modules can take: none is negative, and ints are 0.
         rows = np.random.RandomState(0).rand(2, *learned.columns.sample_shape)
         rows = rows.astype(dtype_of(self))
@@ -353,6 +353,71 @@ class ContinualEstimator(BaseEstimator):
             return task.target.finished(
                 network.standalone(task), network.roles.head, partial(forward_on, learned.net, rows)
             )
+
+    def for_task(self, task_id=None):
+        """Return one task as a plain fitted estimator of scikit-learn's.
+
+        It is for tools that know no tasks: explanations, calibration, conformal prediction,
+        displays, or a service for one customer. It takes no ids, its classes are those of the
+        task, and it predicts the same to the last bit.
+
+        Parameters
+        ----------
+        task_id : int or str, default=None
+            It may be left out while only one task is known.
+
+        Returns
+        -------
+        estimator
+            A classifier of a classifier: with `predict`, `predict_proba`, `predict_log_proba`,
+            ``score(X, y, sample_weight=None)``, `classes_`, `n_features_in_` and, where X had
+            names, `feature_names_in_`. With a `task_column`, X comes without that column.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If no task has been learned.
+        sklearn_halrp.exceptions.UnknownTaskError
+            If the task was never learned.
+        sklearn_halrp.exceptions.MissingTaskError
+            If several tasks are known and `task_id` is left out.
+
+        See Also
+        --------
+        to_module : The task as a torch module, which shares nothing with this estimator.
+
+        Notes
+        -----
+        It stays as it is whatever this estimator learns, forgets or is set to afterwards: ask
+        again for what came since. A task that was forgotten is gone once its estimators are.
+
+        It shares the base and the memory for networks that are ready, up to `cache_bytes`,
+        and copies no weights. Saved with joblib or pickle it holds the base and this task
+        alone.
+
+        It cannot be fitted, and `sklearn.base.clone` returns it as it is. Where a tool calls
+        `fit`, as pipelines and `CalibratedClassifierCV` do, give the tool
+        ``sklearn.frozen.FrozenEstimator(clf.for_task(task_id))``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn_halrp import ContinualClassifier
+        >>> X = np.repeat(np.eye(2), 20, axis=0)
+        >>> clf = ContinualClassifier(random_state=0)
+        >>> clf = clf.partial_fit(X, ["no"] * 20 + ["yes"] * 20, task_id="spam")
+        >>> clf = clf.partial_fit(X, [3] * 20 + [7] * 20, task_id="grade")
+        >>> spam = clf.for_task("spam")
+        >>> spam
+        TaskClassifier(task_id='spam')
+        >>> spam.classes_.tolist(), spam.predict(np.eye(2)).tolist()
+        (['no', 'yes'], ['no', 'yes'])
+        """
+        learned = self._what_was_learned()
+        learned = learned.only(_one_of(learned.tasks, task_id, "for_task"))
+        alone = object.__new__(type(self))  # copy.copy would copy the weights
+        vars(alone).update(vars(self), task_column=None, _learned=learned)
+        return self._one_task(alone)
 
     # --- what was learned --------------------------------------------------------------
 
@@ -499,6 +564,13 @@ class ContinualEstimator(BaseEstimator):
         super().__setstate__(state)
         if learned is not None:
             self._learned = learned
+
+
+def _one_of(tasks, task_id, method):
+    """Return the id of the one task that is meant."""
+    task_id = check_task_id(default_task_id(task_id, tasks, method))
+    check_known([task_id], tasks)
+    return task_id
 
 
 @contextmanager

@@ -2,6 +2,9 @@
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize, prune
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from sklearn_halrp._modules import copy_with
 from sklearn_halrp.exceptions import InvalidNetworkError
@@ -62,7 +65,7 @@ def find_head(module, forward, name=None):
         If no layer or more than one fits, or the one named does not.
     """
     linear = {key: layer for key, layer in module.named_modules() if isinstance(layer, nn.Linear)}
-    columns = _columns(forward(module))
+    columns = columns_of(forward(module))
     if name is not None:
         if name not in linear:
             raise InvalidNetworkError(
@@ -70,6 +73,7 @@ def find_head(module, forward, name=None):
                 f"layers are {_listed(linear)}."
             )
         if not _fits(module, name, linear[name], columns, forward):
+            _check_plain(module, {name: linear[name]}, columns, forward)
             raise InvalidNetworkError(
                 f"head={name!r} does not fit: with one output more of it the network "
                 f"does not have one more. Linear layers: {_listed(linear)}."
@@ -87,6 +91,7 @@ def find_head(module, forward, name=None):
             f"Several layers could be the head: {_listed(fitting)}. Name the one that "
             f"belongs to the task, with the parameter head={fitting[-1]!r}."
         )
+    _check_plain(module, linear, columns, forward)
     raise InvalidNetworkError(
         "No torch.nn.Linear of the network can be its head: none of "
         f"{_listed(linear)} gives the network one output more when it has one more. "
@@ -97,17 +102,65 @@ def find_head(module, forward, name=None):
 
 def _fits(module, name, layer, columns, forward):
     try:
-        return _columns(forward(with_head(module, name, layer.out_features + 1))) == columns + 1
+        return columns_of(forward(with_head(module, name, layer.out_features + 1))) == columns + 1
     except Exception:  # whatever a network raises when its shapes no longer match
         return False
 
 
-def _columns(output):
-    if not isinstance(output, torch.Tensor) or output.dim() != 2:
-        shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+def _check_plain(module, linear, columns, forward):
+    """Refuse a head whose weight is computed from others, and say how to make it plain.
+
+    Its shape is theirs, so it cannot be given other outputs.
+    """
+    for name, layer in linear.items():
+        undo = _undo(layer)
+        if undo is None:
+            continue
+        plain = nn.Linear(layer.in_features, layer.out_features + 1)
+        clone = copy_with(module, {})
+        for each, part in list(module.named_modules(remove_duplicate=False)):
+            if part is layer and each:
+                owner, _, leaf = each.rpartition(".")
+                setattr(clone.get_submodule(owner), leaf, plain.to(next(layer.parameters())))
+        try:
+            fits = columns_of(forward(clone)) == columns + 1
+        except Exception:  # as in _fits
+            continue
+        if fits:
+            raise InvalidNetworkError(
+                f"The head {name!r} is reparametrised: its weight or bias is computed from other "
+                "tensors, and each task needs a plain one of its own size. Leave that out for "
+                f"this layer, or undo it at the end of __init__ with {undo}."
+            )
+
+
+def _undo(layer):
+    """Return the call that makes a reparametrised layer a plain one, or None if it is plain."""
+    if parametrize.is_parametrized(layer):
+        leaf = next(iter(layer.parametrizations))
+        return f"torch.nn.utils.parametrize.remove_parametrizations(layer, {leaf!r})"
+    for hook in layer._forward_pre_hooks.values():
+        if isinstance(hook, WeightNorm):
+            return "torch.nn.utils.remove_weight_norm(layer)"
+        if isinstance(hook, SpectralNorm):
+            return "torch.nn.utils.remove_spectral_norm(layer)"
+        if isinstance(hook, prune.BasePruningMethod):
+            return f"torch.nn.utils.prune.remove(layer, {hook._tensor_name!r})"
+    return None
+
+
+def columns_of(output):
+    """Return the number of outputs for a row; refuse all but a matrix."""
+    if not isinstance(output, torch.Tensor):
         raise InvalidNetworkError(
-            "The network must give an output of shape (n_samples, n_outputs); "
-            f"this one gave {shape}."
+            "The network must give an output of shape (n_samples, n_outputs); this one gave "
+            f"the type {type(output).__name__}. Return the tensor itself, or a tuple that begins "
+            "with it."
+        )
+    if output.dim() != 2:
+        raise InvalidNetworkError(
+            "The network must give an output of shape (n_samples, n_outputs); this one gave "
+            f"{tuple(output.shape)}."
         )
     return output.shape[1]
 

@@ -11,58 +11,28 @@ of arXiv:2311.15161, theorem 1. It is any callable
 where ``layers`` has a `Layer` for every perturbed weight, and ``held_out.losses()`` yields
 the losses of held-out batches, with gradients to the freely trained weights
 ``layer.free``. A number weighs all terms of its layer alike; a `Ranking` ranks the
-terms itself. A new importance is one class here, and one line in `IMPORTANCES`.
+terms itself. Scores of all layers are sorted together, so numbers must be comparable from
+layer to layer; their common size does not matter to the ranks.
+
+It is called once for each new task, after the warm-up, with all random numbers seeded for
+this task. It must leave layers and module as they are. What it remembers from task to task is
+lost where tasks are learned in other processes. A new importance is one class here, and
+one line in `IMPORTANCES`; what it returns is checked in `_rankings.py`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from numbers import Integral
 
-import numpy as np
 import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from sklearn_halrp._curvature import Curvatures
-from sklearn_halrp._layer import Layer, Ranking
-
-
-def mean_square_gradient(losses: Iterable, weights: Mapping, watch=None) -> dict[str, float]:
-    """Return the mean squared gradient of each weight: the trace of the Fisher information.
-
-    For batches ``b`` of ``n_b`` rows with mean loss ``L_b``, the value of a weight
-    W is the mean of ``n_b mean_j (dL_b / dW_j)^2``, in which each batch counts by its rows.
-    Near a minimum the factor ``n_b`` turns the squared gradient of a batch mean into that of
-    single rows, so that the value does not depend on the size of the batches.
-
-    Parameters
-    ----------
-    losses : iterable of (loss, n_rows, weights of rows or None, ...)
-        Scalar tensors that depend on the weights.
-    weights : dict of str to tensor
-        Those that ask for no gradient, since a callback froze them, get 0.
-    watch : callable, optional
-        Is given the rows, the gradients and the weights of rows of each batch too.
-
-    Returns
-    -------
-    dict of str to float
-
-    Examples
-    --------
-    >>> w = torch.tensor([1., 2.], requires_grad=True)
-    >>> mean_square_gradient([((w ** 2).sum() / 2, 1, None)], {"w": w})  # the gradient is w
-    {'w': 2.5}
-    """
-    total = dict.fromkeys(weights, 0.0)
-    weights = {name: weight for name, weight in weights.items() if weight.requires_grad}
-    seen = 0
-    for loss, n_rows, row_weights, *_ in losses if weights else ():
-        found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
-        gradients = dict(zip(weights, found, strict=True))
-        if watch is not None:
-            watch(n_rows, gradients, row_weights)
-        for name, gradient in gradients.items():
-            if gradient is not None:
-                total[name] += n_rows**2 * gradient.detach().double().pow(2).mean().item()
-        seen += n_rows
-    return {name: value / max(seen, 1) for name, value in total.items()}
+from sklearn_halrp._curvature import CONVOLUTIONS, Curvatures
+from sklearn_halrp._gradients import hessian_norm, mean_square_gradient, squared_mean_gradient
+from sklearn_halrp._layer import Layer
 
 
 def _free(layers: Mapping[str, Layer]) -> dict[str, torch.Tensor]:
@@ -134,50 +104,231 @@ class Uniform:
         return dict.fromkeys(layers, 1.0)
 
 
+class Gradient:
+    """The square of the mean gradient of the held-out loss: how much it changes to first order.
+
+    Taking a term ``sigma u v^T`` away changes the loss by about ``-sigma <g, u v^T>``, with g
+    its gradient. The mean of the square of this over all directions u and v is sigma^2 times
+    ``mean_j g_j^2``, which is the number of the layer. Unlike `Empirical` it squares the mean
+    over all held-out rows, not that of each row: near a minimum little is left of it, and it
+    tells where the rows that were held out still ask for a change.
+
+    References
+    ----------
+    Molchanov, Tyree, Karras, Aila & Kautz, "Pruning Convolutional Neural Networks for Resource
+    Efficient Inference", ICLR 2017, arXiv:1611.06440, for the first-order change of the loss.
+    Molchanov, Mallya, Tyree, Frosio & Kautz, "Importance Estimation for Neural Network
+    Pruning", CVPR 2019, arXiv:1906.10771, section 3.1, for its square.
+
+    Examples
+    --------
+    The mean square of g, times sigma^2, is what the terms of a whole basis change on average:
+
+    >>> g, u, v = torch.randn(3, 4), torch.eye(3), torch.eye(4)
+    >>> changes = [2.0 * a @ g @ b for a in u for b in v]  # sigma is 2
+    >>> bool(torch.isclose(torch.stack(changes).square().mean(), 4 * g.square().mean()))
+    True
+    """
+
+    def __call__(self, layers, held_out):
+        """Return one number for each layer."""
+        return squared_mean_gradient(held_out.losses(), _free(layers))
+
+
+class Activation:
+    """The mean square of a layer's outputs, output by output: what is loud counts.
+
+    With e_c the mean square of output c (of a convolution: of feature map c) over the held-out
+    rows and all places, before any function that follows, a change D of the weight counts by
+    ``||diag(e)^1/2 D||^2``. Feature maps are what such criteria rank in the literature, so
+    each weighs its own row of D, and a number for the whole layer would be less than they say.
+    They ask nothing of the loss.
+
+    Linear layers and convolutions are seen whenever they are called; what is called several
+    times, or has its weight tied to another such layer, gets the mean over all calls. Of other
+    weights no outputs are seen: those that are read by other code, and those of transposed
+    convolutions, recurrent layers, attention and modules of your own. They get one number, the
+    mean of all that were seen.
+
+    References
+    ----------
+    Molchanov, Tyree, Karras, Aila & Kautz, "Pruning Convolutional Neural Networks for Resource
+    Efficient Inference", ICLR 2017, arXiv:1611.06440, section 2.2, "Activation". Polyak & Wolf,
+    "Channel-Level Acceleration of Deep Face Representations", IEEE Access 3, 2015, for energies.
+
+    Examples
+    --------
+    >>> layer, rows = nn.Linear(1, 2, bias=False), torch.tensor([[1.], [3.]])
+    >>> layer.weight.data = torch.tensor([[1.], [2.]])
+    >>> energies = OutputEnergies(layer, {"weight": layer.weight})
+    >>> with energies.watching():
+    ...     _ = layer(rows)
+    ...     energies.add(2)
+    >>> energies.found()["weight"]  # the outputs are 1 and 3, and twice that
+    tensor([ 5., 20.], dtype=torch.float64)
+    """
+
+    def __call__(self, layers, held_out):
+        """Return a ranking for each layer that is seen, and a number for the others."""
+        energies = OutputEnergies(held_out.module, _free(layers))
+        with energies.watching():
+            # With gradients, though none is taken: without them torch's transformer layers
+            # go another way, on which nothing is seen.
+            for _, n_rows, row_weights, *_ in held_out.losses():
+                energies.add(n_rows, row_weights)
+        found = energies.found()
+        means = {name: energy.mean().item() for name, energy in found.items()}
+        typical = sum(means.values()) / len(means) if means else 1.0
+        return {
+            name: layer.weighed(found[name])
+            if means.get(name, 0.0) > 0
+            else means.get(name, typical)
+            for name, layer in layers.items()
+        }
+
+
+class OutputEnergies:
+    """Sums the squares of what linear layers and convolutions give.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    weights : dict of str to tensor
+        Of the module, by name.
+    """
+
+    def __init__(self, module, weights):
+        self._users = {
+            name: [
+                layer
+                for layer in module.modules()
+                if isinstance(layer, (nn.Linear, *CONVOLUTIONS))
+                and layer._parameters.get("weight") is weight
+            ]
+            for name, weight in weights.items()
+        }
+        self._seen = []  # what was given since the last batch
+        self._sums, self._counts = {}, {}
+
+    @contextmanager
+    def watching(self):
+        """See what the layers give."""
+        hooks = [
+            layer.register_forward_hook(partial(self._see, name))
+            for name, layers in self._users.items()
+            for layer in layers
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _see(self, name, layer, args, output):
+        n_outputs, axis = len(layer.weight), 1 - layer.weight.dim()
+        if isinstance(output, torch.Tensor) and output.shape[axis:][:1] == (n_outputs,):
+            # At once: what follows may change the output in place.
+            y = output.detach().movedim(axis, -1)
+            y = (y if y.dim() > 1 else y[None]).unsqueeze(1).flatten(1, -2)
+            self._seen.append((name, y.double().square().sum(1), y.shape[1]))
+
+    def add(self, n_rows, weights=None):
+        """Take in a batch.
+
+        Parameters
+        ----------
+        n_rows : int
+        weights : tensor of shape (n_rows,), optional
+            How much its rows count.
+        """
+        for name, squares, n_places in self._seen:
+            each = squares.new_ones(len(squares))
+            if weights is not None and len(squares) == n_rows:
+                each = weights.to(squares)
+            self._sums[name] = self._sums.get(name, 0) + each @ squares
+            self._counts[name] = self._counts.get(name, 0) + n_places * each.sum().item()
+        self._seen = []
+
+    def found(self):
+        """Return the mean squares of all outputs, a tensor for each weight that was seen."""
+        return {name: self._sums[name] / n for name, n in self._counts.items() if n}
+
+
+@dataclass(frozen=True)
+class Hessian:
+    """The Frobenius norm of the Hessian in a layer's weight: the theorem at its word.
+
+    ``||H||_F^2`` is the mean of ``||H v||^2`` over vectors v of random signs, taken over a few of
+    them, on the loss of held-out rows with their labels. With 8 the standard error is a quarter
+    at most. Half the number times the squared norm of a cut is the bound of the theorem.
+
+    It is the dear one: with n layers it goes through its rows ``n_products`` times, each time once
+    forward, once back, and n times back through the way back. The network must be twice
+    differentiable; where a part of it says that it is not, there is an error. (An autograd function
+    of your own that does not say so counts as if its gradient were constant.) Recurrent layers
+    do without cuDNN meanwhile, and attention without its fused kernels, which have no second
+    derivatives.
+
+    Parameters
+    ----------
+    n_products : int, default=8
+        For each layer.
+    n_rows : int, default=256
+        Held-out rows at most, evenly spread.
+
+    References
+    ----------
+    arXiv:2311.15161, theorem 1. Hutchinson, "A stochastic estimator of the trace of the influence
+    matrix for Laplacian smoothing splines", Communications in Statistics 19(2), 1990.
+
+    Examples
+    --------
+    >>> from sklearn_halrp import ContinualClassifier
+    >>> clf = ContinualClassifier(importance=Hessian(n_products=32, n_rows=1024))
+    """
+
+    n_products: int = 8
+    n_rows: int = 256
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if not isinstance(value, Integral) or value < 1:
+                raise ValueError(f"{name} is a whole number from 1 on; got {value!r}.")
+
+    def __call__(self, layers, held_out):
+        """Return one number for each layer."""
+        with sdpa_kernel(SDPBackend.MATH):  # its other kernels have no second derivatives
+            return hessian_norm(
+                lambda: held_out.losses(n_rows=self.n_rows), _free(layers), self.n_products
+            )
+
+
 IMPORTANCES: dict[str, Callable] = {
     "fisher": Fisher(),
     "empirical": Empirical(),
     "kfac": Kfac(),
     "uniform": Uniform(),
+    "gradient": Gradient(),
+    "activation": Activation(),
+    "hessian": Hessian(),
 }
 
 
-def rankings(importance, layers: Mapping[str, Layer], held_out) -> dict[str, Ranking]:
-    """Rank the terms of all layers.
-
-    Parameters
-    ----------
-    importance : str or callable
-    layers : dict of str to Layer
-    held_out : HeldOut
-
-    Returns
-    -------
-    dict of str to Ranking
+def check_importance(importance):
+    """Refuse what no task could be learned with.
 
     Raises
     ------
     ValueError
-        If a callable does not give a number of at least 0, or a `Ranking`, for each layer.
+        If there is no importance of this name.
+    TypeError
+        If it is neither a name nor a callable, or a class in the place of its object.
     """
-    function = IMPORTANCES[importance] if isinstance(importance, str) else importance
-    found = function(layers, held_out)
-    if not isinstance(found, Mapping) or set(found) != set(layers):
-        raise ValueError(
-            f"importance={importance!r} must return a dictionary with an entry for each of "
-            f"{', '.join(layers)}; got {found if isinstance(found, Mapping) else type(found)!r}."
-        )
-    return {name: _ranking(importance, name, layers[name], found[name]) for name in layers}
-
-
-def _ranking(importance, name, layer, value):
-    if isinstance(value, Ranking):
-        return value
-    if np.ndim(value) != 0 or isinstance(value, str | bytes) or not float(value) >= 0:
-        if isinstance(importance, str) and np.isnan(value):
-            return layer.ranking(value)  # the held-out loss diverged: the visit says so
-        raise ValueError(
-            f"importance={importance!r} must give a number of at least 0, or a Ranking, for "
-            f"{name}; got {value!r}."
-        )
-    return layer.ranking(float(value))
+    names = ", ".join(map(repr, IMPORTANCES))
+    if isinstance(importance, type):
+        name = importance.__name__
+        raise TypeError(f"importance={name} is a class. Give an object of it: {name}().")
+    if isinstance(importance, str) and importance not in IMPORTANCES:
+        raise ValueError(f"There is no importance {importance!r}; choose from {names}.")
+    if not isinstance(importance, str) and not callable(importance):
+        raise TypeError(f"importance is a callable or one of {names}; got {importance!r}.")

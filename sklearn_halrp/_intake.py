@@ -1,6 +1,6 @@
 """Where data comes in: rows, labels, ids and weights, as arrays, tables, tensors or Datasets."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,13 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import validate_data
 from torch.utils.data import Dataset
 
-from sklearn_halrp._checks import balanced, check_weights, rows_of, split_task_column
+from sklearn_halrp._checks import (
+    balanced,
+    check_weights,
+    in_proportion,
+    rows_of,
+    split_task_column,
+)
 from sklearn_halrp._datasets import DatasetRows, check_dataset, from_tensor, labels_in
 from sklearn_halrp._learned import Columns
 
@@ -47,7 +53,8 @@ class Intake:
         """
         weights = rows_of(self.weights, rows)
         of_mean_1 = None if weights is None else balanced(task_id, weights)
-        target, y = target_of(task_id, self.y[rows], weights)
+        parts = None if weights is None else in_proportion(weights)
+        target, y = target_of(task_id, self.y[rows], parts)
         return {
             "task_id": task_id,
             "X": self.X[rows],
@@ -73,7 +80,7 @@ def rows_to_predict(estimator, X, task_id, columns):
     -------
     Intake
     """
-    X, task_id = _without_ids(X, task_id, estimator.task_column)
+    X, task_id = _without_ids(X, task_id, task_column=estimator.task_column)
     if isinstance(X, Dataset):
         X = DatasetRows(X, dtype_of(estimator))
     else:
@@ -97,15 +104,15 @@ def rows_to_learn(estimator, X, y, task_id, sample_weight, columns=None):
     -------
     Intake
     """
-    X, task_id = _without_ids(X, task_id, estimator.task_column)
+    X, task_id = _without_ids(X, task_id, task_column=estimator.task_column)
     asker = _asker(estimator, columns)
+    kind = type(estimator)._target
     if isinstance(X, Dataset):
         if y is not None:
             raise ValueError("X is a Dataset, which has its labels itself: leave y out.")
-        X, y = DatasetRows(X, dtype_of(estimator)), labels_in(X)
+        X, y = DatasetRows(X, dtype_of(estimator)), labels_in(X, kind.prepared)
         asker.n_features_in_ = X.shape[1]
     else:
-        kind = type(estimator)._target
         X, y = validate_data(
             asker,
             X,
@@ -118,13 +125,9 @@ def rows_to_learn(estimator, X, y, task_id, sample_weight, columns=None):
     if columns is None:
         names = getattr(asker, "feature_names_in_", None)
         columns = Columns(asker.n_features_in_, X.shape[1:], names)
+    else:
+        _check_shape(X, columns)
     return Intake(X, task_id, columns, y, weights)
-
-
-def check_shape_of(intake, columns):
-    """Refuse rows of another shape than those that were learned."""
-    _check_shape(intake.X, columns)
-    return replace(intake, columns=columns)
 
 
 def _check_shape(X, columns):

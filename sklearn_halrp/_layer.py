@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sklearn_halrp import _low_rank
-from sklearn_halrp._curvature import Curvature, whitened_spectrum, whitened_split
+from sklearn_halrp._curvature import Curvature, weighed_spectrum, whitened_spectrum, whitened_split
 from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._modules import get_tensor, locate
 
@@ -146,6 +146,30 @@ class Layer:
             scores=spectrum.values.pow(2).cpu().numpy(),
             values=spectrum.values,
             split=lambda rank: whitened_split(self.matrix, spectrum, rank),
+            importance=importance,
+            beyond=self.ranking(importance).beyond,
+        )
+
+    def weighed(self, outputs: torch.Tensor) -> Ranking:
+        """Rank the terms in a norm that weighs each output, a row of the weight, by itself.
+
+        Parameters
+        ----------
+        outputs : tensor of shape (out,)
+            Not negative, and not all 0. Their mean stands for the layer as a whole.
+
+        Returns
+        -------
+        Ranking
+            Of ``diag(outputs)^1/2 D``, with D what is left of the change beside the scales.
+        """
+        found = weighed_spectrum(self.matrix, outputs)
+        importance = float(outputs.double().mean())
+        copies = _low_rank.copies(self.weight.shape, self.form)
+        return Ranking(
+            scores=copies * found.values.pow(2).cpu().numpy(),
+            values=found.values,
+            split=lambda rank: whitened_split(self.matrix, found, rank),
             importance=importance,
             beyond=self.ranking(importance).beyond,
         )

@@ -64,6 +64,19 @@ class Learned:
         """Return a record of the same base with other tasks."""
         return replace(self, network=network)
 
+    def only(self, task_id):
+        """Return a record of one task, which shares the base and the ready networks."""
+        return self.with_network(replace(self.network, tasks={task_id: self.tasks[task_id]}))
+
+    def without_task(self, task_id):
+        """Return a record without a task.
+
+        It has ready networks of its own: whoever holds an earlier record may ask for those of
+        the task, which are not to come back here.
+        """
+        network = self.network.without_task(task_id)
+        return replace(self, network=network, predictors=Predictors())
+
     @cached_property
     def joined(self):
         """What the targets of all tasks are together: the labels of a classifier."""

@@ -1,6 +1,7 @@
 """Reading and replacing the tensors of a user's module, without touching the module."""
 
 import copy
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -26,6 +27,17 @@ def named_tensors(module):
     ['weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked']
     """
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def same(tensor, other):
+    """Whether two tensors have the same shape and numbers; NaN is the same as NaN.
+
+    >>> same(torch.tensor([1.0, torch.nan]), torch.tensor([1.0, torch.nan]))
+    True
+    """
+    if tensor.shape != other.shape:
+        return False
+    return bool(((tensor == other) | ((tensor != tensor) & (other != other))).all())
 
 
 def _every_name(module):
@@ -65,7 +77,7 @@ def copy_with(module, replace):
         first = replace.get(known_as[0])
         if first is not None and all(replace.get(name) is first for name in known_as):
             shared[old] = first
-    with _ValuesOfActivations():
+    with ValuesOfActivations():
         clone = copy.deepcopy(module, shared)
     for name, tensor in replace.items():
         owner, leaf = locate(clone, name)
@@ -75,7 +87,7 @@ def copy_with(module, replace):
     return clone
 
 
-class _ValuesOfActivations(TorchFunctionMode):
+class ValuesOfActivations(TorchFunctionMode):
     """Copy only the values of what a forward pass left behind in a module.
 
     Such a tensor belongs to a graph, and torch refuses to copy it.
@@ -86,3 +98,57 @@ class _ValuesOfActivations(TorchFunctionMode):
             args[1][id(args[0])] = args[0].detach().clone()
             return args[1][id(args[0])]
         return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def as_it_was(module):
+    """Undo, in the end, what happens to a module's tensors and parts; let nothing load into it.
+
+    Examples
+    --------
+    >>> layer = nn.Linear(2, 2)
+    >>> weight, before = layer.weight, layer.weight.detach().clone()
+    >>> with as_it_was(layer):
+    ...     _ = nn.init.zeros_(layer.weight)
+    ...     layer.weight = nn.Parameter(torch.ones(2, 2))
+    ...     layer.load_state_dict({"of": "another module"})
+    <All keys matched successfully>
+    >>> layer.weight is weight, torch.equal(weight, before)
+    (True, True)
+    """
+    parts = list(module.modules())
+    entries = [
+        (getattr(part, kind), dict(getattr(part, kind))) for part in parts for kind in _KINDS
+    ]
+    tensors = [(t, t.detach().clone(), t.requires_grad) for t in named_tensors(module).values()]
+    modes = [(part, part.training) for part in parts]
+    # With its own state in place of the one given, no name and no shape can be wrong.
+    hooks = [
+        part._register_load_state_dict_pre_hook(_own_state, with_module=True) for part in parts
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for now, before in entries:
+            now.clear()
+            now.update(before)
+        for tensor, value, trained in tensors:
+            if (tensor.shape, tensor.dtype) == (value.shape, value.dtype):
+                with torch.no_grad():
+                    tensor.copy_(value)
+            else:
+                tensor.data = value
+            tensor.requires_grad_(trained)
+        for part, mode in modes:
+            part.training = mode
+
+
+_KINDS = ("_parameters", "_buffers", "_modules")
+
+
+def _own_state(module, state_dict, prefix, *args):
+    for name in [name for name in state_dict if name.startswith(prefix)]:
+        del state_dict[name]
+    state_dict.update(module.state_dict(prefix=prefix))

@@ -56,6 +56,7 @@ class Network:
         """
         return replace(self, tasks={**self.tasks, task_id: task}, frozen=True)
 
+    @torch.inference_mode(False)
     def without_task(self, task_id):
         """Return a network in which this task was never learned, on the same base.
 
@@ -124,6 +125,7 @@ class Network:
             for name in (*self.roles.shared, *self.roles.frozen)
         }
 
+    @torch.inference_mode(False)
     def module_for(self, task):
         """Return a plain module of the user's class that computes this task.
 
@@ -138,6 +140,7 @@ class Network:
             tensors[name] = effective_weight(weight, factors, self.form)
         return self.module_with(tensors, trainable=False).eval()
 
+    @torch.inference_mode(False)  # its tensors may be trained later
     def standalone(self, task):
         """Return a module for this task that shares no tensor with the base."""
         module = copy.deepcopy(self.module_for(task))

@@ -10,6 +10,7 @@ from skorch import NeuralNetRegressor
 from torch import nn
 
 from sklearn_halrp._default_net import default_net
+from sklearn_halrp._labels import entries
 from sklearn_halrp._predictive import gauss_newton_loss
 from sklearn_halrp._sample_weight import weights_in
 from sklearn_halrp._units import in_units
@@ -44,9 +45,16 @@ class Numbers:
     shown = ("valid_loss", "held-out loss", ".3g")
 
     @staticmethod
-    def prepared(y):
-        """Return y as scikit-learn's checks can take it."""
+    def prepared(y, name="y"):
+        """Return y, or what an argument of this name brings, as scikit-learn's checks take it."""
         _refuse_text(y)
+        if isinstance(y, list | tuple | np.ma.MaskedArray):
+            y = entries(y)  # with None for what a mask hides
+        if isinstance(y, np.ndarray) and y.dtype.kind == "O":
+            try:
+                return y.astype(np.float64)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{name} must have numbers for targets: {error}") from error
         return y
 
     @classmethod
@@ -157,7 +165,7 @@ class Numbers:
 
         See `gauss_newton_loss`.
         """
-        return gauss_newton_loss(net, outputs, y, x, weights_in(net, x))
+        return gauss_newton_loss(net, outputs, y, x, weights_in(x))
 
     def decoded(self, outputs, net):
         """Return what a net's outputs say, in the units of y.

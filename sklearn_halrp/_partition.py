@@ -109,10 +109,12 @@ def partition(module, head):
             first_name[id(buffer)] = name
             roles["own"].append(name)
     if not roles["perturbed"]:
+        empty = [name for name, p in module.named_parameters() if not p.numel()]
         raise InvalidNetworkError(
             "The network has nothing to perturb: besides its head "
             f"({head!r}) it needs at least one trainable linear or convolution weight. "
             "Add a hidden layer, or unfreeze one (requires_grad=True)."
+            + (f" {empty[0]} is empty: give its layer a width above 0." if empty else "")
         )
     return Partition.of(head, aliases, **roles)
 
@@ -128,7 +130,12 @@ def _role(module, name, parameter):
                 "it is read, so no task could keep its predictions. Use it without max_norm."
             )
         return "shared"
-    if parameter.dim() < 2 or parameter.is_complex() or isinstance(owner, _NORMS):
+    if (
+        parameter.dim() < 2
+        or not parameter.numel()
+        or parameter.is_complex()
+        or isinstance(owner, _NORMS)
+    ):
         return "own"
     if isinstance(owner, _PERTURBED):
         return "perturbed"

@@ -52,6 +52,19 @@ def first_of(outputs):
     return outputs[0] if isinstance(outputs, tuple) else outputs
 
 
+def in_four_bytes(outputs):
+    """Return outputs of two bytes a number in four.
+
+    numpy has no bfloat16, and a softmax in two bytes adds up to 1 in two or three digits alone.
+
+    >>> in_four_bytes(torch.ones(1, dtype=torch.bfloat16)).dtype
+    torch.float32
+    """
+    if isinstance(outputs, torch.Tensor) and outputs.dtype in (torch.bfloat16, torch.float16):
+        return outputs.float()
+    return outputs
+
+
 def chances(net, outputs):
     """Return the probabilities that an initialised net gives the labels, or None.
 

@@ -1,14 +1,17 @@
 """What a module does with its weights, tried on a few rows before anything is trained."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import nn
 
+from sklearn_halrp._head import columns_of
 from sklearn_halrp._low_rank import Factors, matrix_shape
-from sklearn_halrp._modules import get_tensor
+from sklearn_halrp._modules import get_tensor, same
 from sklearn_halrp._perturbed import perturbed_module
+from sklearn_halrp._phase import has_own
 from sklearn_halrp._predictive import first_of
 from sklearn_halrp._random import seeded
 from sklearn_halrp._training import around, recipe_of
@@ -18,7 +21,7 @@ ROWS = 8
 
 
 def forward_on(recipe, X, training=False):
-    """Return a function that applies a module to a few rows.
+    """Return a function that applies a module to a few rows, and gives what it predicts by.
 
     Parameters
     ----------
@@ -27,17 +30,26 @@ def forward_on(recipe, X, training=False):
     training : bool
         Whether in training mode and with gradients.
     """
-    net = recipe_of(recipe)
+    outputs = outputs_on(recipe, X)
+    return lambda module: first_of(outputs(module, training, gradients=training))
+
+
+def outputs_on(recipe, X):
+    """Return a function that applies a module to a few rows, and gives all that it returns.
+
+    It takes the module, whether it is in training, and whether gradients are wanted.
+    """
+    net, own = recipe_of(recipe), has_own(recipe, "infer")
     dataset = net.get_dataset(X, np.zeros(len(X), dtype=np.int64))
     (batch, _), *_ = net.get_iterator(dataset, training=False)
 
-    def forward(module):
-        with torch.set_grad_enabled(training):
+    def outputs(module, training, gradients=True):
+        with torch.set_grad_enabled(gradients):
             module.train(training)
-            output = around(net, module, callbacks="disable", compile=False).infer(batch)
-        return first_of(output)
+            ready = around(net, module, own=own, callbacks="disable", compile=False)
+            return ready.infer(batch)
 
-    return forward
+    return outputs
 
 
 def check_reading_changes_nothing(module, forward, seed):
@@ -48,16 +60,90 @@ def check_reading_changes_nothing(module, forward, seed):
         with seeded(seed):  # a module may be random by intention
             outputs.append(forward(module))
     for name, parameter in module.named_parameters():
-        if not torch.equal(parameter, before[name]):
+        if not same(parameter, before[name]):
             raise InvalidNetworkError(
                 f"The module changes {name} whenever it is applied, also in evaluation mode, so "
                 "no task could keep its predictions. Compute with a changed copy of the weight."
             )
-    if not torch.equal(*outputs):
+    if not same(*outputs):
         raise InvalidNetworkError(
             "The module computes something else each time it is applied, also in evaluation "
             "mode, so no task could keep its predictions. Let it change its buffers only while "
             "self.training is true."
+        )
+
+
+def check_finite(module, outputs):
+    """Refuse outputs that are no matrix of real numbers, or not finite.
+
+    Minus infinity may stand for a class that is ruled out.
+
+    Raises
+    ------
+    InvalidNetworkError
+    """
+    columns_of(outputs)
+    if not outputs.is_floating_point():
+        raise InvalidNetworkError(
+            f"The module gives outputs of type {_name(outputs.dtype)}, and a loss takes real "
+            "numbers. Return logits: no labels, and of complex numbers their .real or .abs()."
+        )
+    rows = (outputs.isnan() | (outputs == torch.inf)).any(dim=1).nonzero().flatten().tolist()
+    if not rows:
+        return
+    broken = [name for name, p in module.named_parameters() if not torch.isfinite(p).all()]
+    cause = (
+        f"Its {broken[0]} is not finite: give it a module with finite weights."
+        if broken
+        else "Look for a division by 0, such as by the norm of an empty row, or a logarithm of 0."
+    )
+    raise InvalidNetworkError(
+        f"The module's outputs for row {rows[0]} are NaN or infinite before anything is trained. "
+        f"{cause}"
+    )
+
+
+def check_gradients_reach(network, used):
+    """Refuse a network in which no gradient reaches a weight that tasks perturb.
+
+    Parameters
+    ----------
+    network : Network
+    used : set of str
+        The parameters that the module's outputs depend on.
+    """
+    perturbed = network.roles.perturbed
+    if used.isdisjoint(perturbed):
+        raise InvalidNetworkError(
+            f"No gradient reaches a weight that a task could perturb ({', '.join(perturbed)}). "
+            "Let the outputs depend on them, without torch.no_grad(), .detach() or "
+            "checkpoint(..., use_reentrant=True) between."
+        )
+
+
+def warn_if_unmoved(task_id, network, module):
+    """Say that a warm-up changed no weight, so that a task becomes its own tensors alone.
+
+    Parameters
+    ----------
+    task_id : int or str
+    network : Network
+    module : torch.nn.Module
+        After the warm-up.
+
+    Warns
+    -----
+    UserWarning
+        If every weight that tasks perturb is still that of the base.
+    """
+    names = network.roles.perturbed
+    if all(same(get_tensor(module, n).detach(), get_tensor(network.base, n)) for n in names):
+        warnings.warn(
+            f"The warm-up of task {task_id!r} changed none of the weights that it could perturb "
+            f"({', '.join(names)}), so it has rank 0 everywhere: only its head, biases and "
+            "normalisation are learned. Does a callback freeze them, is lr 0, or is no output "
+            "of the layers but 0?",
+            stacklevel=2,
         )
 
 
@@ -82,6 +168,7 @@ def with_weights_it_can_use(network, recipe, X, seed):
     try:
         expected = _trial(dense, forward, seed)
     except Exception as error:
+        _check_gradient(network, forward, seed)
         raise InvalidNetworkError(
             "The module cannot compute with weights that a task has perturbed: "
             f"{type(error).__name__}: {error}. Its code should read a weight as an attribute, "
@@ -92,6 +179,21 @@ def with_weights_it_can_use(network, recipe, X, seed):
     except Exception:
         return dense
     return network if all(map(_close, found, expected)) else dense
+
+
+def _check_gradient(network, forward, seed):
+    """Refuse a module whose gradient cannot be taken, with whatever weights."""
+    names = network.roles.perturbed
+    free = {name: get_tensor(network.base, name).detach().clone() for name in names}
+    module = network.module_with({**_own(network), **free})
+    weights = [get_tensor(module, name) for name in names]
+    try:
+        with seeded(seed):
+            torch.autograd.grad(forward(module).float().sum(), weights, allow_unused=True)
+    except Exception as error:
+        raise InvalidNetworkError(
+            f"The gradient of the module's outputs cannot be taken: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _own(network):
@@ -127,5 +229,10 @@ def _trial(network, forward, seed):
 def _close(found, expected):
     if found is None or expected is None:
         return found is expected
-    size = 1e-3 * float(expected.abs().max())
-    return torch.allclose(found, expected, rtol=1e-2, atol=max(size, 1e-7))
+    finite = expected[torch.isfinite(expected)]  # a class that is ruled out has minus infinity
+    size = 1e-3 * float(finite.abs().max()) if len(finite) else 0.0
+    return torch.allclose(found, expected, rtol=1e-2, atol=max(size, 1e-7), equal_nan=True)
+
+
+def _name(dtype):
+    return str(dtype).removeprefix("torch.")

@@ -6,7 +6,6 @@ by itself on all rows, so that all of them find, decide and keep the same.
 """
 
 from contextlib import contextmanager
-from functools import partial
 
 import torch
 from skorch.hf import AccelerateMixin
@@ -75,7 +74,7 @@ def alone(accelerator):
 
 @contextmanager
 def together(net):
-    """Let all processes of an initialised net's accelerator train the net, if it has one.
+    """Let all processes of the accelerator of a net in a phase train it, if it has one.
 
     Inside, ``net.module_`` is what the accelerator makes of it; after, it is the same
     module as before, with the same values in every process.
@@ -86,14 +85,13 @@ def together(net):
     module, accelerator = net.module_, net.accelerator.accelerator
     net.accelerator = Alone(accelerator, training=True)
     net.unwrap_after_train = False  # callbacks bring back the best weights after training
-    net.iterator_train = partial(_prepared, accelerator, net.iterator_train)
-    net.train_step = partial(_step, net, accelerator)
-    net.get_all_learnable_params = partial(_parameters, net)
+    net.phase_.accelerator = accelerator
     net._initialize_accelerator()
     try:
         yield
     finally:
         net._unwrap_accelerator()
+        net.phase_.accelerator = None
         vars(module).pop("_is_accelerate_prepared", None)  # copies of it will be trained
         net.accelerator = Alone(accelerator)
         accelerator.free_memory()  # it holds on to all it has prepared
@@ -101,19 +99,14 @@ def together(net):
         _copy_from_first(accelerator, tensor.detach())
 
 
-def _prepared(accelerator, iterator, *args, **kwargs):
-    return accelerator.prepare(iterator(*args, **kwargs))
-
-
-def _step(net, accelerator, batch, **params):
-    """Train on one batch; return the loss of all processes, for callbacks to agree on."""
-    step = type(net).train_step(net, batch, **params)
+def agreed_step(accelerator, step):
+    """Return a step with the loss of all processes, for callbacks to agree on."""
     return {**step, "loss": accelerator.reduce(step["loss"].detach(), "mean")}
 
 
-def _parameters(net):
+def named_as_in_module(net, parameters):
     """Yield names and parameters for callbacks, by the names in the user's module."""
-    for name, parameter in type(net).get_all_learnable_params(net):
+    for name, parameter in parameters:
         if isinstance(net.module_, DistributedDataParallel):
             name = name.removeprefix("module.")
         yield name, parameter

@@ -1,7 +1,9 @@
 """The settings of the publication, where the defaults are others."""
 
+from typing import Any
 
-def published_settings(n_tasks=2, growth=0.6):
+
+def published_settings(n_tasks: int = 2, growth: float = 0.6) -> dict[str, Any]:
     """Return the published settings of a `ContinualClassifier` for small networks.
 
     They are those of LeNet in the paper and its code. The penalties varied from stream to

@@ -47,13 +47,20 @@ def seeded(seed, device="cpu"):
 
     Other threads that want to do the same wait.
     """
+    with no_draws(device):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        yield
+
+
+@contextmanager
+def no_draws(device="cpu"):
+    """Restore the states of torch, numpy and Python after, whatever is drawn inside."""
     device = torch.device(device or "cpu")  # skorch: None leaves modules where they are
     devices = [device] if device.type == "cuda" else []
     with _GENERATORS, torch.random.fork_rng(devices=devices):
         python, legacy = random.getstate(), np.random.get_state()
-        torch.manual_seed(seed)
-        np.random.seed(seed)
-        random.seed(seed)
         try:
             yield
         finally:

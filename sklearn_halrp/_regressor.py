@@ -6,11 +6,13 @@ from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import StrOptions
 from torch.utils.data import Dataset
 
+from sklearn_halrp._checks import check_weights, in_proportion
 from sklearn_halrp._datasets import labels_in
 from sklearn_halrp._documented import documented
 from sklearn_halrp._estimator import ContinualEstimator
 from sklearn_halrp._intake import dtype_of
 from sklearn_halrp._numbers import Numbers
+from sklearn_halrp._one_task import TaskRegressor
 
 
 @documented
@@ -76,6 +78,7 @@ class ContinualRegressor(RegressorMixin, ContinualEstimator):
     """
 
     _target = Numbers
+    _one_task = TaskRegressor
 
     _parameter_constraints = {
         **ContinualEstimator._parameter_constraints,
@@ -293,7 +296,9 @@ class ContinualRegressor(RegressorMixin, ContinualEstimator):
         ids here. So that neither is taken for the other, both go by name.
         """
         predicted = self._predict(X, task_id, "score")
-        y = labels_in(X) if isinstance(X, Dataset) and y is None else y
+        if sample_weight is not None:
+            sample_weight = in_proportion(check_weights(sample_weight, predicted))
+        y = labels_in(X, Numbers.prepared) if isinstance(X, Dataset) and y is None else y
         return r2_score(y, predicted, sample_weight=sample_weight)
 
     def __sklearn_tags__(self):

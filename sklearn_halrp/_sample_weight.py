@@ -1,7 +1,6 @@
 """Weights of single rows, in every loss that a task is learned from."""
 
-from functools import partial
-
+import skorch
 from torch.utils.data import Dataset
 
 
@@ -27,48 +26,61 @@ class WithWeights(Dataset):
         return with_weights(row, self.weights[i]), label
 
 
+class _SkorchWithWeights(WithWeights, skorch.dataset.Dataset):
+    """The same of a dataset of skorch's, where its callbacks look for rows and labels."""
+
+    X = property(lambda self: self.dataset.X)
+    y = property(lambda self: self.dataset.y)
+
+
+def rows_with_weights(dataset, weights):
+    """Return a dataset of which each row brings its weight along."""
+    known = isinstance(dataset, skorch.dataset.Dataset)
+    return (_SkorchWithWeights if known else WithWeights)(dataset, weights)
+
+
 def with_weights(rows, weights):
     """Return rows and their weights as one input of a net."""
     return {"rows": rows, "sample_weight": weights}
 
 
-def give_weights(net, weights):
-    """Let the datasets that a net makes of this task's rows bring weights along."""
-    net.get_dataset = lambda X, y=None: WithWeights(type(net).get_dataset(net, X, y), weights)
+def weights_in(x):
+    """Return the weights that an input of a net brings along, or None."""
+    brings = isinstance(x, dict) and set(x) == {"rows", "sample_weight"}
+    return x["sample_weight"] if brings else None
 
 
-def heed_weights(net):
-    """Let an initialised net compute with rows that bring weights along.
+def rows_in(x):
+    """Return an input of a net without the weights that it may bring along."""
+    return x if weights_in(x) is None else x["rows"]
 
-    Its loss is the mean of weight times loss of the row.
+
+def check_criterion(criterion):
+    """Refuse a criterion that cannot give the loss of each row."""
+    if not hasattr(criterion, "reduction"):
+        raise ValueError(
+            f"sample_weight needs the loss of every row, and {type(criterion).__name__} has "
+            "no attribute reduction that could be 'none'. Use a loss of torch.nn, or leave "
+            "sample_weight out."
+        )
+
+
+def weighted_loss(net, get_loss, y_pred, y_true, *args, X=None, **parameters):
+    """Return the mean of weight times loss of the rows, by a net's own ``get_loss``.
 
     Raises
     ------
     ValueError
-        If its criterion cannot give the loss of each row.
+        If that gives no loss for each row.
     """
-    if not hasattr(net.criterion_, "reduction"):
-        raise ValueError(
-            f"sample_weight needs the loss of every row, and {type(net.criterion_).__name__} has "
-            "no attribute reduction that could be 'none'. Use a loss of torch.nn, or leave "
-            "sample_weight out."
-        )
-    net.criterion_.reduction = "none"
-    net.infer = partial(_infer, net)
-    net.get_loss = partial(_loss, net)
-
-
-def weights_in(net, x):
-    """Return the weights that an input of this net brings along, or None."""
-    return x["sample_weight"] if getattr(net.infer, "func", None) is _infer else None
-
-
-def _infer(net, x, **parameters):
-    return type(net).infer(net, x["rows"], **parameters)
-
-
-def _loss(net, y_pred, y_true, *args, X=None, **parameters):
-    losses = type(net).get_loss(net, y_pred, y_true, *args, X=X["rows"], **parameters)
+    weights = weights_in(X)
+    if weights is None:
+        return get_loss(y_pred, y_true, *args, X=X, **parameters)
+    reduction, net.criterion_.reduction = net.criterion_.reduction, "none"
+    try:
+        losses = get_loss(y_pred, y_true, *args, X=X["rows"], **parameters)
+    finally:
+        net.criterion_.reduction = reduction
     if losses.dim() > 1 and losses.shape == y_true.shape:  # one loss for each target of a row
         losses = losses.flatten(1).mean(1)
     if losses.shape != y_true.shape[:1]:
@@ -76,4 +88,4 @@ def _loss(net, y_pred, y_true, *args, X=None, **parameters):
             f"sample_weight needs the loss of every row: {type(net).__name__}.get_loss gives "
             f"shape {tuple(losses.shape)} for {len(y_true)} rows with reduction='none'."
         )
-    return (losses * X["sample_weight"].to(losses)).mean()
+    return (losses * weights.to(losses)).mean()

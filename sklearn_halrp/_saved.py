@@ -110,10 +110,12 @@ def network_to_state(network, recipe=None, seed=None):
         "frozen": network.frozen,
         "dense": network.dense,
         "notes": pack_notes([task.pop("notes") for task in tasks]),
+        "bfloat16": [name for name, t in named_tensors(network.base).items() if _is_bfloat16(t)],
         "tasks": tasks,
     }
 
 
+@torch.inference_mode(False)  # its tensors may be trained later
 def network_from_state(recipe, state, seed):
     """Return the network that was saved, on the net's own device.
 
@@ -147,7 +149,9 @@ def network_from_state(recipe, state, seed):
                 f"{name} was saved with shape {array.shape}, and the net's module now has "
                 f"{tuple(like.shape)}. Load it with the same module and arguments."
             )
-        tensors[name] = _as(array, like)
+        # Earlier files do not say which tensors these were.
+        bfloat16 = name in state["bfloat16"] if "bfloat16" in state else _is_bfloat16(like)
+        tensors[name] = _as(array, like, bfloat16)
     base = network.module_with(tensors, trainable=False)
     return replace(network, base=base.eval())
 
@@ -226,13 +230,22 @@ def _same(array, other):
     return array.tobytes() == other.tobytes()
 
 
-def _as(array, like):
-    """Return an array as a tensor like another, also in its layout, such as channels_last.
+def _is_bfloat16(tensor):
+    return tensor.dtype is torch.bfloat16
 
-    Sums over another layout round differently.
+
+def _as(array, like, bfloat16):
+    """Return an array as a tensor of its own type, as the module may now be built with another.
+
+    It is like another in its layout, such as channels_last: sums over another layout round
+    differently.
     """
-    tensor = torch.from_numpy(array.copy()).to(like)
-    return torch.empty_like(like).copy_(tensor) if like.shape == tensor.shape else tensor
+    tensor = torch.from_numpy(array.copy()).to(like.device)
+    if bfloat16 and tensor.dtype is torch.float32:  # see to_array
+        tensor = tensor.bfloat16()
+    if like.shape != tensor.shape:
+        return tensor
+    return torch.empty_like(like, dtype=tensor.dtype).copy_(tensor)
 
 
 def check_complete(recipe, network, X, seed):

@@ -21,8 +21,9 @@ def learn_all(recipe, network, lessons, settings, root_seed, n_jobs=None, builde
 
     The base is trained first, if the first lesson is to train it. Given the base, tasks
     do not depend on each other, so they may be learned in parallel processes: the result
-    is the same. Each process uses as many threads as the caller. They are learned one by
-    one where processes would share files, or share every step with yet others.
+    is the same. Each process uses as many threads as the caller. They are learned one by one
+    where processes would share files, or every step with yet others, or where a callback
+    cannot be sent to them.
 
     Parameters
     ----------
@@ -72,8 +73,17 @@ def _one_by_one(recipe):
     backend, _ = get_active_backend()
     # Threads share one state of random numbers, checkpoints their files, and the processes of
     # an accelerator every step.
-    shares = writes_files(recipe) or is_shared(recipe)
+    shares = writes_files(recipe) or is_shared(recipe) or _stay_here(recipe)
     return shares or getattr(backend, "uses_threads", False)
+
+
+def _stay_here(recipe):
+    """Whether callbacks cannot go to other processes, such as with an open file."""
+    try:
+        cloudpickle.dumps([v for name, v in vars(recipe).items() if name.startswith("callbacks")])
+    except Exception:
+        return True
+    return False
 
 
 class _Parcel:

@@ -6,10 +6,13 @@ from threading import Lock
 import numpy as np
 import torch
 from skorch import NeuralNet, NeuralNetClassifier
+from skorch.dataset import Dataset
 from skorch.utils import to_device, to_numpy
+from torch.utils.data import DataLoader
 
-from sklearn_halrp._batches import batch_size_of
+from sklearn_halrp._copies import copied
 from sklearn_halrp._modules import named_tensors
+from sklearn_halrp._phase import class_of, has_own
 from sklearn_halrp._predictive import first_of
 from sklearn_halrp._training import around
 
@@ -29,7 +32,7 @@ def outputs_of(net, X, private=False):
         Whether nobody else uses the array: a module may change its input in place.
     """
     size = batch_size_of(net)
-    skorchs = type(net).predict_proba in _OF_SKORCH
+    skorchs = class_of(net).predict_proba in _OF_SKORCH
     if size is None or not skorchs or not isinstance(X, np.ndarray):
         return net.predict_proba(X)
     nonlinearity, parts = net._get_predict_nonlinearity(), []
@@ -40,6 +43,24 @@ def outputs_of(net, X, private=False):
             output = first_of(net.infer(torch.from_numpy(rows if private else rows.copy())))
             parts.append(to_numpy(nonlinearity(to_device(output, "cpu"))))
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+_WAY = ("forward_iter", "evaluation_step", "get_dataset", "get_iterator")
+
+
+def batch_size_of(net):
+    """Return the size of the batches that a net in a phase cuts from arrays, or None.
+
+    None stands for a net whose way from rows to outputs is its own.
+    """
+    own = any(getattr(class_of(net), name) is not getattr(NeuralNet, name) for name in _WAY)
+    plain = net.iterator_valid is DataLoader and net.dataset is Dataset
+    if own or net.phase_.draws or not plain:
+        return None
+    settings = net.get_params_for("iterator_valid")
+    if set(settings) - {"batch_size"} or net.get_params_for("dataset"):
+        return None
+    return settings.get("batch_size", net.batch_size)
 
 
 # Bytes that a net and its module hold besides their tensors, about.
@@ -72,21 +93,19 @@ class Predictors:
                 self._nets.move_to_end(task_id)
                 return net
         module = network.module_for(task)
+        own = has_own(recipe, *_WAY, "infer", "forward", "predict_proba", "predict")
+        if own and has_own(recipe, "initialize", "initialize_module"):
+            module = copied(module)  # they may change what is shared, for a moment
         shared = {id(tensor) for tensor in named_tensors(network.base).values()}
         size = BESIDES + sum(
             tensor.numel() * tensor.element_size()
             for tensor in named_tensors(module).values()
             if id(tensor) not in shared
         )
-        net = around(recipe, module, draws=False, callbacks="disable", verbose=0)
+        net = around(recipe, module, draws=False, own=own, callbacks="disable", verbose=0)
         with self._lock:
             self._nets[task_id] = (net, network.base, task, size)
             self._nets.move_to_end(task_id)
             while len(self._nets) > 1 and sum(s for *_, s in self._nets.values()) > max_bytes:
                 self._nets.popitem(last=False)
         return net
-
-    def drop(self, task_id):
-        """Give up what is kept for a task."""
-        with self._lock:
-            self._nets.pop(task_id, None)

@@ -16,6 +16,7 @@ from sklearn_halrp._callbacks import diverged
 from sklearn_halrp._choosing import HeldOut, choose_factors, loss_increases
 from sklearn_halrp._low_rank import Factors, matrix_shape
 from sklearn_halrp._modules import get_tensor
+from sklearn_halrp._probing import warn_if_unmoved
 
 
 def warm_up(visit, epochs):
@@ -33,6 +34,8 @@ def warm_up(visit, epochs):
     """
     network = visit.network
     net = visit.trained(visit.free_module(), "warm-up", epochs)
+    if epochs:
+        warn_if_unmoved(visit.lesson.task_id, network, net.module_)
     held_out = HeldOut(net, visit.sets, visit.lesson.target)
     with visit.timed("ranks"):
         factors, cut, found = choose_factors(network, net, held_out, visit.settings, visit.budget)

@@ -1,40 +1,76 @@
 """Training and evaluating any module with the user's skorch net as the recipe."""
 
-from functools import partial
+import copy
+import random
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from sklearn.base import clone
-from skorch import NeuralNetClassifier
-from skorch.callbacks import Checkpoint, EarlyStopping
+from skorch.callbacks import Callback, Checkpoint, EarlyStopping
 from skorch.dataset import unpack_data
 from torch.utils.data import Subset
 
-from sklearn_halrp._batches import speed_up
+from sklearn_halrp._phase import Phase, in_phase
 from sklearn_halrp._processes import alone, is_shared, together
-from sklearn_halrp._sample_weight import heed_weights, weights_in
+from sklearn_halrp._sample_weight import check_criterion, weights_in
 
 
 def recipe_of(net):
     """Return an unfitted copy of a skorch net that shares its module with the original.
 
-    A module given as an instance may be large, and cloning would copy it. An accelerator
-    acts in `train` alone.
+    A module given as an instance may be large, and cloning would copy it. Callbacks begin anew
+    with what the user gave to them. An accelerator acts in `train` alone.
     """
     light = object.__new__(type(net))  # skorch's own copying goes through a file
     vars(light).update(vars(net))
-    light.module = torch.nn.Identity
+    names = [name for name in vars(net) if name == "callbacks" or name.startswith("callbacks__")]
+    own = {name: _anew(getattr(net, name)) for name in names}
+    vars(light).update(dict.fromkeys(own), module=torch.nn.Identity)
     if is_shared(net):
         light.accelerator = alone(net.accelerator)
     recipe = clone(light)
-    vars(recipe)["module"] = net.module  # skorch's setter is for modules it initialises
+    vars(recipe).update(own, module=net.module)  # skorch's setter is for what it initialises
     if getattr(recipe, "iterator_valid__drop_last", False):
         recipe.iterator_valid__drop_last = False  # no row may go unpredicted
     return recipe
 
 
-def around(recipe, module, first=(), last=(), sets=None, draws=True, weighted=False, **settings):
+_GENERATORS = (np.random.RandomState, np.random.Generator, torch.Generator, random.Random)
+
+
+def _anew(part):
+    """Return a callback as it is before any training, or a list with such callbacks.
+
+    skorch trains with the very callback. Here each phase has one of its own, made of the same
+    arguments: a writer, a trial or a list that is filled stays the user's. A generator of random
+    numbers is copied, since no phase may depend on those before.
+    """
+    if isinstance(part, list | tuple):
+        return type(part)(map(_anew, part))
+    if not isinstance(part, Callback):  # a name, or a class that skorch will call
+        return part
+    given = {
+        name: copy.deepcopy(value) if isinstance(value, _GENERATORS) else value
+        for name, value in part.get_params(deep=False).items()
+    }
+    try:
+        callback = type(part)(**given)
+        found = callback.get_params(deep=False)
+    except Exception:
+        found = {}
+    if found.keys() == given.keys() and all(found[name] is given[name] for name in given):
+        return callback
+    # It makes more of itself than its arguments, so that it cannot be made again.
+    try:
+        return copy.copy(part)
+    except Exception:
+        return part  # as in skorch
+
+
+def around(
+    recipe, module, first=(), last=(), sets=None, draws=True, weighted=False, own=True, **settings
+):
     """Return an initialised copy of a skorch net that computes with this module.
 
     Parameters
@@ -42,35 +78,33 @@ def around(recipe, module, first=(), last=(), sets=None, draws=True, weighted=Fa
     recipe : skorch.NeuralNetClassifier
         Never fitted; it is left as it is.
     module : torch.nn.Module
-        Used as it is: neither copied, nor given to the net's own ``initialize_module``,
-        which is for modules that are built anew.
-    first, last : sequences of skorch callbacks
-        Run before and after those of the recipe.
-    sets : pair of Dataset, optional
-        Training and held-out data that the caller has split; the latter may be None.
-    draws : bool
-        Whether reading data may draw random numbers, as torch's own loading does.
-    weighted : bool
-        Whether the rows of the sets bring weights along.
+        Used as it is, not copied; the net's own ``initialize`` does not change it.
+    first, last, sets, draws, weighted, own
+        See `Phase`.
     **settings
         Parameters of the recipe to override.
+
+    Raises
+    ------
+    ValueError
+        If rows have weights, and the net's criterion cannot heed them.
     """
-    net = recipe_of(recipe)
-    net.initialize_module = partial(setattr, net, "module_", module)
-    net.get_split_datasets = partial(_given, sets)
+    phase = Phase(
+        module=module,
+        sets=sets,
+        weighted=weighted,
+        own=own,
+        draws=draws,
+        first=tuple(first),
+        last=tuple(last),
+    )
+    net = in_phase(recipe_of(recipe), phase)
     for name, value in settings.items():
         setattr(net, name, value)
-    speed_up(net, draws)
-    # Not the net's own initialize, which may go on to change the module it has made.
-    NeuralNetClassifier.initialize(net)
+    net.initialize()
     if weighted:
-        heed_weights(net)
-    net.callbacks_ = [*_named(first), *net.callbacks_, *_named(last)]
+        check_criterion(net.criterion_)
     return net
-
-
-def _given(sets, *args, **kwargs):
-    return sets
 
 
 def writes_files(recipe):
@@ -83,10 +117,6 @@ def has_callback(net, kind):
     callbacks = net.callbacks if isinstance(net.callbacks, list | tuple) else []
     callbacks = [c[1] if isinstance(c, tuple) else c for c in callbacks]
     return any(isinstance(c, kind) or c is kind for c in callbacks)
-
-
-def _named(callbacks):
-    return [(type(callback).__name__, callback) for callback in callbacks]
 
 
 def train(net, X, y, epochs):
@@ -103,7 +133,7 @@ def train(net, X, y, epochs):
     with together(net):
         if epochs:  # else a callback that restores the best one would find none, or an older one
             _fit(net, X, y, epochs)
-    del net.get_split_datasets  # a net refers to itself, and the data would outlive their use
+    net.phase_.sets = None  # the data would outlive their use
 
 
 def _fit(net, X, y, epochs):
@@ -165,7 +195,7 @@ def losses(net, dataset, n_rows=None, curvature_loss=None):
             drawn = loss is not None
             if not drawn:
                 loss = net.get_loss(outputs, y, X=x, training=False)
-            yield Measured(loss, len(y), weights_in(net, x), drawn)
+            yield Measured(loss, len(y), weights_in(x), drawn)
 
 
 def mean_loss(net, dataset, n_rows=None):

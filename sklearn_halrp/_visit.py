@@ -14,8 +14,8 @@ from sklearn_halrp._callbacks import ShowProgress, StopIfDiverged, diverged
 from sklearn_halrp._datasets import DatasetRows, given
 from sklearn_halrp._head import grow_head, head_tensors, with_head
 from sklearn_halrp._modules import get_tensor, named_tensors
+from sklearn_halrp._phase import Phase, in_phase
 from sklearn_halrp._random import seed_for, seeded
-from sklearn_halrp._sample_weight import give_weights
 from sklearn_halrp._storing import Budget
 from sklearn_halrp._task import Task
 from sklearn_halrp._training import around, epochs_of, recipe_of, train
@@ -89,8 +89,9 @@ def visiting(recipe, network, lesson, settings, root_seed):
     known = network.tasks.get(lesson.task_id)
     seed = seed_for(root_seed, lesson.task_id, known.visits if known else 0)
     with (
+        torch.inference_mode(False),  # where gradients are off, they are on inside
         seeded(seed, recipe.device),
-        _progress_bar(lesson.task_id, recipe.max_epochs, settings.verbose) as bar,
+        _progress_bar(lesson.task_id, recipe.max_epochs, verbose=settings.verbose) as bar,
     ):
         yield Visit(recipe, network, lesson, settings, known, bar)
 
@@ -130,7 +131,7 @@ class Visit:
     def __init__(self, recipe, network, lesson, settings, known, bar):
         self.recipe, self.network, self.settings = recipe, network, settings
         self.lesson, self.known, self.bar = lesson, known, bar
-        self.budget = Budget.of(network, settings.growth_budget)
+        self.budget = Budget.of(network, growth_budget=settings.growth_budget)
         self.sets = _split(recipe, lesson)
         self.report = {"n_samples": len(lesson.y)}
         self._seconds, self._epochs = {}, []
@@ -260,9 +261,7 @@ class Visit:
 def _split(recipe, lesson):
     """Return the training set and the held-out set, or None for the latter."""
     try:
-        net = recipe_of(recipe)
-        if lesson.weights is not None:
-            give_weights(net, lesson.weights)
+        net = in_phase(recipe_of(recipe), Phase(row_weights=lesson.weights))
         X = lesson.X.labelled(lesson.y) if isinstance(lesson.X, DatasetRows) else lesson.X
         train_set, valid_set = net.get_split_datasets(X, lesson.y)
         return train_set, valid_set

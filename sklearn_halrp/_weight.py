@@ -68,6 +68,10 @@ class PerturbedWeight(torch.Tensor):
         memo[id(self)] = PerturbedWeight(self.weight, factors, self.form)
         return memo[id(self)]
 
+    def __reduce_ex__(self, protocol):
+        """Pickle the factors with it, once, as the module that registers them does."""
+        return PerturbedWeight, (self.weight, self.factors, self.form)
+
     def dense(self):
         """Return the weight it stands for, with gradients to the factors."""
         return effective_weight(self.weight, self.factors, self.form)

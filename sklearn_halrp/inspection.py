@@ -4,7 +4,13 @@ A display holds numbers; ``plot`` draws them and keeps the artists in attributes
 in ``_``. Matplotlib is imported only then.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from sklearn_halrp._checks import innermost
 from sklearn_halrp._drawing import (
@@ -18,6 +24,12 @@ from sklearn_halrp._drawing import (
     write,
 )
 from sklearn_halrp.metrics import _accuracy_matrix, _order, accuracy_matrix
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from matplotlib.typing import ColorType
+    from sklearn.base import BaseEstimator
 
 __all__ = ["AccuracyMatrixDisplay", "GrowthDisplay", "RanksDisplay", "SpectrumDisplay"]
 
@@ -59,12 +71,20 @@ class AccuracyMatrixDisplay:
     >>> plt.close(display.figure_)
     """
 
-    def __init__(self, matrix, task_ids=None):
+    def __init__(self, matrix: ArrayLike, task_ids: Sequence[int | str] | None = None) -> None:
         self.matrix = matrix
         self.task_ids = task_ids
 
     @classmethod
-    def from_predictions(cls, y_true, y_preds, *, task_id, tasks=None, **kwargs):
+    def from_predictions(
+        cls,
+        y_true: ArrayLike,
+        y_preds: Sequence[ArrayLike] | NDArray[Any],
+        *,
+        task_id: ArrayLike,
+        tasks: Sequence[int | str] | NDArray[Any] | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the accuracies of what was predicted after each task.
 
         There is no ``from_estimator``: what a classifier predicted on the way, it cannot tell
@@ -108,7 +128,15 @@ class AccuracyMatrixDisplay:
         matrix = accuracy_matrix(y_true, y_preds, task_id=task_id, tasks=tasks)
         return cls(matrix, _order(task_id, tasks)).plot(**kwargs)
 
-    def plot(self, ax=None, *, cmap="YlGnBu", vmin=0.0, vmax=1.0, colorbar=True):
+    def plot(
+        self,
+        ax: Axes | None = None,
+        *,
+        cmap: str | Colormap = "YlGnBu",
+        vmin: float = 0.0,
+        vmax: float = 1.0,
+        colorbar: bool = True,
+    ) -> Self:
         """Draw the heat map.
 
         Parameters
@@ -189,11 +217,12 @@ class RanksDisplay:
     >>> plt.close(display.figure_)
     """
 
-    def __init__(self, ranks):
+    # Any: to a type checker, a dict with ids of one kind has no keys of int | str.
+    def __init__(self, ranks: Mapping[Any, Mapping[str, int]]) -> None:
         self.ranks = ranks
 
     @classmethod
-    def from_estimator(cls, estimator, **kwargs):
+    def from_estimator(cls, estimator: BaseEstimator, **kwargs: Any) -> Self:
         """Draw the ranks of what a classifier has learned.
 
         Parameters
@@ -209,7 +238,7 @@ class RanksDisplay:
         """
         return cls(_classifier(estimator).ranks_).plot(**kwargs)
 
-    def plot(self, ax=None, *, cmap="GnBu"):
+    def plot(self, ax: Axes | None = None, *, cmap: str | Colormap = "GnBu") -> Self:
         """Draw the heat map.
 
         Parameters
@@ -292,11 +321,11 @@ class GrowthDisplay:
     >>> plt.close(display.figure_)
     """
 
-    def __init__(self, growth):
+    def __init__(self, growth: Mapping[Any, float]) -> None:
         self.growth = growth
 
     @classmethod
-    def from_estimator(cls, estimator, **kwargs):
+    def from_estimator(cls, estimator: BaseEstimator, **kwargs: Any) -> Self:
         """Draw the growth of what a classifier has learned.
 
         Parameters
@@ -325,7 +354,12 @@ class GrowthDisplay:
         """
         return cls(_classifier(estimator).growth_).plot(**kwargs)
 
-    def plot(self, ax=None, *, colors=("#c7e9c6", "#1d6fa8")):
+    def plot(
+        self,
+        ax: Axes | None = None,
+        *,
+        colors: tuple[ColorType, ColorType] = ("#c7e9c6", "#1d6fa8"),
+    ) -> Self:
         """Draw the bars.
 
         Parameters
@@ -412,11 +446,11 @@ class SpectrumDisplay:
     >>> plt.close(display.figure_)
     """
 
-    def __init__(self, layers):
+    def __init__(self, layers: Mapping[str, Mapping[str, Any]]) -> None:
         self.layers = layers
 
     @classmethod
-    def from_estimator(cls, estimator, task_id, **kwargs):
+    def from_estimator(cls, estimator: BaseEstimator, task_id: int | str, **kwargs: Any) -> Self:
         """Draw the spectra that a classifier found in a task.
 
         Parameters
@@ -446,7 +480,7 @@ class SpectrumDisplay:
             )
         return cls(reports[task_id]["layers"]).plot(**kwargs)
 
-    def plot(self, ax=None, *, cmap="viridis"):
+    def plot(self, ax: Axes | None = None, *, cmap: str | Colormap = "viridis") -> Self:
         """Draw the spectra.
 
         Parameters
@@ -513,7 +547,7 @@ class SpectrumDisplay:
         return self
 
 
-def _classifier(estimator):
+def _classifier(estimator: BaseEstimator) -> Any:
     """Return the classifier that a pipeline or a search ends in."""
     found, _ = innermost(estimator)
     if not hasattr(found, "task_column"):

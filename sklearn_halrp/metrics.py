@@ -21,7 +21,11 @@ Two tasks; learning the second cost the first one 0.1.
 0.75 0.10 -0.10
 """
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "accuracy_matrix",
@@ -36,7 +40,13 @@ __all__ = [
 ]
 
 
-def accuracy_matrix(y_true, y_preds, *, task_id, tasks=None):
+def accuracy_matrix(
+    y_true: ArrayLike,
+    y_preds: Sequence[ArrayLike] | NDArray[Any],
+    *,
+    task_id: ArrayLike,
+    tasks: Sequence[int | str] | NDArray[Any] | None = None,
+) -> NDArray[np.float64]:
     """Accuracy on every task after every task, from what was predicted on the way.
 
     Parameters
@@ -102,7 +112,7 @@ def accuracy_matrix(y_true, y_preds, *, task_id, tasks=None):
     return matrix
 
 
-def average_accuracy(matrix):
+def average_accuracy(matrix: ArrayLike) -> float:
     """Mean accuracy over all tasks at the end of the stream.
 
     With T tasks, ``ACC = 1/T sum_j a[T-1, j]``.
@@ -139,7 +149,7 @@ def average_accuracy(matrix):
     return float(_accuracy_matrix(matrix)[-1].mean())
 
 
-def forgetting(matrix):
+def forgetting(matrix: ArrayLike) -> float:
     """Mean drop from the best accuracy a task ever had to that at the end of the stream.
 
     With T tasks, ``F = 1/(T-1) sum_{j<T-1} (max_{j<=i<T-1} a[i, j] - a[T-1, j])``. The
@@ -181,7 +191,7 @@ def forgetting(matrix):
     return _mean([a[j:-1, j].max() - a[-1, j] for j in range(len(a) - 1)])
 
 
-def backward_transfer(matrix):
+def backward_transfer(matrix: ArrayLike) -> float:
     """Mean change of a task's accuracy from when it was learned to the end of the stream.
 
     With T tasks, ``BWT = 1/(T-1) sum_{j<T-1} (a[T-1, j] - a[j, j])``. Negative values
@@ -219,7 +229,7 @@ def backward_transfer(matrix):
     return _mean(a[-1, :-1] - a.diagonal()[:-1])
 
 
-def forward_transfer(matrix, single):
+def forward_transfer(matrix: ArrayLike, single: ArrayLike) -> float:
     """Mean gain of learning a task after others, over learning it alone.
 
     With T tasks, ``FWT = 1/(T-1) sum_{j>0} (a[j, j] - single[j])``: the accuracy of a
@@ -269,7 +279,7 @@ def forward_transfer(matrix, single):
     return _mean(a.diagonal()[1:] - single[1:])
 
 
-def growth(sizes):
+def growth(sizes: ArrayLike) -> float:
     """Size that the tasks after the first added to the model, over what it had before.
 
     With ``S[i]`` the numbers that the model stores after task i was learned, of T tasks,
@@ -318,7 +328,7 @@ def growth(sizes):
     return float(s[-1] / s[0] - 1)
 
 
-def order_disparity(accuracies):
+def order_disparity(accuracies: ArrayLike) -> NDArray[np.float64]:
     """How far the final accuracy of each task depends on the order of the stream.
 
     With ``P[r, t]`` the accuracy of task t at the end of order r, the order-normalised
@@ -360,7 +370,7 @@ def order_disparity(accuracies):
     return p.max(axis=0) - p.min(axis=0)
 
 
-def aopd(accuracies):
+def aopd(accuracies: ArrayLike) -> float:
     """Average of `order_disparity` over the tasks.
 
     ``AOPD = mean_t OPD_t``.
@@ -391,7 +401,7 @@ def aopd(accuracies):
     return float(order_disparity(accuracies).mean())
 
 
-def mopd(accuracies):
+def mopd(accuracies: ArrayLike) -> float:
     """Maximum of `order_disparity` over the tasks.
 
     ``MOPD = max_t OPD_t``.
@@ -422,13 +432,13 @@ def mopd(accuracies):
     return float(order_disparity(accuracies).max())
 
 
-def _order(task_id, tasks=None):
+def _order(task_id: ArrayLike, tasks: Iterable[int | str] | None = None) -> list[int | str]:
     """Return the tasks in the order of their first rows, unless they are given."""
     rows = np.asarray(task_id, dtype=object).ravel().tolist()
     return list(dict.fromkeys(rows if tasks is None else tasks))
 
 
-def _accuracy_matrix(matrix):
+def _accuracy_matrix(matrix: ArrayLike) -> NDArray[np.float64]:
     """Return the matrix as an array of floats, or say what is wrong with it."""
     a = np.asarray(matrix, dtype=float)
     if a.ndim != 2 or a.shape[0] != a.shape[1] or a.size == 0:
@@ -446,6 +456,6 @@ def _accuracy_matrix(matrix):
     return a
 
 
-def _mean(values):
+def _mean(values: Sequence[float] | NDArray[np.float64]) -> float:
     """Return the mean of the values, or 0 when there are none."""
     return float(np.mean(values)) if len(values) else 0.0

@@ -5,10 +5,15 @@ They work with ids that are passed as ``task_id``, under
 of X, the `task_column` of the classifier.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
 from inspect import signature
+from typing import Any, Literal, Self
 
 import numpy as np
-from sklearn.base import is_regressor
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, is_regressor
 from sklearn.metrics import accuracy_score, get_scorer, precision_recall_fscore_support
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import check_random_state
@@ -19,24 +24,24 @@ from sklearn_halrp._checks import (
     default_task_id,
     group_rows,
     innermost,
-    keep_types,
     labels_of_task,
     positions_in,
     split_task_column,
 )
+from sklearn_halrp._labels import array_of, entries, keep_types
 
 __all__ = ["TaskStratifiedKFold", "task_report", "task_scorer"]
 
 
 def task_scorer(
-    score_func,
+    score_func: Callable[..., Any] | str,
     *,
-    response_method="predict",
-    average="rows",
-    greater_is_better=True,
-    task_column=None,
-    **kwargs,
-):
+    response_method: str | Sequence[str] = "predict",
+    average: Literal["rows", "tasks"] = "rows",
+    greater_is_better: bool = True,
+    task_column: int | str | None = None,
+    **kwargs: Any,
+) -> _TaskScorer:
     """Make a scorer that tells the estimator which task every row belongs to.
 
     It goes wherever scikit-learn takes ``scoring``. With metadata routing enabled,
@@ -105,7 +110,7 @@ def task_scorer(
     True
     """
     sign = 1 if greater_is_better else -1
-    known = get_scorer(score_func) if isinstance(score_func, str) else score_func
+    known: Any = get_scorer(score_func) if isinstance(score_func, str) else score_func
     if all(hasattr(known, name) for name in _OF_A_SCORER):
         sign, response_method = known._sign, known._response_method
         score_func, kwargs = known._score_func, known._kwargs | kwargs
@@ -135,21 +140,36 @@ _OF_A_SCORER = ("_score_func", "_sign", "_kwargs", "_response_method")
 class _TaskScorer:
     """The scorer that `task_scorer` makes."""
 
-    def __init__(self, score_func, sign, methods, average, kwargs, task_column):
+    def __init__(
+        self,
+        score_func: Callable[..., Any],
+        sign: int,
+        methods: tuple[str, ...],
+        average: str,
+        kwargs: dict[str, Any],
+        task_column: int | str | None,
+    ) -> None:
         self._score_func = score_func
         self._sign = sign
         self._methods = methods
         self._average = average
         self._kwargs = kwargs
         self._task_column = task_column
-        self._requests = {"task_id": True, "sample_weight": None}
+        self._requests: dict[str, bool | str | None] = {"task_id": True, "sample_weight": None}
 
-    def __call__(self, estimator, X, y, task_id=None, sample_weight=None):
+    def __call__(
+        self,
+        estimator: BaseEstimator,
+        X: ArrayLike,
+        y: ArrayLike,
+        task_id: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
         estimator = getattr(estimator, "best_estimator_", estimator)  # a search takes no ids
         method = self._method_of(estimator)
         ids = {} if task_id is None else {"task_id": task_id}
         response = getattr(estimator, method)(X, **ids)
-        y = _targets(y)
+        y = _targets(y, estimator)
         check_consistent_length(y, response, sample_weight)
         if self._average == "rows":
             classes = None if method == "predict" else estimator.classes_
@@ -165,7 +185,7 @@ class _TaskScorer:
             scores.append(self._score(y[rows], part, weight, classes))
         return float(np.mean(scores))
 
-    def _method_of(self, estimator):
+    def _method_of(self, estimator: BaseEstimator) -> str:
         for method in self._methods:
             if hasattr(estimator, method):
                 return method
@@ -173,27 +193,33 @@ class _TaskScorer:
             f"{type(estimator).__name__} has no {' or '.join(self._methods)}, which {self} needs."
         )
 
-    def _score(self, y, response, sample_weight, classes):
+    def _score(
+        self,
+        y: NDArray[Any],
+        response: NDArray[Any],
+        sample_weight: ArrayLike | None,
+        classes: NDArray[Any] | None,
+    ) -> float:
         y, kwargs = _plain(y), dict(self._kwargs)
         if classes is None:
             response = _plain(response)
         else:
             known = signature(self._score_func).parameters
-            classes = _plain(classes).tolist()
-            if response.ndim == 2 and len(classes) == 2:
-                positive = kwargs.get("pos_label", classes[-1])
-                if positive not in classes:
-                    raise ValueError(f"pos_label={positive!r} is none of the classes {classes}.")
-                response = response[:, classes.index(positive)]
+            labels = _plain(classes).tolist()
+            if response.ndim == 2 and len(labels) == 2:
+                positive = kwargs.get("pos_label", labels[-1])
+                if positive not in labels:
+                    raise ValueError(f"pos_label={positive!r} is none of the classes {labels}.")
+                response = response[:, labels.index(positive)]
                 if "pos_label" in known:
                     kwargs["pos_label"] = positive
             if "labels" in known:
-                kwargs.setdefault("labels", classes)
+                kwargs.setdefault("labels", labels)
         if sample_weight is not None:
             kwargs["sample_weight"] = sample_weight
         return self._sign * self._score_func(y, response, **kwargs)
 
-    def set_score_request(self, **requests):
+    def set_score_request(self, **requests: bool | str | None) -> Self:
         """Ask for `sample_weight`, or give `task_id` another name, under metadata routing.
 
         Parameters
@@ -210,7 +236,7 @@ class _TaskScorer:
         self._requests = self._requests | requests
         return self
 
-    def get_metadata_routing(self):
+    def get_metadata_routing(self) -> MetadataRequest:
         """Return what scikit-learn shall pass on to the scorer.
 
         Returns
@@ -222,11 +248,11 @@ class _TaskScorer:
             request.score.add_request(param=param, alias=alias)
         return request
 
-    def _accept_sample_weight(self):
+    def _accept_sample_weight(self) -> bool:
         # What scikit-learn asks scorers while metadata routing is off.
         return "sample_weight" in signature(self._score_func).parameters
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         name = getattr(self._score_func, "__name__", repr(self._score_func))
         return f"task_scorer({name}, average={self._average!r})"
 
@@ -272,13 +298,22 @@ class TaskStratifiedKFold(BaseCrossValidator):
 
     __metadata_request__split = {"task_id": True, "groups": True}
 
-    def __init__(self, n_splits=5, *, shuffle=True, random_state=None, task_column=None):
+    def __init__(
+        self,
+        n_splits: int = 5,
+        *,
+        shuffle: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+        task_column: int | str | None = None,
+    ) -> None:
         self.n_splits = n_splits
         self.shuffle = shuffle
         self.random_state = random_state
         self.task_column = task_column
 
-    def get_n_splits(self, X=None, y=None, groups=None, **params):
+    def get_n_splits(
+        self, X: object = None, y: object = None, groups: object = None, **params: object
+    ) -> int:
         """Return the number of folds.
 
         Parameters
@@ -294,7 +329,13 @@ class TaskStratifiedKFold(BaseCrossValidator):
         """
         return self.n_splits
 
-    def split(self, X, y, groups=None, task_id=None):
+    def split(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        groups: ArrayLike | None = None,
+        task_id: ArrayLike | None = None,
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
         """Give the rows to train with and those to test with, fold by fold.
 
         Parameters
@@ -327,7 +368,7 @@ class TaskStratifiedKFold(BaseCrossValidator):
         rows = np.arange(len(y))
         return ((rows[folds != fold], rows[folds == fold]) for fold in range(self.n_splits))
 
-    def _ids(self, X, groups, task_id):
+    def _ids(self, X: ArrayLike, groups: ArrayLike | None, task_id: ArrayLike | None) -> ArrayLike:
         given = [ids for ids in (groups, task_id) if ids is not None]
         if len(given) + (self.task_column is not None) != 1:
             raise ValueError(
@@ -339,7 +380,7 @@ class TaskStratifiedKFold(BaseCrossValidator):
             )
         return given[0] if given else split_task_column(X, self.task_column)[1]
 
-    def _folds(self, y, groups):
+    def _folds(self, y: NDArray[Any], groups: dict[int | str, Any]) -> NDArray[np.intp]:
         """Return the fold of every row.
 
         With the rows sorted by task and class and dealt out like cards, whatever lies side
@@ -364,7 +405,16 @@ class TaskStratifiedKFold(BaseCrossValidator):
         return folds
 
 
-def task_report(estimator, X, y, task_id=None, *, task_column=None, output="text", digits=2):
+def task_report(
+    estimator: BaseEstimator,
+    X: ArrayLike,
+    y: ArrayLike,
+    task_id: ArrayLike | None = None,
+    *,
+    task_column: int | str | None = None,
+    output: Literal["text", "dict", "frame"] = "text",
+    digits: int = 2,
+) -> Any:
     """Report how well each task is predicted, and what it costs.
 
     Parameters
@@ -462,7 +512,7 @@ _RATIOS = ("precision", "recall", "f1-score")
 _COLUMNS = (*_RATIOS, "accuracy", "support", "growth", "mean rank")
 
 
-def _measures(y, predicted):
+def _measures(y: NDArray[Any], predicted: NDArray[Any]) -> dict[str, Any]:
     """Return what classification_report has, for one task."""
     classes = np.unique(np.concatenate([y, predicted]))
     *ratios, support = precision_recall_fscore_support(
@@ -481,7 +531,7 @@ def _measures(y, predicted):
     }
 
 
-def _text(report, columns, digits):
+def _text(report: dict[Any, dict[str, Any]], columns: Sequence[str], digits: int) -> str:
     """Return the report as a table."""
     names = [str(name) for name in report]
     width = max(map(len, [*names, "task"]))
@@ -492,27 +542,41 @@ def _text(report, columns, digits):
     return "\n".join(lines)
 
 
-def _codes(name, y):
+def _codes(name: int | str, y: NDArray[Any]) -> NDArray[Any]:
     """Return the class of each row of a task as a number; 0 where y has numbers, not classes."""
-    fractions = y.dtype.kind == "f" and np.isfinite(y).all() and (y != y.round()).any()
-    if y.ndim == 2 or fractions:
+    if y.ndim == 2 or _are_numbers(y):
         return np.zeros(len(y), dtype=np.intp)
     return np.unique(labels_of_task(name, y), return_inverse=True)[1]
 
 
-def _targets(y):
-    """Return labels, or numbers with several to a row."""
-    return np.asarray(y) if np.ndim(y) == 2 and np.shape(y)[1] > 1 else _labels(y)
+def _are_numbers(y: NDArray[Any]) -> bool:
+    """Whether these are floats that no classifier takes as labels: fractions, or very large."""
+    if y.dtype.kind != "f" or not np.isfinite(y).all():
+        return False
+    return bool((y != y.round()).any() or (np.abs(y) >= 2**53).any())
 
 
-def _labels(y):
+def _targets(y: ArrayLike | None, estimator: BaseEstimator | None = None) -> NDArray[Any]:
+    """Return labels, or the numbers that a regressor predicts, maybe several to a row."""
+    if y is None:
+        return _labels(y)
+    array = entries(y)
+    if array.dtype == object and all(isinstance(value, float) for value in array.ravel()):
+        array = array.astype(np.float64)
+    if array.ndim == 2 and array.shape[1] > 1:
+        return np.asarray(y)
+    numbers = _are_numbers(array) if estimator is None else is_regressor(estimator)
+    return column_or_1d(np.asarray(y)) if numbers else _labels(y)
+
+
+def _labels(y: ArrayLike | None) -> NDArray[Any]:
     """Return labels as a 1-D array whose entries are as they were given."""
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
-    return column_or_1d(np.asarray(keep_types(y)))
+    return column_or_1d(keep_types(y))
 
 
-def _plain(labels):
+def _plain(labels: NDArray[Any]) -> NDArray[Any]:
     """Return labels as an array that scikit-learn's metrics take."""
     if labels.dtype != object:
         return labels
@@ -521,10 +585,16 @@ def _plain(labels):
             "The labels mix numbers and strings, which scikit-learn's metrics cannot compare. "
             "Use average='tasks' if each task has labels of one kind, or strings throughout."
         )
-    return np.array(labels.tolist())
+    return array_of(labels.tolist(), "y")
 
 
-def _rows_of_tasks(estimator, X, task_id, n_samples, task_column=None):
+def _rows_of_tasks(
+    estimator: BaseEstimator,
+    X: ArrayLike,
+    task_id: ArrayLike | None,
+    n_samples: int,
+    task_column: int | str | None = None,
+) -> dict[int | str, Any]:
     """Return the rows of each task; the ids are given, in X, or those of the only task."""
     if task_column is not None:
         if task_id is not None:
@@ -542,7 +612,7 @@ def _rows_of_tasks(estimator, X, task_id, n_samples, task_column=None):
     return group_rows(task_id, n_samples)
 
 
-def _classes_of(estimator, name, y):
+def _classes_of(estimator: BaseEstimator, name: int | str, y: NDArray[Any]) -> NDArray[Any]:
     """Return the classes of a task; of a classifier that is hidden, those that occur."""
     clf, _ = innermost(estimator)
     if hasattr(clf, "task_classes_"):
@@ -550,7 +620,7 @@ def _classes_of(estimator, name, y):
     return np.intersect1d(labels_of_task(name, y), estimator.classes_)
 
 
-def _classifier(estimator, X=None):
+def _classifier(estimator: BaseEstimator, X: ArrayLike | None = None) -> tuple[Any, Any]:
     """Return the classifier inside searches and pipelines, and X as it arrives there."""
     estimator, X = innermost(estimator, X)
     if not hasattr(estimator, "task_column"):

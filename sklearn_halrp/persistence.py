@@ -10,14 +10,21 @@ import lzma
 import os
 import warnings
 import zlib
+from collections.abc import Callable
 from numbers import Integral
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
+from skorch import NeuralNet
 
 from sklearn_halrp._checks import check_net, innermost
 from sklearn_halrp._classifier import ContinualClassifier
+from sklearn_halrp._estimator import ContinualEstimator
+from sklearn_halrp._importance import check_importance
 from sklearn_halrp._regressor import ContinualRegressor
 from sklearn_halrp._saved import (
     FORMAT,
@@ -34,7 +41,7 @@ _KEY = "sklearn_halrp"
 _KINDS = {kind.__name__: kind for kind in (ContinualClassifier, ContinualRegressor)}
 
 
-def save(estimator, path):
+def save(estimator: ContinualEstimator, path: str | os.PathLike[str]) -> None:
     """Write a fitted estimator to a file, without its net.
 
     Parameters
@@ -76,7 +83,7 @@ def save(estimator, path):
     _check_plain(estimator)
     check_is_fitted(estimator)
     parameters, objects = _plain_parameters(estimator)
-    arrays = {}
+    arrays: dict[str, NDArray[Any]] = {}
     about = {
         "format": FORMAT,
         "estimator": type(estimator).__name__,
@@ -96,7 +103,12 @@ def save(estimator, path):
         partial.unlink(missing_ok=True)
 
 
-def load(path, net=None, *, importance=None):
+def load(
+    path: str | os.PathLike[str],
+    net: NeuralNet | None = None,
+    *,
+    importance: Callable[..., Any] | None = None,
+) -> Any:
     """Read an estimator from a file that `save` wrote.
 
     Nothing in the file is executed, whoever wrote it.
@@ -107,8 +119,9 @@ def load(path, net=None, *, importance=None):
     net : skorch.NeuralNetClassifier or skorch.NeuralNetRegressor, optional
         As the estimator had it: with the same module and arguments. It may be left out
         for the default network alone.
-    importance : callable, optional
-        As the estimator had it, where it was none of those that go by a name.
+    importance : callable or str, optional
+        As the estimator had it, where it was none of those that go by a name. Only tasks that
+        are learned later depend on it, so a name will do where those are not to come.
 
     Returns
     -------
@@ -119,7 +132,10 @@ def load(path, net=None, *, importance=None):
     Raises
     ------
     ValueError
-        If the file is none of `save`, is damaged, or does not fit the net.
+        If the file is none of `save`, is damaged, or does not fit the net; if it needs a net or
+        an importance that is not given, or this has no such name.
+    TypeError
+        If net or importance is of another type.
     ImportError
         If safetensors is not installed.
 
@@ -127,7 +143,8 @@ def load(path, net=None, *, importance=None):
     -----
     UserWarning
         If the net's module has another name than the one that was saved: if it is another
-        module, of the same shapes, the predictions are others too.
+        module, of the same shapes, the predictions are others too. If the importance has another
+        name: if it is another one, later tasks get other ranks.
 
     Examples
     --------
@@ -144,6 +161,8 @@ def load(path, net=None, *, importance=None):
     kind = _KINDS[saved["estimator"]]
     if net is not None:
         check_net(net, kind._target.net_class)
+    if importance is not None:
+        check_importance(importance)
     given = {"importance": importance}
     for name, what in saved["objects"].items():
         if given.get(name) is None:
@@ -161,10 +180,12 @@ def load(path, net=None, *, importance=None):
     )
     if net is not None:
         _warn_of_another_module(path, saved["own_net"], net)
+    if importance is not None:
+        _warn_of_another_importance(path, saved, importance)
     return estimator
 
 
-def _plain_parameters(estimator):
+def _plain_parameters(estimator: ContinualEstimator) -> tuple[dict[str, Any], dict[str, str]]:
     """Return parameters that JSON can hold, and the names of the objects that it cannot."""
     parameters, objects = estimator.get_params(deep=False), {}
     del parameters["net"]
@@ -176,7 +197,7 @@ def _plain_parameters(estimator):
     return parameters, objects
 
 
-def _check_plain(estimator):
+def _check_plain(estimator: object) -> None:
     """Refuse what would not come back as it is."""
     name, kinds = type(estimator).__name__, tuple(_KINDS.values())
     if type(estimator) in kinds:
@@ -198,7 +219,7 @@ def _check_plain(estimator):
     raise TypeError(f"save takes a {' or a '.join(_KINDS)}; got a {name}.{hint}")
 
 
-def _warn_of_another_module(path, saved, net):
+def _warn_of_another_module(path: str | os.PathLike[str], saved: object, net: NeuralNet) -> None:
     """Say that the module has another name; it may only have moved."""
     given = _name_of(net.module)
     if isinstance(saved, str) and given != saved:
@@ -209,7 +230,22 @@ def _warn_of_another_module(path, saved, net):
         )
 
 
-def _read(path):
+def _warn_of_another_importance(
+    path: str | os.PathLike[str], saved: dict[str, Any], importance: object
+) -> None:
+    """Say that the importance has another name; it may only have moved."""
+    before = saved["objects"].get("importance", saved["parameters"].get("importance"))
+    given = importance if isinstance(importance, str) else _name_of(importance)
+    if given != before:
+        warnings.warn(
+            f"{path} was saved with importance={before}, and {given} is given. Tasks that are "
+            "there stay as they are. If it is not the same under another name, later ones get "
+            "other ranks.",
+            stacklevel=3,
+        )
+
+
+def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the settings and the arrays of a file."""
     safetensors = _safetensors()
     from safetensors import SafetensorError, safe_open
@@ -232,6 +268,8 @@ def _read(path):
         for task in tasks_from_state(saved["learned"]["_network"]).values():
             task.check()
         _KINDS[saved["estimator"]](**saved["parameters"])
+        if not set(saved["objects"]) <= {"importance"}:
+            raise ValueError(f"objects of the names {list(saved['objects'])}")
     except _DAMAGE as error:
         raise ValueError(f"{path} is damaged: {error!r}.") from error
     return saved
@@ -249,7 +287,7 @@ _DAMAGE = (
 )
 
 
-def _flat(value, path, arrays):
+def _flat(value: Any, path: str, arrays: dict[str, NDArray[Any]]) -> Any:
     """Return nested data as JSON can hold it; numbers in arrays and bytes go to `arrays`.
 
     >>> arrays = {}
@@ -274,7 +312,7 @@ def _flat(value, path, arrays):
     return value
 
 
-def _nested(value, arrays):
+def _nested(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
     """Return what `_flat` was given, with lists in place of tuples."""
     if isinstance(value, list):
         return [_nested(entry, arrays) for entry in value]
@@ -289,12 +327,12 @@ def _nested(value, arrays):
     return {key: _nested(entry, arrays) for key, entry in value.items()}
 
 
-def _name_of(module):
+def _name_of(module: Any) -> str:
     kind = module if hasattr(module, "__qualname__") else type(module)
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _safetensors():
+def _safetensors() -> ModuleType:
     try:
         import safetensors.numpy
     except ImportError as error:

@@ -8,17 +8,20 @@ from sklearn.base import clone
 
 from sklearn_halrp import _convolution as convolution
 from sklearn_halrp import _low_rank as low_rank
-from sklearn_halrp._batches import _drawn as drawn_batches
-from sklearn_halrp._batches import _sliced as sliced_batches
-from sklearn_halrp._batches import batch_size_of, speed_up
+from sklearn_halrp._batches import drawn as drawn_batches
+from sklearn_halrp._batches import sliced as sliced_batches
 from sklearn_halrp._building import build_network
 from sklearn_halrp._callbacks import FactorPenalty
+from sklearn_halrp._checks import group_rows, positions_in
 from sklearn_halrp._choosing import PASSES, HeldOut, choose_factors
 from sklearn_halrp._classes import Classes
+from sklearn_halrp._copies import copied
 from sklearn_halrp._curvature import DAMPING, Curvatures, whitened_spectrum, whitened_split
+from sklearn_halrp._datasets import labels_in
 from sklearn_halrp._default_net import HoldOut
+from sklearn_halrp._gradients import hessian_norm, mean_square_gradient, squared_mean_gradient
 from sklearn_halrp._head import find_head, grow_head, with_head
-from sklearn_halrp._importance import IMPORTANCES, Uniform, mean_square_gradient, rankings
+from sklearn_halrp._importance import IMPORTANCES, Uniform
 from sklearn_halrp._layer import Layer, Ranking
 from sklearn_halrp._low_rank import FORMS, Factors, effective_weight, fit_scales, matrix_shape
 from sklearn_halrp._modules import copy_with, get_tensor, named_tensors
@@ -26,9 +29,11 @@ from sklearn_halrp._numbers import Numbers
 from sklearn_halrp._partition import partition
 from sklearn_halrp._predictive import add_up, chances, gauss_newton_loss, self_loss
 from sklearn_halrp._pruning import MOST_PRUNED, Compact, cut_to_fit, prune
+from sklearn_halrp._rankings import rankings
 from sklearn_halrp._ranks import choose_ranks
 from sklearn_halrp._sample_weight import WithWeights
-from sklearn_halrp._serving import Predictors, outputs_of
+from sklearn_halrp._serving import Predictors, batch_size_of, outputs_of
+from sklearn_halrp._steps import Attending
 from sklearn_halrp._storing import Budget, in_half
 from sklearn_halrp._targets import target_from_state
 from sklearn_halrp._task import StoredFactors, Task
@@ -45,6 +50,11 @@ def network_of(clf):
 def task_of(clf, task_id):
     """What a classifier keeps of one task."""
     return network_of(clf).tasks[task_id]
+
+
+def model_of(one):
+    """The model that knows one task, behind what `for_task` returns."""
+    return one._model
 
 
 def with_network(clf, network):

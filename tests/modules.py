@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.nn.utils import prune
 from torch.utils.checkpoint import checkpoint
 
 
@@ -328,6 +329,19 @@ class Waves(nn.Module):
         return self.last(torch.relu(self.mix(torch.fft.irfft(spectrum).flatten(1))))
 
 
+class Reparametrised(nn.Module):
+    """Hidden weights that are computed from other tensors before each pass."""
+
+    def __init__(self, n_classes=10):
+        super().__init__()
+        self.first = nn.utils.spectral_norm(nn.Linear(64, 24))
+        self.second = prune.random_unstructured(nn.Linear(24, 24), "weight", 0.5)
+        self.last = nn.Linear(24, n_classes)
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.second(torch.tanh(self.first(x)))))
+
+
 ZOO = {
     "mlp": Animal(MLP, (64,)),
     "conv1d": Animal(Conv1d, (1, 64)),
@@ -349,4 +363,5 @@ ZOO = {
     "checkpointed": Animal(Checkpointed, (1, 8, 8)),
     "experts": Animal(Experts, (1, 8, 8)),
     "waves": Animal(Waves, (8, 8)),
+    "reparametrised": Animal(Reparametrised, (64,)),
 }

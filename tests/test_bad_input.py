@@ -1,13 +1,16 @@
 """Every mistake gets an error that says what to do, and changes nothing."""
 
+from collections import UserDict
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.exceptions import NotFittedError
 from skorch import NeuralNetRegressor
 from skorch.callbacks import Checkpoint, LoadInitState
 from skorch.dataset import Dataset
-from skorch.helper import predefined_split
+from skorch.helper import SliceDict, predefined_split
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -19,6 +22,7 @@ from sklearn_halrp.exceptions import (
     TrainingDivergedError,
     UnknownTaskError,
 )
+from sklearn_halrp.model_selection import TaskStratifiedKFold
 from tests.conftest import make_classifier, make_net
 from tests.inside import network_of
 from tests.modules import MLP, Conv2d
@@ -72,6 +76,71 @@ def test_partial_fit_refuses_and_changes_nothing(clf, digits, name):
     assert clf.tasks_ == ["a", "b"]
     for task_id, probabilities in before.items():
         assert np.array_equal(clf.predict_proba(digits[0], task_id=task_id), probabilities)
+
+
+def no_names(columns):
+    """A table that gives its columns themselves, and no names."""
+    return type("Table", (), {"columns": columns})()
+
+
+ONE = "put what the module takes into one array"
+HALVES = {"left": X[:, :32], "right": X[:, 32:]}
+TEXTS = ["one", "two"] * 20
+NO_ROWS = {
+    "dict": (HALVES, f"X is a dict, and must be one array.*DataFrame.*{ONE}"),
+    "dict of tensors": ({k: torch.from_numpy(v) for k, v in HALVES.items()}, f"dict.*{ONE}"),
+    "SliceDict": (SliceDict(**HALVES), f"X is a SliceDict.*{ONE}"),
+    "UserDict": (UserDict(HALVES), f"X is a UserDict.*{ONE}"),
+    "arrays of several shapes": ([X[:, :32], X[:, 28:]], f"several shapes.*{ONE}"),
+    "records": ([{"a": 1.0}] * 40, r"rows that are a dict.*pandas.DataFrame\(X\)"),
+    "array of records": (np.array([{"a": 1.0}] * 40), "rows that are a dict"),
+    "texts": (TEXTS, "rows that are strings.*vectorizer"),
+    "array of texts": (np.array(TEXTS), "rows that are strings"),
+    "series of texts": (pd.Series(TEXTS), "rows that are strings"),
+    "text": ("one", "rows that are strings"),
+    "bytes": ([b"one"] * 40, "rows that are strings"),
+    "set": ({1, 2}, "X is a set, and must be an array"),
+    "generator": ((row for row in X), "X is a generator, and must be an array"),
+}
+
+
+@pytest.mark.parametrize("name", NO_ROWS)
+@pytest.mark.parametrize("column", [None, 3, "site"])
+def test_what_is_not_rows_of_numbers_is_refused_and_changes_nothing(clf, name, column):
+    rows, message = NO_ROWS[name]
+    clf.set_params(task_column=column)
+    ids = None if column is not None else "a"
+    state = dict(vars(clf))
+    for call in (
+        lambda: clf.partial_fit(rows, Y, ids),
+        lambda: clf.fit(rows, Y, ids),
+        lambda: clf.predict(rows, ids),
+        lambda: clf.score(rows, Y, task_id=ids),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            call()
+    if column is not None:
+        with pytest.raises((TypeError, ValueError), match=message):
+            TaskStratifiedKFold(2, task_column=column).split(rows, Y)
+    assert vars(clf) == state
+
+
+def test_errors_show_no_data():
+    clf = make_classifier(task_column="site")
+    with pytest.raises(TypeError, match="The columns of X, a Table, have no names") as caught:
+        clf.fit(no_names(list(X.T)), Y)
+    assert len(str(caught.value)) < 100
+    clf = make_classifier()
+    for call in (
+        lambda: clf.fit(X, Y, {i: "a" for i in range(1000)}),
+        lambda: clf.fit(X, [["a" * 1000], 3] * 20),
+        lambda: clf.fit(X, ["a" * 1000, 3] * 20),
+        lambda: clf.fit(X, dict.fromkeys(range(1000))),
+        lambda: clf.fit({"a": X}, Y),
+    ):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            call()
+        assert len(str(caught.value)) < 500
 
 
 def test_one_bad_task_of_many_stops_all(clf):

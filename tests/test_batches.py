@@ -7,7 +7,8 @@ from skorch.dataset import Dataset
 from torch.utils.data import DataLoader, Subset
 
 from tests.conftest import make_classifier, make_net
-from tests.inside import drawn_batches, sliced_batches, speed_up
+from tests.inside import around, drawn_batches, sliced_batches
+from tests.modules import MLP
 
 
 @given(
@@ -66,8 +67,7 @@ class Loader(DataLoader):
 )
 def test_loading_of_the_users_own_is_kept(digits, settings):
     X, y = digits
-    net = make_net(**settings)
-    speed_up(net)
+    net = around(make_net(**settings), MLP())
     for training in (True, False):
         loader = net.get_iterator(net.get_dataset(X, y), training=training)
         assert loader.batch_size == 32  # those of this package leave it to the sampler

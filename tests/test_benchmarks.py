@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import time
 from contextlib import nullcontext
 from dataclasses import replace
@@ -37,6 +38,8 @@ from sklearn_halrp.exceptions import GrowthBudgetWarning
 from sklearn_halrp.metrics import aopd
 from tests.inside import task_of
 
+WORDS = ["benchmarks.compare", "digits"]  # a command
+
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
@@ -50,6 +53,7 @@ def results(tmp_path_factory):
 def test_the_short_form_writes_every_kind_of_result_and_runs_nothing_twice(results):
     files = sorted(results.glob("*.json"))
     assert {path.stem for path in files} == {f"{kind}-digits" for kind in suite.COMMANDS}
+    assert sorted(suite.shown(results)) == sorted(suite.QUICK)
     before = [path.read_text() for path in files]
     suite.main(["--quick", "--results", str(results), "--only", "compare", "orders"])
     after = [path.read_text() for path in files]
@@ -88,8 +92,18 @@ def test_no_line_of_the_page_begins_with_a_per_cent_sign():
 
 def test_the_results_of_the_full_suite_are_committed():
     committed = {path.stem for path in page.RESULTS.glob("*-*.json")}
-    full = {f"{command}-{stream}" for command, stream, _ in suite.FULL}
-    assert {name for name in committed if not name.startswith("avalanche-")} == full
+    shown = {f"{kind}-{stream}" for kind in suite.COMMANDS for stream in page.stored(kind)}
+    assert {name for name in committed if not name.startswith("avalanche-")} == shown
+
+
+def test_one_file_alone_looks_inside_the_package():
+    private = re.compile(r"sklearn_halrp\._|(?:clf|classifier)\._")
+    folder = page.RESULTS.parent
+    found = {path.name for path in folder.rglob("*.py") if private.search(path.read_text())}
+    assert found == {"inside.py"}
+    said = (folder / "README.md").read_text()
+    for name in re.findall(r"^def (\w+)", (folder / "inside.py").read_text(), re.MULTILINE):
+        assert name.startswith("_") or f"`{name}`" in said
 
 
 @pytest.mark.parametrize("command", [permuted_mnist, speed, parallel], ids=lambda c: c.__name__)
@@ -349,7 +363,8 @@ def test_a_first_task_with_random_labels_keeps_its_rows_and_classes():
 def test_the_largest_task_comes_first_and_the_others_stay_in_order():
     stream = load("digits").first(3)
     last = replace(stream, tasks=(*stream.fraction(0.5, 0).tasks[:2], stream.tasks[2]))
-    assert ablations.largest_first(last) == [2, 0, 1]
+    names = [task.name for task in ablations.largest_first(last).tasks]
+    assert names == [stream.tasks[i].name for i in (2, 0, 1)]
 
 
 def test_differences_are_those_of_the_same_seed_over_tasks_that_are_no_base():
@@ -376,6 +391,7 @@ def test_scales_that_are_held_stay_at_one():
         method.learn(task)
     learned = task_of(method.classifier, stream.tasks[1].name).factors.values()
     assert all((one.r == 1).all() and (one.s == 1).all() for one in learned)
+    # With other scales the change of a weight would have no low rank.
     base = method.classifier.to_module(stream.tasks[0].name)
     tuned = method.classifier.to_module(stream.tasks[1].name)
     for (name, weight), ours in zip(base.named_parameters(), tuned.parameters(), strict=True):
@@ -412,12 +428,12 @@ def test_settings_are_all_combinations():
 
 def test_results_of_other_settings_are_not_mixed(tmp_path):
     path = tmp_path / "results.json"
-    first = Results(path, {"epochs": 1})
+    first = Results(path, {"epochs": 1}, WORDS)
     first.complete([({"seed": 0}, dict, ())], 1)
-    found = Results(path, {"epochs": 1}).find({"seed": 0})
+    found = Results(path, {"epochs": 1}, WORDS).find({"seed": 0})
     assert found == {"key": {"seed": 0}, "code": revision(), "on": processor()}
     with pytest.raises(SystemExit, match="other settings"):
-        Results(path, {"epochs": 2})
+        Results(path, {"epochs": 2}, WORDS)
 
 
 def test_a_file_of_another_command_or_of_none_is_left_alone(tmp_path):
@@ -437,10 +453,10 @@ def test_what_was_done_before_a_stop_is_kept(tmp_path):
     def stop():
         raise KeyboardInterrupt
 
-    path, results = tmp_path / "results.json", Results(tmp_path / "results.json", {})
+    path, results = tmp_path / "results.json", Results(tmp_path / "results.json", {}, WORDS)
     with pytest.raises(SystemExit, match="the same command goes on"):
         results.complete([({"seed": 0}, dict, ()), ({"seed": 1}, stop, ())], 1)
-    assert [run["key"] for run in Results(path, {}).content["runs"]] == [{"seed": 0}]
+    assert [run["key"] for run in Results(path, {}, WORDS).content["runs"]] == [{"seed": 0}]
 
 
 @pytest.mark.parametrize(
@@ -474,26 +490,32 @@ def test_a_wrong_word_ends_a_command_at_once_with_what_is_right(command, words, 
 
 
 def test_the_names_of_all_ablations_are_known():
-    stream = load("digits")
-    assert {key["variant"] for key, *_ in ablations.jobs_of(stream, None, 1)} <= {
-        *ablations.VARIANTS,
-        *ablations.OTHERS,
-    }
+    assert all(ablations.variant(name) == name for name in ablations.VARIANTS)
+
+
+def test_an_ablation_of_several_parts_changes_what_each_part_says():
+    stream = load("digits").first(2)
+    name = "budget 0.02, warm-up 8, importance from training rows, base: a tenth of the first task"
+    method, settings, learned = ablations.made(ablations.variant(name), stream)
+    assert method is ablations.TrainingRowsOnly
+    changed = {key for key, value in settings.items() if value != ablations.DEFAULTS[key]}
+    assert {key: settings[key] for key in changed} == {"growth_budget": 0.02, "warmup_epochs": 8}
+    assert len(learned.tasks[0].train[1]) == len(stream.tasks[0].train[1]) // 10
 
 
 def test_a_file_has_its_runs_in_the_order_of_the_last_command(tmp_path):
     path = tmp_path / "runs.json"
-    Results(path, {}).complete([({"seed": seed}, dict, ()) for seed in (2, 0)], 1)
-    Results(path, {}).complete([({"seed": seed}, dict, ()) for seed in (0, 1, 0)], 1)
-    assert [run["key"]["seed"] for run in Results(path, {}).content["runs"]] == [2, 0, 1]
+    Results(path, {}, WORDS).complete([({"seed": seed}, dict, ()) for seed in (2, 0)], 1)
+    Results(path, {}, WORDS).complete([({"seed": seed}, dict, ()) for seed in (0, 1, 0)], 1)
+    assert [run["key"]["seed"] for run in Results(path, {}, WORDS).content["runs"]] == [2, 0, 1]
 
 
 def test_a_run_with_other_settings_takes_the_place_of_the_old_one(tmp_path):
     path = tmp_path / "runs.json"
     for alpha in (0.5, 0.9):
         key = {"seed": 0, "settings": {"alpha": alpha}}
-        Results(path, {}).complete([(key, dict, ())], 1)
-    assert [run["key"] for run in Results(path, {}).content["runs"]] == [key]
+        Results(path, {}, WORDS).complete([(key, dict, ())], 1)
+    assert [run["key"] for run in Results(path, {}, WORDS).content["runs"]] == [key]
 
 
 class Peaked:
@@ -531,7 +553,7 @@ class Peaked:
 )
 def test_tuning_goes_on_from_the_end_of_a_grid_where_that_is_best(best, found):
     one = Contestant(Peaked, {"best": best}, {"strength": [1, 10, 100]})
-    results = Results(None, {})
+    results = Results(None, {}, WORDS)
     chosen = tune(results, load("digits").first(2), {"peaked": one}, None, 1)
     assert chosen["peaked"]["strength"] == pytest.approx(found)
     assert len(results.content["runs"]) <= 3 + 4
@@ -539,12 +561,15 @@ def test_tuning_goes_on_from_the_end_of_a_grid_where_that_is_best(best, found):
 
 def test_of_equally_good_penalties_the_strongest_is_taken():
     one = Contestant(Peaked, {"best": 10**0.5}, {"strength": [0.1, 1, 10, 100]})
-    chosen = tune(Results(None, {}), load("digits").first(2), {"peaked": one}, None, 1)
+    chosen = tune(Results(None, {}, WORDS), load("digits").first(2), {"peaked": one}, None, 1)
     assert chosen["peaked"]["strength"] == 10
 
 
 def test_the_first_half_of_the_tasks_is_tuned_on():
-    results, one = Results(None, {}), Contestant(Peaked, {"best": 1}, {"strength": [0.1, 1, 10]})
+    results, one = (
+        Results(None, {}, WORDS),
+        Contestant(Peaked, {"best": 1}, {"strength": [0.1, 1, 10]}),
+    )
     tune(results, load("digits", n_tasks=8), {"peaked": one}, None, 1)
     assert {len(run["accuracy"]) for run in results.content["runs"]} == {4}
 

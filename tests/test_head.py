@@ -1,6 +1,10 @@
+import re
+import warnings
+
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrize, prune
 
 from sklearn_halrp.exceptions import InvalidNetworkError
 from tests.inside import find_head, grow_head, partition, with_head
@@ -140,3 +144,65 @@ def test_an_embedding_that_changes_when_read_is_refused():
     module.append(nn.Linear(5, 3))
     with pytest.raises(InvalidNetworkError, match="max_norm"):
         partition(module, "3")
+
+
+def weight_norm(layer):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch has a newer one
+        return nn.utils.weight_norm(layer)
+
+
+REPARAMETRISED = {
+    "weight_norm": (weight_norm, "remove_weight_norm(layer)"),
+    "spectral_norm": (nn.utils.spectral_norm, "remove_spectral_norm(layer)"),
+    "new weight_norm": (
+        nn.utils.parametrizations.weight_norm,
+        "parametrize.remove_parametrizations(layer, 'weight')",
+    ),
+    "new spectral_norm": (
+        nn.utils.parametrizations.spectral_norm,
+        "parametrize.remove_parametrizations(layer, 'weight')",
+    ),
+    "orthogonal": (
+        nn.utils.parametrizations.orthogonal,
+        "parametrize.remove_parametrizations(layer, 'weight')",
+    ),
+    "pruned": (
+        lambda layer: prune.random_unstructured(layer, "weight", 0.5),
+        "prune.remove(layer, 'weight')",
+    ),
+    "pruned bias": (
+        lambda layer: prune.random_unstructured(layer, "bias", 1),
+        "prune.remove(layer, 'bias')",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REPARAMETRISED)
+@pytest.mark.parametrize("name", [None, "2"])
+def test_a_reparametrised_head_is_an_error_that_undoes_it(kind, name):
+    wrap, undo = REPARAMETRISED[kind]
+    module = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), wrap(nn.Linear(5, 3)))
+    with pytest.raises(InvalidNetworkError, match=f"'2' is reparametrised.*{re.escape(undo)}"):
+        find_head(module, forward, name)
+    # What the error says is run as it stands, and helps.
+    call = undo if undo.startswith(("parametrize", "prune")) else f"nn.utils.{undo}"
+    exec(call, {"layer": module[2], "nn": nn, "prune": prune, "parametrize": parametrize})
+    assert find_head(module, forward, name) == "2"
+
+
+def test_a_reparametrised_layer_that_could_not_be_the_head_is_not_blamed():
+    module = nn.Sequential(nn.utils.spectral_norm(nn.Linear(6, 6)), nn.Linear(6, 3), nn.Flatten(0))
+    module.append(nn.Unflatten(0, (-1, 3)))  # three outputs, whatever the head has
+    with pytest.raises(InvalidNetworkError, match=r"No torch\.nn\.Linear"):
+        find_head(module, forward)
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
+def test_empty_weights_are_not_perturbed_and_are_named_where_nothing_else_is():
+    module = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 3))
+    module.aside = nn.Linear(6, 0)
+    assert partition(module, "1").perturbed == ("0.weight",)
+    empty = nn.Sequential(nn.Linear(6, 0), nn.Linear(0, 3))
+    with pytest.raises(InvalidNetworkError, match=r"0\.weight is empty.*width above 0"):
+        partition(empty, "1")

@@ -1,4 +1,4 @@
-"""One task trained by two processes together, and the commands of docs/machines.md."""
+"""One task trained by two processes together, and the commands of docs/guide/machines.md."""
 
 import os
 import re
@@ -22,7 +22,7 @@ from tests.test_parallel import assert_same
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
-PAGE = (ROOT / "docs" / "machines.md").read_text()
+PAGE = (ROOT / "docs" / "guide" / "machines.md").read_text()
 
 
 def from_page(begin):

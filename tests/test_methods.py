@@ -114,20 +114,20 @@ def test_separate_networks_do_not_know_of_each_other():
 
 def test_copies_begin_as_the_first():
     untrained = methods.Copies(Net, Training(epochs=0), 0)
-    untrained.nets["first"] = tensors_of(Net())
+    untrained.own["first"] = tensors_of(Net())
     untrained.learn(TASKS[1])
     head = parts(Net())["head"]
-    for name, tensor in untrained.nets["first"].items():
-        assert torch.equal(tensor, untrained.nets["shuffle 1"][name]) == (name not in head)
+    for name, tensor in untrained.own["first"].items():
+        assert torch.equal(tensor, untrained.own["shuffle 1"][name]) == (name not in head)
 
 
 def test_changes_are_drawn_in_the_order_of_the_module_and_not_of_a_hash():
     method = methods.LoRA(LeNet, Training(epochs=0), 0)
     for task in TASKS[:2]:
         method.learn(task)
-    weights = [name for name, _ in LeNet().named_parameters() if name in method.names]
+    weights = [name for name, _ in LeNet().named_parameters() if name in method.parts["weight"]]
     assert len(weights) == 4  # a set has them in this order by chance only
-    assert list(method.base) == list(method.changes[TASKS[1].name]) == weights
+    assert list(method.shared) == list(method.changes[TASKS[1].name]) == weights
 
 
 @pytest.mark.parametrize("method", [methods.L2, methods.EWC])
@@ -187,7 +187,7 @@ def test_fisher_information_of_a_logistic_regression_is_the_known_one(sureness):
     rows = sureness * np.random.RandomState(0).randn(n_rows, 3).astype(np.float32)
     task = Task("any", 3, (rows, np.zeros(n_rows, int)), None, None)
     method = methods.EWC(Two, Training(epochs=0), 0, n_rows=n_rows)
-    method.begin(task)
+    method.start(task)
     torch.manual_seed(0)
     found = method.importance(task)["0.weight"]
     W, H = method.shared["0.weight"].detach(), method.own["any"]["1.weight"].detach()
@@ -216,7 +216,7 @@ def test_replay_forgets_less_than_fine_tuning():
 
 def test_distillation_is_the_divergence_of_softened_answers():
     method = learned(methods.LearningWithoutForgetting, 1)
-    method.begin(TASKS[1])
+    method.start(TASKS[1])
     X = torch.as_tensor(TASKS[1].train[0][:50])
 
     def answers():
@@ -257,15 +257,15 @@ def test_distillation_of_strength_0_is_fine_tuning_and_a_strong_one_keeps_the_an
 def test_packnet_gives_every_weight_one_owner_and_never_moves_it_again():
     method = methods.PackNet(Net, TRAINING, 0, share=0.25)
     for number, task in enumerate(TASKS):
-        before = {n: w.detach().clone() for n, w in method.weights.items()}
+        before = {n: w.detach().clone() for n, w in method.shared.items()}
         owners = {n: owner.clone() for n, owner in method.owner.items()}
         method.learn(task)
         for name, owner in method.owner.items():
             owned = owners[name] >= 0
-            assert torch.equal(method.weights[name][owned], before[name][owned])
+            assert torch.equal(method.shared[name][owned], before[name][owned])
             assert torch.equal(owner[owned], owners[name][owned])
             assert (owner == number).sum() == round(0.25 * owner.numel())
-            assert not method.weights[name][owner == -1].any()
+            assert not method.shared[name][owner == -1].any()
     # Three bits say which of four owners a weight has, or that it has none.
     weights = sum(owner.numel() for owner in method.owner.values())
     assert method.n_bytes() == pytest.approx(4 * method.n_numbers() + 3 * weights / 8, abs=3)
@@ -282,7 +282,7 @@ def test_rows_that_are_kept_count_a_byte_for_each_different_number():
 def test_lora_changes_the_base_by_matrices_of_the_rank_asked_for(rank):
     method = learned(methods.LoRA, rank=rank)
     tensors = method.tensors("shuffle 1")
-    for name, weight in method.base.items():
+    for name, weight in method.shared.items():
         change = (tensors[name] - weight).detach().flatten(1)
         assert torch.linalg.matrix_rank(change, rtol=1e-4) == rank
 
@@ -290,7 +290,7 @@ def test_lora_changes_the_base_by_matrices_of_the_rank_asked_for(rank):
 def test_batch_ensemble_changes_the_base_by_scales_of_rows_and_columns():
     method = learned(methods.BatchEnsemble)
     tensors = method.tensors("shuffle 1")
-    ratio = (tensors["5.weight"] / method.base["5.weight"]).detach()
+    ratio = (tensors["5.weight"] / method.shared["5.weight"]).detach()
     assert torch.linalg.matrix_rank(ratio, rtol=1e-4) == 1
     assert not torch.allclose(ratio, torch.ones(()))
 
@@ -327,7 +327,7 @@ def test_the_base_of_ours_is_what_a_network_of_its_own_is():
     alone.learn(TASKS[0])
     weights = ours.classifier.to_module(TASKS[0].name).state_dict()
     start = SameStart().state_dict()
-    nets = alone.nets[TASKS[0].name].items()
+    nets = alone.own[TASKS[0].name].items()
     for name, expected in [item for item in nets if item[0] not in ("0.bias", "1.running_mean")]:
         torch.testing.assert_close(weights[name], expected.detach(), rtol=1e-4, atol=1e-5)
         assert not torch.allclose(start[name].float(), expected.float(), rtol=1e-2)

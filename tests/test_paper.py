@@ -17,8 +17,6 @@ from benchmarks.protocols import PROTOCOLS
 from benchmarks.running import summary
 from tests.test_readers import write_mnist
 
-SIZES = {"split-tiny-imagenet": 64}
-
 
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_protocols(name):
@@ -32,24 +30,19 @@ def test_protocols(name):
     assert settings["growth_budget"] * (protocol.n_tasks - 1) == pytest.approx(protocol.growth)
     assert protocol.training().epochs > settings["warmup_epochs"]
     network = protocol.network(n_classes=7).eval()
-    size = SIZES.get(protocol.stream, 32)
     channels = 1 if protocol.stream == "omniglot-rotation" else 3
     with torch.no_grad():
-        assert network(torch.zeros(2, channels, size, size)).shape == (2, 7)
+        assert network(torch.zeros(2, channels, 32, 32)).shape == (2, 7)
 
 
-# As the paper has them: epochs, batch, rate, share to validate, warm-up, alpha, highest rank,
-# lambda_1, lambda_2, growth.
+# As the paper has them: epochs, batch, rate, warm-up, alpha, highest rank, lambda_1, lambda_2,
+# growth.
 SETTINGS = {
-    "cifar100-splits": (20, 128, 1e-3, 0.2, 1, 0.9, 100, 1e-4, 1e-4, 0.2),
-    "cifar100-superclass": (20, 128, 1e-3, 0.2, 1, 0.9, 100, 1e-4, 1e-4, 0.2),
-    "permuted-mnist": (12, 128, 1e-3, 0.2, 1, 0.9, 100, 1e-6, 1e-3, 0.6),
-    "five-datasets-alexnet": (12, 128, 1e-3, 0.2, 1, 0.9, 100, 1e-6, 1e-4, 0.6),
-    "five-datasets-resnet18": (12, 128, 1e-3, 0.2, 3, 0.95, 120, 1e-6, 1e-4, 0.6),
-    "tiny-imagenet-20-alexnet-as-written": (50, 32, 1e-3, 0.2, 25, 0.9, 100, 1e-6, 1e-4, 0.6),
-    "tiny-imagenet-20-resnet18-as-written": (50, 32, 5e-4, 0.2, 25, 0.95, 120, 1e-6, 1e-4, 0.6),
-    "tiny-imagenet-40-alexnet-as-written": (50, 32, 1e-3, 0.2, 20, 0.9, 100, 1e-6, 1e-4, 0.6),
-    "tiny-imagenet-40-resnet18-as-written": (50, 32, 5e-4, 0.2, 20, 0.95, 120, 1e-6, 1e-4, 0.6),
+    "cifar100-splits": (20, 128, 1e-3, 1, 0.9, 100, 1e-4, 1e-4, 0.2),
+    "cifar100-superclass": (20, 128, 1e-3, 1, 0.9, 100, 1e-4, 1e-4, 0.2),
+    "permuted-mnist": (12, 128, 1e-3, 1, 0.9, 100, 1e-6, 1e-3, 0.6),
+    "five-datasets-alexnet": (12, 128, 1e-3, 1, 0.9, 100, 1e-6, 1e-4, 0.6),
+    "five-datasets-resnet18": (12, 128, 1e-3, 3, 0.95, 120, 1e-6, 1e-4, 0.6),
 }
 
 
@@ -62,7 +55,6 @@ def test_settings_are_those_of_the_paper(name):
         training.epochs,
         training.batch_size,
         training.lr,
-        protocol.valid_share,
         *(published[name] for name in names),
         protocol.growth,
     ) == SETTINGS[name]
@@ -103,7 +95,7 @@ def test_a_paper_table(tmp_path, capsys, monkeypatch):
     assert found["MOPD"] == pytest.approx(difference.max())
     assert f"{100 * difference.max():.2f}" in shown
     assert "| EWC " in shown
-    monkeypatch.setattr(paper, "learn_stream", None)  # what is in the file is not run again
+    # What is in the file is not run again.
     monkeypatch.setattr("benchmarks.compare.learn_stream", None)
     assert paper.main([*words, "--data-dir", str(tmp_path), "--json", str(file)]) == runs
 
@@ -120,7 +112,7 @@ def test_orders_keep_what_is_left_of_them(tmp_path, monkeypatch):
             "seconds": [0.0] * 3,
         }
 
-    monkeypatch.setattr(paper, "learn_stream", learn)
+    monkeypatch.setattr("benchmarks.compare.learn_stream", learn)
     write_mnist(tmp_path / "mnist")
     words = ["permuted-mnist", "--data-dir", str(tmp_path), "--tasks", "3", "--seeds", "2"]
     paper.main([*words, "--orders", "C"])
@@ -170,7 +162,7 @@ def test_the_rate_decays_once_over_the_epochs_of_a_task():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["cifar100-splits"], r"Found none of cifar-100-python, cifar-100-python\.tar\.gz"),
+        (["cifar100-splits"], r"no CIFAR100 "),
         (["cifar100"], "invalid choice"),
         (["permuted-mnist", "--rows", "0"], "takes a number from 1 on"),
         (["permuted-mnist", "--orders", "F"], "invalid choice"),

@@ -1,6 +1,7 @@
 """The regressor: units, losses, several numbers a row, and the ways in and out."""
 
 import pickle
+from datetime import date
 from inspect import signature
 
 import joblib
@@ -261,6 +262,9 @@ def test_outputs_that_can_never_be_negative_are_questioned(rows):
     [
         (np.where(np.arange(N) == 3, np.nan, 1.0), "NaN"),
         (np.where(np.arange(N) == 3, np.inf, 1.0), "infinity"),
+        (np.ma.masked_array(np.arange(N), np.arange(N) == 3), "NaN"),
+        ([None] + [1.0] * (N - 1), "NaN"),
+        ([date(2020, 1, 1)] * N, "y must have numbers for targets"),
         (["low", "high"] * (N // 2), r"y has strings, such as 'low'.*ContinualClassifier"),
         (np.array(["1.5"] * N), r"y has strings, such as '1.5'"),
         (np.array([1, "a"] * (N // 2), dtype=object), r"y has strings, such as 'a'"),
@@ -295,7 +299,7 @@ def test_targets_in_a_dataset_are_looked_at_too(value, rows):
         def __getitem__(self, i):
             return entries[i]
 
-    with pytest.raises(ValueError, match=r"NaN|strings|inhomogeneous"):
+    with pytest.raises(ValueError, match=r"NaN|strings|X must have numbers for targets"):
         make().fit(Rows())
 
 
@@ -444,6 +448,16 @@ def test_folds_hold_every_task_of_numbers(several, rows):
     cv = TaskStratifiedKFold(4, random_state=0)
     for _, test in cv.split(X, more if several else y, task_id=ids):
         assert np.bincount(ids[test]).tolist() == [3, 25, 32]
+
+
+@pytest.mark.parametrize("hold", [np.asarray, list, pd.Series])
+def test_numbers_that_no_label_could_be_are_scored_and_folded(hold, rows, learned):
+    X, y = rows[0], np.round(np.arange(N) * 2.0**50)
+    expected = mean_absolute_error(y, learned.predict(X, task_id="a"))
+    scorer = task_scorer("neg_mean_absolute_error")
+    assert scorer(learned, X, hold(y), task_id="a") == -expected
+    folds = list(TaskStratifiedKFold(4).split(X, hold(y), task_id=np.arange(N) % 2))
+    assert [len(test) for _, test in folds] == [N // 4] * 4
 
 
 # --- rows, weights, processes

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import r2_score
 from sklearn.model_selection import cross_validate
 from skorch.dataset import Dataset
 
-from sklearn_halrp import ContinualClassifier
+from sklearn_halrp import ContinualClassifier, ContinualRegressor
 from tests.conftest import make_classifier, permuted
 from tests.modules import Conv2d
 
@@ -77,6 +78,35 @@ def test_weights_reach_a_search(digits):
     assert np.isfinite(found["test_score"]).all()
 
 
+@pytest.mark.parametrize("unit", [1e308, 5e-324, 2.0**-1000])
+def test_weights_count_by_their_proportions_alone(digits, unit):
+    X, y = digits[0][:120], digits[1][:120]
+    ids, weights = np.repeat([0, 1], 60), 1.0 + (np.arange(120) % 3 > 0)
+    if unit == 1e308:
+        weights = np.where(np.arange(120) % 3, 1.0, 0.5)
+    net = {"max_epochs": 2}
+    plain = make_classifier(net=net).fit(X, y, ids, sample_weight=weights)
+    other = make_classifier(net=net).fit(X, y, ids, sample_weight=weights * unit)
+    for task in (0, 1):
+        np.testing.assert_allclose(
+            plain.predict_proba(X, task), other.predict_proba(X, task), rtol=1e-5, atol=1e-7
+        )
+    right = plain.predict(X, ids) == y
+    score = plain.score(X, y, task_id=ids, sample_weight=weights * unit)
+    assert score == pytest.approx(weights[right].sum() / weights.sum())
+
+
+def test_those_of_a_regressor_too(digits):
+    X, y = digits[0][:60], digits[1][:60]
+    weights = 0.5 + (np.arange(60) % 3) / 4
+    plain, other = ContinualRegressor(random_state=0), ContinualRegressor(random_state=0)
+    plain.fit(X, y, sample_weight=weights)
+    other.fit(X, y, sample_weight=weights * 2.0**1023)
+    assert np.array_equal(plain.predict(X), other.predict(X))
+    expected = r2_score(y, plain.predict(X), sample_weight=weights)
+    assert plain.score(X, y, sample_weight=weights * 2.0**1023) == expected
+
+
 class NoReduction(torch.nn.Module):
     def forward(self, outputs, targets):
         return torch.nn.functional.cross_entropy(outputs, targets)
@@ -89,12 +119,20 @@ class NoReduction(torch.nn.Module):
         (np.ones(59), {}, r"\(59,\)"),
         (np.arange(60) < 30, {}, "All sample weights of task 1 are zero"),
         (np.full(60, np.nan), {}, "NaN"),
+        (np.where(np.arange(60) == 40, np.nan, 1.0), {}, "NaN"),
+        ([None] + [1.0] * 59, {}, "NaN"),
+        (np.where(np.arange(60) == 40, np.inf, 1.0), {}, "infinity"),
+        ([10**400] + [1] * 59, {}, "too large"),
+        (np.ma.masked_array(np.ones(60), np.arange(60) == 40), {}, "NaN"),
         (np.ones(60), {"criterion": NoReduction}, "no attribute reduction"),
     ],
 )
 def test_weights_that_cannot_be_used_are_refused(digits, weights, net, message):
     X, y = digits
-    clf = make_classifier(net=net)
-    with pytest.raises(ValueError, match=message):
-        clf.fit(X[:60], y[:60], np.repeat([0, 1], 30), sample_weight=weights)
-    assert not hasattr(clf, "classes_")
+    clf, ids = make_classifier(), np.repeat([0, 1], 30)
+    clf.fit(X[:60], y[:60], ids).set_params(**{f"net__{k}": v for k, v in net.items()})
+    state = dict(vars(clf))
+    for learn in (clf.fit, clf.partial_fit):
+        with pytest.raises(ValueError, match=message):
+            learn(X[:60], y[:60], ids, sample_weight=weights)
+    assert vars(clf) == state

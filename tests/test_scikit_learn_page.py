@@ -1,4 +1,4 @@
-"""The code of docs/scikit-learn.md runs, and what it says of scikit-learn is so."""
+"""The code of docs/guide/scikit-learn.md runs, and what it says of scikit-learn is so."""
 
 import re
 import sys
@@ -40,7 +40,7 @@ from tests.conftest import make_classifier
 from tests.modules import MLP
 
 matplotlib.use("Agg")
-PAGE = Path(__file__).parent.parent / "docs" / "scikit-learn.md"
+PAGE = Path(__file__).parent.parent / "docs" / "guide" / "scikit-learn.md"
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def test_the_bound_may_change_at_any_time(learned, digits):
     for task_id in other.tasks_:
         other.predict(X[:9], task_id)
     assert len(ready_nets(predictors_of(other))) == 1
-    predictors_of(clf).drop("third")
+    ready_nets(predictors_of(clf)).pop("third")
     clf.set_params(cache_bytes=0).predict(X[:9], "third")
     assert len(ready_nets(predictors_of(clf))) == 1
 

@@ -110,6 +110,39 @@ def test_rows_without_an_id_are_named(missing, data, plain):
             clf.fit(pd.DataFrame(X, columns=PIXELS).assign(site=site), y)
 
 
+class Table:
+    """Behaves as a table of pyarrow: its columns are data, and their names apart."""
+
+    def __init__(self, columns):
+        self.column_names, self.columns = list(columns), list(columns.values())
+
+    def __getitem__(self, name):
+        return self.columns[self.column_names.index(name)]
+
+    def drop(self, name):
+        return Table({n: self[n] for n in self.column_names if n != name})
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.columns, dtype=dtype).T
+
+
+def pyarrow_table(columns):
+    return pytest.importorskip("pyarrow").table(columns)
+
+
+@pytest.mark.parametrize("table", [Table, pyarrow_table])
+def test_tables_of_pyarrow_have_columns_of_ids_too(table, data, plain):
+    X, y, ids = data
+    names = np.array(["north", "south"])[ids]
+    columns = {**dict(zip(PIXELS, X.T, strict=True)), "site": names}
+    clf = clone(plain).set_params(task_column="site").fit(table(columns), y)
+    expected = clone(plain).fit(X, y, task_id=names)
+    assert np.array_equal(clf.predict(table(columns)), expected.predict(X, task_id=names))
+    with pytest.raises(ValueError, match="'town' is no column of X; it has 'pixel0'") as caught:
+        clone(plain).set_params(task_column="town").fit(table(columns), y)
+    assert len(str(caught.value)) < 400
+
+
 def test_a_number_that_names_one_column_and_counts_to_another_is_refused(data, plain):
     pd = pytest.importorskip("pandas")
     X, y, ids = data

@@ -11,16 +11,9 @@ from torch.nn.functional import cross_entropy
 
 @dataclass(frozen=True)
 class Training:
-    """How every method trains on one task; the optimiser is Adam.
+    """How every method trains on one task: Adam, whose rate decays by a factor after every batch.
 
-    Attributes
-    ----------
-    epochs, batch_size : int
-    lr : float
-    decay : float
-        Factor of the learning rate after every batch.
-    device : str
-        For torch.
+    The device is torch's name for it.
     """
 
     epochs: int = 10
@@ -81,37 +74,84 @@ class Method:
         torch.manual_seed(int.from_bytes(digest[:7], "big"))
 
 
+class WithOwn(Method):
+    """A method of this folder: some tensors are `shared` by all tasks, some each task's `own`.
+
+    One module runs with any of them in the place of its own.
+    """
+
+    def __init__(self, network, training, seed):
+        super().__init__(network, training, seed)
+        self.draw("network")
+        self.module = network(n_classes=2)
+        self.parts = parts(self.module)
+        self.shared, self.own = {}, {}
+
+    def begin(self, task, kept=None, like=None):
+        """Give a task fresh tensors of its own: those of `kept` names, or all.
+
+        Those that are in `like` too begin as they are there, but for the head.
+        """
+        self.draw(task.name)
+        self.own[task.name] = own = tensors_of(self.network(n_classes=task.n_classes), kept)
+        for name in (own.keys() & (like or {}).keys()) - self.parts["head"]:
+            own[name].data.copy_(like[name].data)
+
+    def first(self):
+        """Return the first task's tensors, or None."""
+        return next(iter(self.own.values()), None)
+
+    def tensors(self, name):
+        """Return all tensors of the network for one task."""
+        return {**self.shared, **self.own[name]}
+
+    def fit(self, task, tensors, parameters, epochs=None, extra=None):
+        """Minimise the cross entropy, and what is added to it as a function of the batch's rows."""
+        X, y = map(torch.as_tensor, task.train)
+
+        def step(rows):
+            loss = cross_entropy(logits(self.module, tensors(), X[rows], True), y[rows])
+            return loss + extra(rows) if extra else loss
+
+        train(step, trained(parameters), len(y), self.training, epochs)
+
+    @torch.no_grad()
+    def predict(self, name, X):
+        """Return labels."""
+        tensors = self.tensors(name)
+        batches = torch.as_tensor(X).split(1024)
+        found = [logits(self.module, tensors, x, False).argmax(1) for x in batches]
+        return torch.cat(found).cpu().numpy()
+
+    def every_tensor(self):
+        """Return what tasks share, and what each owns."""
+        return [t for part in (self.shared, *self.own.values()) for t in part.values()]
+
+    def n_numbers(self):
+        """Count them."""
+        return sum(tensor.numel() for tensor in self.every_tensor())
+
+
 def parts(module):
     """Return which tensors of a module are its head, its norms, its biases and its weights.
 
-    Returns
-    -------
-    dict of str to set of str
-        Buffers of norms are among the norms.
+    Buffers of norms are among the norms.
     """
     found = {"head": set(), "norm": set(), "bias": set(), "weight": set()}
     head, _ = head_of(module)
+    norms = nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.GroupNorm
     for prefix, part in module.named_modules():
-        for name, tensor in [*part.named_parameters(recurse=False), *_buffers(part)]:
-            full = f"{prefix}.{name}" if prefix else name
-            if prefix == head:
-                found["head"].add(full)
-            elif isinstance(part, nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.GroupNorm):
-                found["norm"].add(full)
-            else:
-                found["weight" if tensor.dim() > 1 else "bias"].add(full)
+        buffers = part.named_buffers(recurse=False)
+        for name, tensor in [*part.named_parameters(recurse=False), *buffers]:
+            kind = "norm" if isinstance(part, norms) else "weight" if tensor.dim() > 1 else "bias"
+            kind = "head" if prefix == head else kind
+            found[kind].add(f"{prefix}.{name}" if prefix else name)
     return found
 
 
 def head_of(module):
     """Return the name of the last linear layer, and the layer."""
-    return [(name, part) for name, part in module.named_modules() if isinstance(part, nn.Linear)][
-        -1
-    ]
-
-
-def _buffers(part):
-    return part.named_buffers(recurse=False)
+    return [item for item in module.named_modules() if isinstance(item[1], nn.Linear)][-1]
 
 
 def tensors_of(module, names=None):
@@ -126,31 +166,15 @@ def tensors_of(module, names=None):
     }
 
 
-def begin_as(tensors, other, head):
-    """Give tensors the values that another task's have, all but those of the head."""
-    for name in tensors.keys() - head:
-        tensors[name].data.copy_(other[name].data)
-
-
 def trained(tensors):
     """Return those that gradients change."""
     return [tensor for tensor in tensors if isinstance(tensor, nn.Parameter)]
 
 
-def train(step, parameters, n_rows, training, epochs=None, after=None):
-    """Minimise a loss over batches of rows.
+def train(step, parameters, n_rows, training, epochs=None):
+    """Minimise a loss over batches of rows: ``step(rows)`` returns it for the rows at these places.
 
-    Parameters
-    ----------
-    step : callable
-        ``step(rows)`` returns the loss on the rows at these places.
-    parameters : list of tensors
-    n_rows : int
-    training : Training
-    epochs : int, optional
-        Instead of the training's own.
-    after : callable, optional
-        Called after every step of the optimiser.
+    Epochs may be others than the training's own.
     """
     optimizer = torch.optim.Adam(parameters, lr=training.lr)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, training.decay)
@@ -162,29 +186,9 @@ def train(step, parameters, n_rows, training, epochs=None, after=None):
             step(rows).backward()
             optimizer.step()
             schedule.step()
-            if after:
-                after()
 
 
 def logits(module, tensors, X, training):
     """Run a module with other tensors in the place of its own."""
     module.train(training)
     return functional_call(module, tensors, (X,), strict=False)
-
-
-def loss_on(module, tensors, X, y):
-    """Return a function of rows for `train`: the cross entropy on them."""
-    X, y = torch.as_tensor(X), torch.as_tensor(y)
-
-    def step(rows):
-        now = tensors() if callable(tensors) else tensors
-        return cross_entropy(logits(module, now, X[rows], True), y[rows])
-
-    return step
-
-
-@torch.no_grad()
-def labels(module, tensors, X):
-    """Return the predicted labels of all rows."""
-    batches = torch.as_tensor(X).split(1024)
-    return torch.cat([logits(module, tensors, x, False).argmax(1) for x in batches]).cpu().numpy()

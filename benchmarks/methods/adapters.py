@@ -3,19 +3,10 @@
 import torch
 from torch import nn
 
-from benchmarks.methods._method import (
-    Method,
-    begin_as,
-    labels,
-    loss_on,
-    parts,
-    tensors_of,
-    train,
-    trained,
-)
+from benchmarks.methods._method import WithOwn
 
 
-class Adapters(Method):
+class Adapters(WithOwn):
     """Train a network on the first task, and small changes of its weights on every other.
 
     Biases, norms and head belong to each task.
@@ -23,29 +14,23 @@ class Adapters(Method):
 
     def __init__(self, network, training, seed):
         super().__init__(network, training, seed)
-        self.module = network(n_classes=2)
-        self.names = parts(self.module)["weight"]
-        self.base, self.own, self.changes = {}, {}, {}
+        self.changes = {}
 
     def learn(self, task):
         """Train the base, or the changes for this task."""
-        self.draw(task.name)
-        every = tensors_of(self.network(n_classes=task.n_classes))
-        own = {name: tensor for name, tensor in every.items() if name not in self.names}
-        if self.base:
-            begin_as(own, next(iter(self.own.values())), parts(self.module)["head"])
-            changes = {name: self.fresh(weight) for name, weight in self.base.items()}
+        self.begin(task, like=self.first())
+        own = self.own[task.name]
+        # In the order of the module: that in which what is drawn for a task is drawn.
+        weights = {name: own.pop(name) for name in list(own) if name in self.parts["weight"]}
+        if not self.shared:
+            self.shared, self.changes[task.name] = weights, {}
+            parameters = [*own.values(), *weights.values()]
         else:
-            # In the order of the module: that in which what is drawn for a task is drawn.
-            self.base = {name: tensor for name, tensor in every.items() if name in self.names}
-            changes = {}
-        self.own[task.name], self.changes[task.name] = own, changes
-        parameters = [*own.values(), *(p for change in changes.values() for p in change)]
-        if not changes:
-            parameters += self.base.values()
-        step = loss_on(self.module, lambda: self.tensors(task.name), *task.train)
-        train(step, trained(parameters), len(task.train[1]), self.training)
-        for weight in self.base.values():
+            changes = {name: self.fresh(weight) for name, weight in self.shared.items()}
+            self.changes[task.name] = changes
+            parameters = [*own.values(), *(p for change in changes.values() for p in change)]
+        self.fit(task, lambda: self.tensors(task.name), parameters)
+        for weight in self.shared.values():
             weight.requires_grad_(False)
 
     def fresh(self, weight):
@@ -58,20 +43,14 @@ class Adapters(Method):
 
     def tensors(self, name):
         """Return all tensors of the network for one task."""
-        weights = dict(self.base)
-        for weight, change in self.changes[name].items():
-            weights[weight] = self.changed(self.base[weight], change)
-        return {**weights, **self.own[name]}
+        changes = self.changes[name].items()
+        changed = {weight: self.changed(self.shared[weight], change) for weight, change in changes}
+        return super().tensors(name) | changed
 
-    def predict(self, name, X):
-        """Return labels."""
-        return labels(self.module, self.tensors(name), X)
-
-    def n_numbers(self):
-        """Count the base, the changes, and what belongs to tasks."""
-        changes = (p for change in self.changes.values() for pair in change.values() for p in pair)
-        own = (tensor for part in self.own.values() for tensor in part.values())
-        return sum(tensor.numel() for tensor in (*self.base.values(), *changes, *own))
+    def every_tensor(self):
+        """Return the changes too."""
+        changes = [p for change in self.changes.values() for pair in change.values() for p in pair]
+        return super().every_tensor() + changes
 
 
 class BatchEnsemble(Adapters):
@@ -79,7 +58,7 @@ class BatchEnsemble(Adapters):
 
     def fresh(self, weight):
         """Return scales of 1."""
-        return nn.Parameter(torch.ones(weight.shape[0])), nn.Parameter(torch.ones(weight.shape[1]))
+        return tuple(nn.Parameter(torch.ones(size)) for size in weight.shape[:2])
 
     def changed(self, weight, change):
         """Return diag(r) W diag(s)."""
@@ -90,14 +69,8 @@ class BatchEnsemble(Adapters):
 class LoRA(Adapters):
     """A matrix of fixed rank is added to each weight: W + scale * U V (Hu et al., ICLR 2022).
 
-    Kernels of convolutions are unfolded.
-
-    Parameters
-    ----------
-    rank : int
-        Of every layer, as far as its shape allows.
-    scale : float
-        With Adam it acts as a higher learning rate of the change.
+    Kernels of convolutions are unfolded. The rank is that of every layer, as far as its shape
+    allows; with Adam the scale acts as a higher learning rate of the change.
     """
 
     def __init__(self, network, training, seed, rank=4, scale=1.0):

@@ -1,7 +1,5 @@
 """The network keeps answering for earlier tasks as it did, on the new task's rows."""
 
-from contextlib import contextmanager
-
 import torch
 from torch.nn.functional import cross_entropy, kl_div, linear
 
@@ -14,20 +12,15 @@ class LearningWithoutForgetting(FineTuning):
 
     The heads of all earlier tasks answer for every batch. Batch normalisation is shared, so
     that one pass serves all heads. The new head is trained with the rest from the first batch on,
-    and not by itself before, so that all methods have as many epochs.
-
-    Parameters
-    ----------
-    strength : float
-        Of each earlier task's term.
-    temperature : float
+    and not by itself before, so that all methods have as many epochs. `strength` is of each
+    earlier task's term.
     """
 
     def __init__(self, network, training, seed, strength=1.0, temperature=2.0):
         super().__init__(network, training, seed, norm="shared")
         self.strength, self.temperature = strength, temperature
 
-    def fit(self, task):
+    def optimise(self, task):
         """Train the shared network and all heads."""
         X, y = map(torch.as_tensor, task.train)
         earlier = [name for name in self.own if name != task.name]
@@ -42,16 +35,17 @@ class LearningWithoutForgetting(FineTuning):
                 loss = loss + self.strength * self.divergence(before[name][rows], now)
             return loss
 
-        train(step, self.parameters(task.name), len(y), self.training)
-
-    def parameters(self, name):
-        """Return all: the heads of earlier tasks are trained along."""
-        return trained(self.every_tensor())
+        train(step, trained(self.every_tensor()), len(y), self.training)
 
     def answers(self, name, X, training, earlier):
         """Return the logits of one task, and those of earlier ones on the same rows."""
-        with _features(self.module) as seen:
+        seen = []  # what the head is given
+        _, layer = head_of(self.module)
+        hook = layer.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        try:
             out = logits(self.module, self.tensors(name), X, training)
+        finally:
+            hook.remove()
         heads = {one: list(self.own[one].values()) for one in earlier}
         return out, {one: linear(seen[0], *head) for one, head in heads.items()}
 
@@ -60,14 +54,3 @@ class LearningWithoutForgetting(FineTuning):
         soft = (before / self.temperature).softmax(1)
         now = (now / self.temperature).log_softmax(1)
         return kl_div(now, soft, reduction="batchmean") * self.temperature**2
-
-
-@contextmanager
-def _features(module):
-    """Yield a list that will hold what the head was given."""
-    seen = []
-    hook = head_of(module)[1].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    try:
-        yield seen
-    finally:
-        hook.remove()

@@ -4,11 +4,11 @@ from contextlib import nullcontext
 
 import numpy as np
 import torch
-from skorch import NeuralNetClassifier
 from skorch.callbacks import LRScheduler
 from torch.optim.lr_scheduler import ExponentialLR
 
 from benchmarks.methods._method import Method
+from benchmarks.networks import recipe
 from sklearn_halrp import ContinualClassifier
 
 
@@ -35,18 +35,14 @@ class HALRP(Method):
         super().__init__(network, training, seed)
         self.split = HoldOut()
         decay = LRScheduler(policy=ExponentialLR, gamma=training.decay, step_every="batch")
-        net = NeuralNetClassifier(
+        net = recipe(
             network,
-            criterion=torch.nn.CrossEntropyLoss,
-            optimizer=torch.optim.Adam,
+            training.epochs,
             lr=training.lr,
             batch_size=training.batch_size,
-            max_epochs=training.epochs,
-            iterator_train__shuffle=True,
             train_split=self.split,
             callbacks=[("decay", decay)] if training.decay != 1 else [],
             device=training.device,
-            verbose=0,
         )
         self.classifier = ContinualClassifier(net, random_state=seed, **settings)
 

@@ -24,7 +24,7 @@ class Joint(FineTuning):
 
     def learn(self, task):
         """Keep the rows."""
-        self.begin(task)
+        self.start(task)
         self.tasks.append(task)
 
     def finish(self):

@@ -4,19 +4,10 @@ import math
 
 import torch
 
-from benchmarks.methods._method import (
-    Method,
-    begin_as,
-    labels,
-    loss_on,
-    parts,
-    tensors_of,
-    train,
-    trained,
-)
+from benchmarks.methods._method import WithOwn, tensors_of
 
 
-class PackNet(Method):
+class PackNet(WithOwn):
     """Train what is still free, keep the largest, train them once more, fix them.
 
     A task uses the weights that it and earlier tasks own (Mallya & Lazebnik, CVPR 2018).
@@ -33,31 +24,23 @@ class PackNet(Method):
     def __init__(self, network, training, seed, share=0.1, retrain=0.4):
         super().__init__(network, training, seed)
         self.share, self.retrain = share, retrain
-        self.draw("network")
-        self.module = network(n_classes=2)
-        self.names = parts(self.module)["weight"]
-        self.weights = tensors_of(self.module, self.names)
-        self.owner = {n: torch.full(w.shape, -1, dtype=int) for n, w in self.weights.items()}
-        self.own = {}
+        self.shared = tensors_of(self.module, self.parts["weight"])
+        self.owner = {n: torch.full(w.shape, -1, dtype=int) for n, w in self.shared.items()}
 
     def learn(self, task):
         """Train, prune, train again."""
-        self.draw(task.name)
         number = len(self.own)
-        every = tensors_of(self.network(n_classes=task.n_classes))
-        own = {name: tensor for name, tensor in every.items() if name not in self.names}
-        if self.own:
-            begin_as(own, next(iter(self.own.values())), parts(self.module)["head"])
-        self.own[task.name] = own
+        kept = {name for kind in ("head", "norm", "bias") for name in self.parts[kind]}
+        self.begin(task, kept, self.first())
         free = {name: owner == -1 for name, owner in self.owner.items()}
         again = round(self.retrain * self.training.epochs)
-        self._fit(task, own, free, self.training.epochs - again)
-        for name, weight in self.weights.items():
+        self._fit_free(task, free, self.training.epochs - again)
+        for name, weight in self.shared.items():
             keep = self._largest(weight.detach().abs(), free[name])
             self.owner[name][keep] = number
             weight.data[free[name] & ~keep] = 0
             free[name] = keep
-        self._fit(task, own, free, again)
+        self._fit_free(task, free, again)
 
     def _largest(self, size, free):
         count = min(round(self.share * free.numel()), int(free.sum()))
@@ -66,34 +49,25 @@ class PackNet(Method):
         keep[order[:count]] = True
         return keep.view(free.shape)
 
-    def _fit(self, task, own, free, epochs):
+    def _fit_free(self, task, free, epochs):
         """Train the weights at some places; the others have no gradient and stay as they are."""
-        fixed = {name: w.detach().clone() for name, w in self.weights.items()}
+        own = self.own[task.name]
+        fixed = {name: w.detach().clone() for name, w in self.shared.items()}
 
         def tensors():
-            weights = {n: torch.where(free[n], w, fixed[n]) for n, w in self.weights.items()}
+            weights = {n: torch.where(free[n], w, fixed[n]) for n, w in self.shared.items()}
             return {**weights, **own}
 
-        step = loss_on(self.module, tensors, *task.train)
-        parameters = trained([*self.weights.values(), *own.values()])
-        train(step, parameters, len(task.train[1]), self.training, epochs)
-        for name, weight in self.weights.items():
+        self.fit(task, tensors, [*self.shared.values(), *own.values()], epochs)
+        for name, weight in self.shared.items():
             weight.data[~free[name]] = fixed[name][~free[name]]
 
-    def predict(self, name, X):
-        """Return labels."""
+    def tensors(self, name):
+        """Return all tensors of the network for one task."""
         number = list(self.own).index(name)
-        weights = {
-            n: torch.where((self.owner[n] <= number) & (self.owner[n] >= 0), w, 0)
-            for n, w in self.weights.items()
-        }
-        return labels(self.module, {**weights, **self.own[name]}, X)
-
-    def n_numbers(self):
-        """Count one network, and what belongs to tasks."""
-        return sum(w.numel() for w in self.weights.values()) + sum(
-            tensor.numel() for own in self.own.values() for tensor in own.values()
-        )
+        used = {n: (owner <= number) & (owner >= 0) for n, owner in self.owner.items()}
+        weights = {n: torch.where(used[n], w, 0) for n, w in self.shared.items()}
+        return {**weights, **self.own[name]}
 
     def n_bytes(self):
         """Count for each weight as many bits as it takes to name its owner, or that it has none."""

@@ -7,13 +7,7 @@ from benchmarks.methods.sharing import FineTuning
 
 
 class L2(FineTuning):
-    """Fine-tuning with ``strength / 2 * |w - w_old|^2`` on the shared weights.
-
-    Parameters
-    ----------
-    strength : float
-    norm : {"own", "shared"}
-    """
+    """Fine-tuning with ``strength / 2 * |w - w_old|^2`` on the shared weights."""
 
     def __init__(self, network, training, seed, strength=1.0, norm="own"):
         super().__init__(network, training, seed, norm)
@@ -63,14 +57,8 @@ class EWC(L2):
 
     Its diagonal is the mean square of the gradients of single rows' log-likelihoods, over the
     labels that the network itself predicts (Kirkpatrick et al., PNAS 2017). Random signs in
-    place of labels, as in our own method, have the same mean, and less noise.
-
-    Parameters
-    ----------
-    strength : float
-    norm : {"own", "shared"}
-    n_rows : int
-        Rows from which it is taken, at most; as many as our own method takes.
+    place of labels, as in our own method, have the same mean, and less noise. It is taken from
+    `n_rows` rows at most, as many as our own method takes.
     """
 
     def __init__(self, network, training, seed, strength=100.0, norm="own", n_rows=1024):

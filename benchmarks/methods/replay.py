@@ -3,21 +3,15 @@
 import torch
 from torch.nn.functional import cross_entropy
 
-from benchmarks.methods._method import logits, trained
+from benchmarks.methods._method import logits
 from benchmarks.methods.sharing import FineTuning
 
 
 class Replay(FineTuning):
     """Fine-tuning in which every batch comes with one of an earlier task's kept rows.
 
-    The earlier task is drawn for each batch, and its loss counts as often as there are
-    earlier tasks.
-
-    Parameters
-    ----------
-    memory : int
-        Rows kept of each task, drawn at random, as half-precision numbers.
-    norm : {"own", "shared"}
+    The earlier task is drawn for each batch, and its loss counts as often as there are earlier
+    tasks. Of each task `memory` rows are kept, drawn at random, as half-precision numbers.
     """
 
     def __init__(self, network, training, seed, memory=50, norm="own"):
@@ -42,7 +36,7 @@ class Replay(FineTuning):
 
     def parameters(self, name):
         """Return all: the norms and heads of earlier tasks are trained again too."""
-        return trained(self.every_tensor())
+        return self.every_tensor()
 
     def end(self, task):
         """Keep some rows."""

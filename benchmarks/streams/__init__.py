@@ -25,6 +25,13 @@ FEW = Rows(300, 80, 150)
 PAIRS = Rows(1600, 400, 1000)  # 800, 200 and 500 of each of two classes
 SOME = Rows(2000, 500, 2000)
 ALL = Rows()
+# Which of the 20 superclasses of CIFAR-100 a class belongs to; torchvision does not say.
+SUPERCLASS = np.array([
+    4, 1, 14, 8, 0, 6, 7, 7, 18, 3, 3, 14, 9, 18, 7, 11, 3, 9, 7, 11, 6, 11, 5, 10, 7, 6, 13, 15,
+    3, 15, 0, 11, 1, 10, 12, 14, 16, 9, 11, 5, 5, 19, 8, 8, 15, 13, 14, 17, 18, 10, 16, 4, 17, 4,
+    2, 0, 17, 4, 18, 17, 10, 3, 2, 12, 12, 16, 12, 1, 9, 19, 2, 10, 0, 1, 16, 12, 9, 13, 15, 13,
+    16, 19, 2, 4, 6, 19, 5, 5, 8, 19, 18, 1, 2, 15, 6, 0, 17, 8, 14, 13,
+])  # fmt: skip
 
 __all__ = ["STREAMS", "Rows", "Stream", "Task", "load"]
 
@@ -41,15 +48,9 @@ def drawings(images, labels, n_test=4, seed=0):
     return halved(images, labels, share, seed)
 
 
-def any_cifar10(data_dir, download=False):
-    """Return CIFAR-10 and "", or else the subset that went through JPEG and " (JPEG)"."""
-    try:
-        return readers.cifar10(data_dir, download), ""
-    except FileNotFoundError as missing:
-        try:
-            return readers.cifar10_jpeg(data_dir), " (JPEG)"
-        except FileNotFoundError:
-            raise missing from None
+def on_images(name, tasks, size, channels):
+    """Return a stream of images with a LeNet."""
+    return Stream(name, tasks, partial(LeNet, channels=channels, size=size))
 
 
 def digits(data_dir=None, download=False, n_tasks=5, rows=FEW):
@@ -57,47 +58,48 @@ def digits(data_dir=None, download=False, n_tasks=5, rows=FEW):
     images, labels = load_digits(return_X_y=True)
     images = np.rint(images.reshape(-1, 1, 8, 8) * 255 / 16).astype(np.uint8)
     tasks = builders.permuted(halved(images, labels), n_tasks, rows, 8, 1)
-    return Stream("digits", tasks, partial(LeNet, channels=1, size=8))
+    return on_images("digits", tasks, 8, 1)
 
 
 def permuted_mnist(data_dir, download=False, n_tasks=10, rows=SOME, size=16, channels=1):
     """MNIST with all values permuted, each task with rows of its own."""
     halves = readers.mnist(data_dir, download)
     tasks = builders.permuted(halves, n_tasks, rows, size, channels)
-    return Stream("permuted-mnist", tasks, partial(LeNet, channels=channels, size=size))
+    return on_images("permuted-mnist", tasks, size, channels)
 
 
 def rotated_fashion(data_dir, download=False, n_tasks=10, rows=SOME, size=16, channels=1):
     """Fashion-MNIST turned by equal shares of a full turn."""
     halves = readers.fashion_mnist(data_dir, download)
     tasks = builders.rotated(halves, n_tasks, rows, size, channels)
-    return Stream("rotated-fashion", tasks, partial(LeNet, channels=channels, size=size))
+    return on_images("rotated-fashion", tasks, size, channels)
+
+
+def by_classes(name, halves, groups, rows, size, channels=3):
+    """Return a stream of images by groups of classes."""
+    change = partial(prepare, size=size, channels=channels, scale=moments(halves.train[0]))
+    return on_images(name, builders.split(halves, groups, rows, change), size, channels)
 
 
 def split_cifar10(data_dir, download=False, classes_per_task=2, rows=PAIRS, size=32):
     """CIFAR-10 by classes; the stream's name says so where the images went through JPEG."""
-    halves, kind = any_cifar10(data_dir, download)
-    change = partial(prepare, size=size, channels=3, scale=moments(halves.train[0]))
-    tasks = builders.split(halves, builders.in_groups(10, classes_per_task), rows, change)
-    return Stream(f"split-cifar10{kind}", tasks, partial(LeNet, channels=3, size=size))
+    halves, kind = readers.cifar10(data_dir, download)
+    groups = builders.in_groups(10, classes_per_task)
+    return by_classes(f"split-cifar10{kind}", halves, groups, rows, size)
 
 
 def split_cifar100(data_dir, download=False, classes_per_task=10, rows=ALL, size=32):
     """CIFAR-100 by classes as they come."""
     halves = readers.cifar100(data_dir, download)
-    change = partial(prepare, size=size, channels=3, scale=moments(halves.train[0]))
-    tasks = builders.split(halves, builders.in_groups(100, classes_per_task), rows, change)
-    return Stream("split-cifar100", tasks, partial(LeNet, channels=3, size=size))
+    groups = builders.in_groups(100, classes_per_task)
+    return by_classes("split-cifar100", halves, groups, rows, size)
 
 
 def superclass_cifar100(data_dir, download=False, rows=ALL, size=32):
     """CIFAR-100 by its 20 superclasses of 5 classes."""
-    both = readers.cifar100(data_dir, download, labels="both")
-    groups = builders.superclasses(*both.train[1].T)
-    halves = Halves(*((images, labels[:, 0]) for images, labels in both))
-    change = partial(prepare, size=size, channels=3, scale=moments(halves.train[0]))
-    tasks = builders.split(halves, groups, rows, change)
-    return Stream("superclass-cifar100", tasks, partial(LeNet, channels=3, size=size))
+    halves = readers.cifar100(data_dir, download)
+    groups = {str(group): np.flatnonzero(group == SUPERCLASS) for group in range(20)}
+    return by_classes("superclass-cifar100", halves, groups, rows, size)
 
 
 def _first_characters(data_dir, download, n_classes=20, size=28):
@@ -106,20 +108,13 @@ def _first_characters(data_dir, download, n_classes=20, size=28):
     return drawings(images[inside], labels[inside])
 
 
-def _optdigits(data_dir, download):
-    X, y = readers.table("optdigits", data_dir, download)
-    return halved(np.rint(X.reshape(-1, 1, 8, 8) * 255 / 16).astype(np.uint8), y)
-
-
 IMAGES = {
     "mnist": readers.mnist,
     "fashion": readers.fashion_mnist,
-    "kmnist": readers.kmnist,
     "usps": readers.usps,
     "svhn": readers.svhn,
     "notmnist": readers.notmnist,
     "omniglot": _first_characters,
-    "optdigits": _optdigits,
 }
 
 
@@ -137,14 +132,14 @@ def five_datasets(
     found, kinds = {}, ""
     for name in sets:
         if name == "cifar10":
-            halves, kinds = any_cifar10(data_dir, download)
+            halves, kinds = readers.cifar10(data_dir, download)
             found[name + kinds] = halves
         elif name in IMAGES:
             found[name] = IMAGES[name](data_dir, download)
         else:
             raise ValueError(f"There is no data set {name!r}; choose from cifar10, {list(IMAGES)}.")
     tasks = builders.several(found, rows, size, 3)
-    return Stream(f"five-datasets{kinds}", tasks, partial(LeNet, channels=3, size=size))
+    return on_images(f"five-datasets{kinds}", tasks, size, 3)
 
 
 def omniglot_rotation(
@@ -157,29 +152,17 @@ def omniglot_rotation(
     """
     images, labels = readers.omniglot(data_dir, download, size)
     halves = drawings(images, labels, n_test, rows.split_seed)
-    scale = moments(halves.train[0])
     halves = Halves(*(builders.with_rotations(*half) for half in halves))
     n_classes = 4 * (labels.max() + 1)
     groups = builders.in_groups(n_classes - n_classes % classes_per_task, classes_per_task)
     if n_tasks is not None:
         groups = dict(list(groups.items())[:n_tasks])
-    change = partial(prepare, size=size, channels=1, scale=scale)
-    tasks = builders.split(halves, groups, rows, change)
-    return Stream("omniglot-rotation", tasks, partial(LeNet, channels=1, size=size))
-
-
-def split_tiny_imagenet(data_dir, download=False, classes_per_task=10, rows=ALL, size=64):
-    """TinyImageNet by classes, in order of their WordNet ids."""
-    halves = readers.tiny_imagenet(data_dir, download)
-    change = partial(prepare, size=size, channels=3, scale=moments(halves.train[0]))
-    n_classes = halves.train[1].max() + 1
-    tasks = builders.split(halves, builders.in_groups(n_classes, classes_per_task), rows, change)
-    return Stream("split-tiny-imagenet", tasks, partial(LeNet, channels=3, size=size))
+    return by_classes("omniglot-rotation", halves, groups, rows, size, channels=1)
 
 
 def letters(data_dir=None, download=False, classes_per_task=2, rows=ALL):
     """Letters by 16 measures of their shape, a data set of the UCI repository."""
-    X, y = readers.table("letter", data_dir, download)
+    X, y = readers.table("letter", data_dir)
     halves = halved(X, y, seed=rows.split_seed)
     change = StandardScaler().fit(halves.train[0]).transform
     tasks = builders.split(halves, builders.in_groups(26, classes_per_task), rows, change)
@@ -201,7 +184,7 @@ def tabular(
     """
 
     def recipe(name, number):
-        X, y = readers.table(name, data_dir, download)
+        X, y = readers.table(name, data_dir)
         halves = halved(X, y, seed=rows.split_seed)
         change = same_columns(halves.train[0], n_features)
         return builders.make_task(name, *halves, rows, number, change)
@@ -239,7 +222,6 @@ STREAMS = {
     "superclass-cifar100": superclass_cifar100,
     "five-datasets": five_datasets,
     "omniglot-rotation": omniglot_rotation,
-    "split-tiny-imagenet": split_tiny_imagenet,
     "letters": letters,
     "tabular": tabular,
 }
@@ -255,15 +237,11 @@ def load(name, data_dir=None, download=False, lazily=False, **changes):
     data_dir : str, optional
         Folder of the files (benchmarks/README.md); digits, letters and tabular need none.
     download : bool
-        Whether files that are missing are fetched.
+        Whether torchvision fetches what is missing.
     lazily : bool
         Whether a task is made anew whenever it is asked for, which takes less memory.
     **changes
         Other values for the arguments of the stream, such as ``n_tasks``, ``size``, ``rows``.
-
-    Returns
-    -------
-    Stream
     """
     if name not in STREAMS:
         raise ValueError(f"There is no stream {name!r}; choose from {', '.join(STREAMS)}.")

@@ -1,4 +1,7 @@
-"""Ways to make tasks from data sets; each gives recipes, so that tasks are made when needed."""
+"""Ways to make tasks from data sets; each gives recipes, so that tasks are made when needed.
+
+Halves are pairs of images or columns, and labels from 0; `rows` is a `Rows`.
+"""
 
 from functools import partial
 
@@ -12,24 +15,21 @@ from benchmarks.streams.tasks import Recipes, Task
 def make_task(name, train, test, rows, number, change):
     """Return a task of some rows of two halves.
 
-    Parameters
-    ----------
-    name : str
-    train, test : pairs of arrays
-        Images or columns, and labels from 0.
-    rows : benchmarks.streams.preparing.Rows
-    number : int
-        Draws other rows for each number.
-    change : callable
-        From rows of the data set to rows of the task.
+    Its number draws other rows for each task; `change` makes rows of the task from those of the
+    data set.
     """
     (X, y), (X_test, y_test) = train, test
     learn, valid, tested = rows.choose(y, y_test, number)
     parts = [(X, y, learn), (X, y, valid), (X_test, y_test, tested)]
-    return Task(
-        name,
-        int(y.max()) + 1,
-        *((change(X[i]), y[i].astype(np.int64)) for X, y, i in parts),
+    changed = ((change(X[i]), y[i].astype(np.int64)) for X, y, i in parts)
+    return Task(name, int(y.max()) + 1, *changed)
+
+
+def changed(halves, rows, changes):
+    """Return tasks that see the same images in other ways, given as name -> change."""
+    return Recipes(
+        partial(make_task, name, *halves, rows, number, change)
+        for number, (name, change) in enumerate(changes.items())
     )
 
 
@@ -37,37 +37,27 @@ def permuted(halves, n_tasks, rows, size, channels):
     """Return tasks that see all values of the images in an order of their own."""
     scale = moments(halves.train[0])
 
-    def change(number):
+    def permute(number, images):
         order = np.random.RandomState(number).permutation(channels * size**2)
+        X = prepare(images, size, channels, scale)
+        return X.reshape(len(X), len(order))[:, order].reshape(X.shape)
 
-        def permute(images):
-            X = prepare(images, size, channels, scale)
-            return X.reshape(len(X), len(order))[:, order].reshape(X.shape)
-
-        return permute
-
-    return Recipes(
-        partial(make_task, f"permuted {number}", *halves, rows, number, change(number))
-        for number in range(n_tasks)
-    )
+    changes = {f"permuted {number}": partial(permute, number) for number in range(n_tasks)}
+    return changed(halves, rows, changes)
 
 
 def rotated(halves, n_tasks, rows, size, channels):
     """Return tasks that see the images turned by a share of a full turn."""
     scale = moments(halves.train[0])
 
-    def change(degrees):
-        def turn(images):
-            if degrees:
-                images = ndimage.rotate(images, degrees, (2, 3), reshape=False, order=1)
-            return prepare(images, size, channels, scale)
+    def turn(degrees, images):
+        if degrees:
+            images = ndimage.rotate(images, degrees, (2, 3), reshape=False, order=1)
+        return prepare(images, size, channels, scale)
 
-        return turn
-
-    return Recipes(
-        partial(make_task, f"{angle:g} degrees", *halves, rows, number, change(angle))
-        for number, angle in enumerate(np.arange(n_tasks) * 360 / n_tasks)
-    )
+    angles = np.arange(n_tasks) * 360 / n_tasks
+    changes = {f"{angle:g} degrees": partial(turn, angle) for angle in angles}
+    return changed(halves, rows, changes)
 
 
 def relabelled(half, classes):
@@ -80,21 +70,11 @@ def relabelled(half, classes):
 
 
 def split(halves, groups, rows, change):
-    """Return tasks that have some classes each.
-
-    Parameters
-    ----------
-    halves : pair of pairs
-    groups : dict
-        Name of each task, and its classes.
-    rows : benchmarks.streams.preparing.Rows
-    change : callable
-    """
+    """Return tasks that have some classes each, given as name -> classes."""
 
     def recipe(name, classes, number):
-        return make_task(
-            name, *(relabelled(half, classes) for half in halves), rows, number, change
-        )
+        own = (relabelled(half, classes) for half in halves)
+        return make_task(name, *own, rows, number, change)
 
     return Recipes(
         partial(recipe, name, classes, number)
@@ -114,25 +94,11 @@ def in_groups(n_classes, size):
     return {f"{start}-{start + size - 1}": range(start, start + size) for start in starts}
 
 
-def superclasses(fine, coarse):
-    """Return the fine classes of each superclass."""
-    return {str(group): sorted(set(fine[coarse == group])) for group in np.unique(coarse)}
-
-
 def several(sets, rows, size, channels):
-    """Return one task for each data set.
-
-    Parameters
-    ----------
-    sets : dict
-        Name and halves of each.
-    rows : benchmarks.streams.preparing.Rows
-    size, channels : int
-    """
+    """Return one task for each data set, given as name -> halves."""
 
     def recipe(name, halves, number):
-        scale = moments(halves.train[0])
-        change = partial(prepare, size=size, channels=channels, scale=scale)
+        change = partial(prepare, size=size, channels=channels, scale=moments(halves.train[0]))
         return make_task(name, *halves, rows, number, change)
 
     return Recipes(

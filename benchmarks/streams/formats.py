@@ -3,9 +3,7 @@
 import gzip
 import io
 import math
-import pickle
 import struct
-import tarfile
 import zipfile
 from pathlib import Path
 
@@ -13,16 +11,7 @@ import numpy as np
 
 
 def read_idx(path):
-    """Return the bytes of an IDX file, gzipped or not, as an array of its shape.
-
-    Parameters
-    ----------
-    path : str or Path
-
-    Returns
-    -------
-    ndarray of uint8
-    """
+    """Return the bytes of an IDX file, gzipped or not, as an array of its shape."""
     content = Path(path).read_bytes()
     if content[:2] == b"\x1f\x8b":
         content = gzip.decompress(content)
@@ -39,74 +28,25 @@ def read_idx(path):
     return values.reshape(shape)
 
 
-def entries(path, wanted):
-    """Yield the name and content of the files in a folder, zip or tar archive.
-
-    Parameters
-    ----------
-    path : Path
-    wanted : callable
-        Told the name, with slashes, it says whether the content is to be read.
-    """
+def image_files(path):
+    """Yield the name, with slashes, and the content of the images in a folder or zip archive."""
     if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            name = file.relative_to(path.parent).as_posix()
-            if file.is_file() and wanted(name):
-                yield name, file.read_bytes()
-    elif path.suffix == ".zip":
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                if not name.endswith("/") and wanted(name):
-                    yield name, archive.read(name)
-    else:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                if member.isfile() and wanted(member.name):
-                    yield member.name, archive.extractfile(member).read()
+        files = [(file.relative_to(path.parent).as_posix(), file) for file in path.rglob("*")]
+        yield from ((name, file.read_bytes()) for name, file in files if _is_image(name))
+        return
+    with zipfile.ZipFile(path) as archive:
+        yield from ((name, archive.read(name)) for name in archive.namelist() if _is_image(name))
 
 
-class _Arrays(pickle.Unpickler):
-    """Reads dicts, lists, strings and numpy arrays, and nothing that could run code."""
-
-    known = {
-        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-        ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-    }
-
-    def find_class(self, module, name):
-        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes for Python 2
-            return lambda text, encoding: text.encode("latin1")
-        if (module, name) not in self.known:
-            raise pickle.UnpicklingError(
-                f"the file wants {module}.{name}, which no file of arrays needs; do not trust it"
-            )
-        return self.known[module, name]
-
-
-def read_pickle(content):
-    """Return what a pickle of Python 2 holds: dicts with keys of bytes, lists and arrays.
-
-    The file is the user's own. Still only arrays are made from it; anything else is refused.
-    """
-    return _Arrays(io.BytesIO(content), encoding="bytes").load()
+def _is_image(name):
+    hidden = name.rsplit("/", 1)[-1].startswith("._")  # what macOS puts into its archives
+    return name.lower().endswith((".png", ".jpg", ".jpeg")) and not hidden
 
 
 def read_image(content, mode, size=None):
     """Return an image, in the format that its bytes say, as (channels, height, width).
 
-    Parameters
-    ----------
-    content : bytes
-    mode : {"L", "RGB"}
-        Grey or colour.
-    size : int, optional
-        Height and width to reduce it to.
-
-    Returns
-    -------
-    ndarray of uint8
+    The mode is "L" for grey or "RGB" for colour; `size` is a height and width to reduce it to.
     """
     try:
         from PIL import Image
@@ -121,13 +61,7 @@ def read_image(content, mode, size=None):
 
 
 def read_keel(path):
-    """Return the columns and labels of a KEEL file; lines with @ are its description.
-
-    Returns
-    -------
-    X : ndarray of float32, shape (n_rows, n_columns)
-    labels : ndarray of str, shape (n_rows,)
-    """
+    """Return the columns and the labels, as text, of a KEEL file; lines with @ describe it."""
     lines = Path(path).read_text().splitlines()
     cells = [line.split(",") for line in lines if line.strip() and not line.startswith("@")]
     table = np.char.strip(np.array(cells))

@@ -26,12 +26,7 @@ class Rows:
     def choose(self, y, y_test, number=0):
         """Return the numbers of the rows to learn, validate and test of a task.
 
-        Parameters
-        ----------
-        y, y_test : ndarray of int64
-            Labels of the two halves.
-        number : int
-            Which task it is; each draws rows of its own.
+        They are drawn by the labels of the two halves, others for each number of a task.
         """
         seed = 1000 * self.split_seed + number
         total = len(y)
@@ -63,16 +58,7 @@ def moments(images):
 def prepare(images, size, channels, scale):
     """Return bytes as standardised floats of one size and number of channels.
 
-    Parameters
-    ----------
-    images : ndarray of uint8, shape (n, c, h, w)
-    size, channels : int
-    scale : pair of arrays
-        What `moments` gave for these channels.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, channels, size, size)
+    The scale is what `moments` gave for the channels that there are, 1 or as many as asked for.
     """
     if images.shape[1] not in (1, channels):
         raise ValueError(f"{images.shape[1]} channels cannot be made {channels}.")

@@ -32,14 +32,9 @@ class Task:
 
 
 class Recipes(Sequence):
-    """Tasks that are made when they are asked for, and kept by nobody here.
+    """Tasks that are made, each by a function, when they are asked for, and kept by nobody here.
 
     Ten permutations of all of MNIST in three channels of 32x32 would take 9 GB, one takes 0.9.
-
-    Parameters
-    ----------
-    recipes : sequence of callables
-        Each makes a `Task`.
     """
 
     def __init__(self, recipes):
@@ -51,21 +46,12 @@ class Recipes(Sequence):
     def __getitem__(self, i):
         return Recipes(self.recipes[i]) if isinstance(i, slice) else self.recipes[i]()
 
-    def in_order(self, order):
-        """Return the same recipes in another order."""
-        return Recipes(self.recipes[i] for i in order)
-
 
 @dataclass(frozen=True)
 class Stream:
     """Tasks in an order, and a network for them.
 
-    Attributes
-    ----------
-    name : str
-    tasks : sequence of Task
-    network : callable
-        Given ``n_classes`` it returns a fresh module. It can be pickled.
+    Given ``n_classes``, the network returns a fresh module. It can be pickled.
     """
 
     name: str
@@ -79,9 +65,9 @@ class Stream:
                 f"An order of {self.name} names each of 0 to {len(self.tasks) - 1} once; "
                 f"got {list(order)}."
             )
-        if isinstance(self.tasks, Recipes):
-            return replace(self, tasks=self.tasks.in_order(order))
-        return replace(self, tasks=tuple(self.tasks[i] for i in order))
+        lazy = isinstance(self.tasks, Recipes)
+        kept = self.tasks.recipes if lazy else self.tasks
+        return replace(self, tasks=(Recipes if lazy else tuple)(kept[i] for i in order))
 
     def fraction(self, share, seed):
         """Return the stream with a share of the rows of every task, its test rows apart."""
@@ -105,15 +91,7 @@ def _share(part, share, seed):
 
 
 def some_rows(y, n_rows, seed):
-    """Return the numbers of so many rows, shuffled, each class in its share of y.
-
-    Parameters
-    ----------
-    y : ndarray of int64
-    n_rows : int
-        All rows are returned if there are not more.
-    seed : int
-    """
+    """Return the numbers of so many rows, or all, shuffled, each class in its share of y."""
     rng = np.random.RandomState(seed)
     shuffled = rng.permutation(len(y))
     place = np.empty(len(y))  # of a row among those of its class, from 0 to 1

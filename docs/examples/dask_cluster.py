@@ -1,4 +1,4 @@
-"""Eight tasks, learned by the workers of a dask cluster. docs/machines.md explains it.
+"""Eight tasks, learned by the workers of a dask cluster. docs/guide/machines.md explains it.
 
 python docs/examples/dask_cluster.py [tcp://SCHEDULER:8786 [MODEL.joblib]]
 

@@ -1,4 +1,4 @@
-"""Two tasks, each trained by several processes together. docs/machines.md explains it.
+"""Two tasks, each trained by several processes together. docs/guide/machines.md explains it.
 
 torchrun --standalone --nproc-per-node 2 docs/examples/data_parallel.py [MODEL.joblib]
 """

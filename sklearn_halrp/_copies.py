@@ -1,0 +1,173 @@
+"""Whether the copies of a module compute with weights of their own.
+
+Every task is a copy of the user's module in which other weights stand. A copy has its own
+layers, but the functions in it are those of the original: one that was made in ``__init__``,
+such as a closure or a lambda, still holds the layer that it was made with.
+"""
+
+import copy
+from contextlib import contextmanager
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+from sklearn_halrp._modules import ValuesOfActivations, same
+from sklearn_halrp.exceptions import InvalidNetworkError
+
+_CURE = (
+    " Each task is a copy of the module with other weights, and a function made in __init__ (a "
+    "closure, a lambda) keeps the layer that it was made with. Write it as a method (self.keep), "
+    "as a layer with a forward of its own, or as a hook that uses the layer it is handed."
+)
+
+
+def copied(module):
+    """Return a copy of a module that shares nothing with it.
+
+    Raises
+    ------
+    InvalidNetworkError
+        If something in the module cannot be copied, or says that it is its own copy.
+    """
+    try:
+        with ValuesOfActivations():
+            clone = copy.deepcopy(module)
+    except Exception as error:  # such as those of a user's own __deepcopy__
+        raise InvalidNetworkError(
+            f"{_what_cannot_be_copied(module)} cannot be copied ({type(error).__name__}: {error}), "
+            "and each task is a copy of the module. Make locks, open files, generators and the "
+            "like where they are used, or keep them outside of the module."
+        ) from error
+    known = set(map(id, module.modules()))
+    for name, part in clone.named_modules():
+        if id(part) in known:
+            raise InvalidNetworkError(
+                f"{name or 'The module'} is not copied with the module: its __deepcopy__ gives the "
+                "layer itself, so that every task would change it. Leave __deepcopy__ out."
+            )
+    return clone
+
+
+def _what_cannot_be_copied(module):
+    """Return the name of the first attribute that is to blame."""
+    parts = {id(part): part for part in module.modules()}
+    for name, part in module.named_modules():
+        for key, value in vars(part).items():
+            if key in ("_modules", "_parameters", "_buffers"):
+                continue
+            try:
+                with ValuesOfActivations():
+                    copy.deepcopy(value, dict(parts))
+            except Exception:
+                return f"The module's attribute {f'{name}.{key}' if name else key}"
+    return "The module"
+
+
+def check_copies(module, forward, users=None):
+    """Refuse a module whose copies compute with other weights than their own.
+
+    The module is applied in evaluation mode alone, so that its statistics stay.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    forward : callable
+        Takes a module and whether it is in training; returns its outputs, with gradients.
+    users : torch.nn.Module, optional
+        The instance that the module is a copy of.
+
+    Returns
+    -------
+    set of str
+        The parameters that the outputs depend on, in training or else.
+
+    Raises
+    ------
+    InvalidNetworkError
+        If something in the module cannot be copied, or a copy does not use its own tensors.
+    """
+    used = _used(module, forward(module, False), users)
+    clone = copied(module)
+    every = set(used)
+    with unchanged_by_copies(module):
+        for training in (False, True):
+            module.train(training)  # it is not applied, but a layer of it would show
+            try:
+                outputs = forward(clone, training)
+            except Exception as error:
+                if training:  # such as a batch normalisation of one row: training will say it
+                    break
+                raise InvalidNetworkError(
+                    "A copy of the module cannot be applied, as the module itself can: "
+                    f"{type(error).__name__}: {error}.{_CURE}"
+                ) from error
+            found = _used(clone, outputs, module)
+            if not training and used - found:
+                raise InvalidNetworkError(
+                    f"The module uses its {min(used - found)}, and a copy of it does not.{_CURE}"
+                )
+            every |= found
+    module.eval()
+    return every
+
+
+def _used(module, outputs, original=None):
+    """Return the names of the parameters in the graph of the outputs.
+
+    Those of the original of a copy may not be among them.
+    """
+    leaves = _leaves(outputs)
+    if original is not None:
+        for name, parameter in original.named_parameters():
+            if id(parameter) in leaves:
+                raise InvalidNetworkError(
+                    f"A copy of the module computes with {name} of the original, not with its "
+                    f"own.{_CURE}"
+                )
+    return {name for name, parameter in module.named_parameters() if id(parameter) in leaves}
+
+
+def _leaves(outputs):
+    """Return the tensors, by id, at the ends of the graph of some outputs."""
+    tensors = [x for x in tree_leaves(outputs) if isinstance(x, torch.Tensor)]
+    leaves = {id(x): x for x in tensors if x.requires_grad and x.is_leaf}
+    seen, nodes = set(), [x.grad_fn for x in tensors]
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        nodes += [following for following, _ in node.next_functions]
+        if type(node).__name__ == "AccumulateGrad":
+            leaves[id(node.variable)] = node.variable
+    return leaves
+
+
+@contextmanager
+def unchanged_by_copies(original):
+    """Refuse, and undo, what a copy of a module does to the buffers of the original.
+
+    Parameters
+    ----------
+    original : torch.nn.Module or None
+
+    Raises
+    ------
+    InvalidNetworkError
+        After the ``with`` block, if a buffer has changed.
+    """
+    buffers = {} if original is None else dict(original.named_buffers())
+    before = {name: buffer.clone() for name, buffer in buffers.items()}
+    changed = []
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, buffer in buffers.items():
+                if not same(buffer, before[name]):
+                    buffer.copy_(before[name])
+                    changed.append(name)
+    if changed:
+        raise InvalidNetworkError(
+            f"Applying a copy of the module changes {changed[0]} of the original.{_CURE}"
+        )

@@ -1,0 +1,80 @@
+"""What is done around the steps of an optimizer, whoever asks for them.
+
+A net may take its steps in its own way: after several batches, with scaled gradients, twice
+for one batch, by several optimizers. What has to be done at every step hangs on the
+optimizers themselves.
+"""
+
+from functools import partial
+
+from skorch.callbacks import Callback
+from torch.optim import Optimizer
+
+
+class AtSteps(Callback):
+    """A callback that also acts at every step."""
+
+    def before_loss(self, optimizer):
+        """Act before the loss of a step is computed, if the optimizer computes it.
+
+        It may do so several times in a step. Otherwise this comes right before `before_step`.
+        """
+
+    def before_step(self, optimizer):
+        """Act when the gradients are those that the optimizer will use."""
+
+    def after_step(self, optimizer):
+        """Act when the parameters have been moved."""
+
+
+def innermost(optimizer):
+    """Return the optimizers that take the steps: where one has others inside, these.
+
+    So it is with an accelerator, and where steps are sharpness-aware.
+    """
+    inside = [value for value in vars(optimizer).values() if isinstance(value, Optimizer)]
+    return [each for other in inside for each in innermost(other)] or [optimizer]
+
+
+class Attending:
+    """The hooks by which actions take part in every step of an optimizer.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+    actions : sequence of AtSteps
+    """
+
+    def __init__(self, optimizer, actions):
+        self.actions = actions
+        self.forget()
+        optimizer.register_step_pre_hook(self._before)
+        optimizer.register_step_post_hook(self._after)
+
+    def forget(self):
+        """Forget a step that came to no end."""
+        self.depth = 0  # torch calls hooks again where a step calls that of the class above
+
+    def _before(self, optimizer, args, kwargs):
+        self.depth += 1
+        if self.depth > 1:
+            return None
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if closure is not None:
+            return args[:1], {**kwargs, "closure": partial(self._computed, optimizer, closure)}
+        self._computed(optimizer)
+        return None
+
+    def _computed(self, optimizer, closure=lambda: None):
+        for action in self.actions:
+            action.before_loss(optimizer)
+        loss = closure()
+        for action in self.actions:
+            action.before_step(optimizer)
+        return loss
+
+    def _after(self, optimizer, args, kwargs):
+        self.depth -= 1
+        if self.depth == 0:
+            for action in self.actions:
+                action.after_step(optimizer)
