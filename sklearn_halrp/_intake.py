@@ -47,6 +47,7 @@ class Intake:
             the loss has them.
         """
         weights = rows_of(self.weights, rows)
+        of_mean_1 = None if weights is None else balanced(task_id, weights)
         parts = None if weights is None else in_proportion(weights)
         target, y = target_of(task_id, self.y[rows], parts)
         return {
@@ -54,7 +55,7 @@ class Intake:
             "X": self.X[rows],
             "y": y,
             "target": target,
-            "weights": None if weights is None else balanced(task_id, weights),
+            "weights": of_mean_1,
         }
 
 

