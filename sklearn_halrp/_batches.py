@@ -1,8 +1,12 @@
 """Batches cut from arrays at once, where a DataLoader would collect them row by row."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 import skorch
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, Subset
 
 from sklearn_halrp._sample_weight import WithWeights, with_weights
@@ -10,7 +14,7 @@ from sklearn_halrp._sample_weight import WithWeights, with_weights
 _KNOWN = {"batch_size", "shuffle", "drop_last"}
 
 
-def drawn(dataset, **settings):
+def drawn(dataset: Any, **settings: Any) -> DataLoader[Any]:
     """Return a DataLoader that fetches a whole batch at once, if it is one of arrays.
 
     The batches are those of torch's own, entry by entry, and as many random numbers are drawn.
@@ -23,10 +27,11 @@ def drawn(dataset, **settings):
     batches = BatchSampler(
         kind(dataset), settings.get("batch_size", 1), settings.get("drop_last", False)
     )
-    return DataLoader(_Rows(*arrays), sampler=batches, batch_size=None)
+    # It needs no more than a length and entries.
+    return DataLoader(_Rows(*arrays), sampler=batches, batch_size=None)  # type: ignore[arg-type]
 
 
-def sliced(dataset, **settings):
+def sliced(dataset: Any, **settings: Any) -> Iterable[Any]:
     """Return the same batches in order, without drawing a random number."""
     arrays = _arrays(dataset)
     if arrays is None or not set(settings) <= _KNOWN or settings.get("shuffle"):
@@ -41,13 +46,19 @@ def sliced(dataset, **settings):
 class _Rows:
     """Rows of arrays, copied, since a module may change its input in place."""
 
-    def __init__(self, X, y, places, weights):
+    def __init__(
+        self,
+        X: NDArray[Any],
+        y: NDArray[Any] | None,
+        places: NDArray[Any] | None,
+        weights: NDArray[Any] | None,
+    ) -> None:
         self.X, self.y, self.places, self.weights = X, y, places, weights
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.X if self.places is None else self.places)
 
-    def __getitem__(self, rows):
+    def __getitem__(self, rows: Any) -> tuple[Any, NDArray[Any]]:
         if self.places is not None:
             rows = self.places[rows]
         X = self.X[rows]
@@ -57,7 +68,7 @@ class _Rows:
         return (X if self.weights is None else with_weights(X, self.weights[rows])), y
 
 
-def _arrays(dataset):
+def _arrays(dataset: Any) -> tuple[Any, Any, Any, Any] | None:
     """Return the arrays behind a dataset, the places of its rows, and weights; or None."""
     places = weights = None
     while type(dataset) is Subset:

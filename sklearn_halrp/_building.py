@@ -1,7 +1,13 @@
 """From the user's skorch net to a network without tasks."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from skorch import NeuralNet
+from torch import nn
 from torch.nn.parameter import is_lazy
 
 from sklearn_halrp._copies import check_copies, copied, unchanged_by_copies
@@ -19,10 +25,11 @@ from sklearn_halrp._probing import (
 )
 from sklearn_halrp._random import seeded
 from sklearn_halrp._training import recipe_of
+from sklearn_halrp._types import Target
 from sklearn_halrp.exceptions import InvalidNetworkError
 
 
-def build_module(recipe, seed):
+def build_module(recipe: NeuralNet, seed: int) -> nn.Module:
     """Return the user's module, freshly built on the net's device.
 
     With the same seed it is the same module, whatever its constructor draws. Of an instance
@@ -46,7 +53,7 @@ def build_module(recipe, seed):
     return module
 
 
-def _is_given(recipe):
+def _is_given(recipe: NeuralNet) -> bool:
     """Whether the module is an instance, and not a class to be called."""
     return isinstance(recipe.module, torch.nn.Module)
 
@@ -54,7 +61,7 @@ def _is_given(recipe):
 _QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
 
 
-def _check_kind(module):
+def _check_kind(module: nn.Module) -> None:
     """Refuse modules whose weights cannot be replaced by others."""
     for name, part in module.named_modules():
         if isinstance(part, torch.jit.ScriptModule):
@@ -80,7 +87,7 @@ def _check_kind(module):
             )
 
 
-def with_outputs(module, head, n_outputs, seed):
+def with_outputs(module: nn.Module, head: str, n_outputs: int, seed: int) -> nn.Module:
     """Return the module if its head has this many outputs, else a copy with such a head."""
     if module.get_submodule(head).out_features == n_outputs:
         return module
@@ -89,7 +96,15 @@ def with_outputs(module, head, n_outputs, seed):
 
 
 @torch.inference_mode(False)  # where gradients are off, they are on inside
-def build_network(recipe, X, target, head, form, seed, frozen=False):
+def build_network(
+    recipe: NeuralNet,
+    X: NDArray[Any],
+    target: Target,
+    head: str | None,
+    form: str,
+    seed: int,
+    frozen: bool = False,
+) -> Network:
     """Return a network without tasks, with a head for a target.
 
     Parameters
@@ -141,7 +156,9 @@ def build_network(recipe, X, target, head, form, seed, frozen=False):
     return network
 
 
-def _seeded_outputs(recipe, X, seed):
+def _seeded_outputs(
+    recipe: NeuralNet, X: NDArray[Any], seed: int
+) -> Callable[[nn.Module, bool], Any]:
     """Return `outputs_on` the first rows, with the same random numbers each time."""
     outputs = outputs_on(recipe, X[:ROWS])
 
@@ -152,10 +169,10 @@ def _seeded_outputs(recipe, X, seed):
     return again
 
 
-def _hint(recipe, module, X):
+def _hint(recipe: NeuralNet, module: nn.Module, X: NDArray[Any]) -> str:
     """Return what may be behind an error, as the end of its message."""
     if isinstance(X, np.ndarray) and X.dtype.kind == "f":
-        kinds = {p.dtype for p in module.parameters() if p.is_floating_point()}
+        kinds: Any = {p.dtype for p in module.parameters() if p.is_floating_point()}
         kinds = {str(kind).removeprefix("torch.") for kind in kinds}
         if kinds and X.dtype.name not in kinds:
             return (

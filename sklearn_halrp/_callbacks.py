@@ -1,11 +1,18 @@
 """What this package adds to a skorch training run, as callbacks of its own."""
 
-import torch
-from skorch.callbacks import Callback
+from collections.abc import Iterable
+from typing import Any
 
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback
+from torch.optim import Optimizer
+
+from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._network import to_array
 from sklearn_halrp._pruning import cut_to_fit
 from sklearn_halrp._steps import AtSteps
+from sklearn_halrp._types import TaskId
 from sklearn_halrp.exceptions import TrainingDivergedError
 
 
@@ -30,25 +37,25 @@ class FactorPenalty(AtSteps):
     arXiv:2311.15161, section 4.4.
     """
 
-    def __init__(self, factors, l1, l2):
+    def __init__(self, factors: Iterable[Factors], l1: float, l2: float) -> None:
         self.weights = [(t, 0.0, l2) for r, s, _, _ in factors for t in (r, s)]
         self.weights += [(t, l1, l2) for _, _, u, v in factors for t in (u, v)]
-        self.due = None
+        self.due: Optimizer | None = None
 
-    def before_loss(self, optimizer):
+    def before_loss(self, optimizer: Optimizer) -> None:
         """Note that a step needs gradients."""
         self.due = optimizer
 
-    def on_grad_computed(self, net, named_parameters, **kwargs):
+    def on_grad_computed(self, net: NeuralNet, named_parameters: Any, **kwargs: Any) -> None:
         """Change the gradients before other callbacks see them."""
         self._add()
 
-    def before_step(self, optimizer):
+    def before_step(self, optimizer: Optimizer) -> None:
         """Change the gradients, if that is not done yet."""
         self._add()
 
     @torch.no_grad()
-    def _add(self):
+    def _add(self) -> None:
         optimizer, self.due = self.due, None
         if optimizer is None:
             return
@@ -77,17 +84,17 @@ class FactorRate(AtSteps):
         Their learning rate over that of the group they were in.
     """
 
-    def __init__(self, factors, scale):
+    def __init__(self, factors: Iterable[Factors], scale: float) -> None:
         self.parameters = {id(tensor) for _, _, u, v in factors for tensor in (u, v)}
         self.scale = scale
 
-        self.whole = []
+        self.whole: list[Any] = []
 
-    def before_loss(self, optimizer):
+    def before_loss(self, optimizer: Optimizer) -> None:
         """Join the groups, for the callbacks that a net calls when it has computed a loss."""
         self.after_step(optimizer)
 
-    def before_step(self, optimizer):
+    def before_step(self, optimizer: Optimizer) -> None:
         """Divide the groups."""
         if self.scale == 1:
             return
@@ -109,7 +116,7 @@ class FactorRate(AtSteps):
             else:
                 group.update(faster)
 
-    def after_step(self, optimizer):
+    def after_step(self, optimizer: Optimizer) -> None:
         """Join the groups."""
         for group, params, rate in self.whole:
             if rate is None:
@@ -134,18 +141,19 @@ class PruneAndHold(AtSteps):
         How many epochs come before it.
     """
 
-    def __init__(self, factors, max_numbers, after):
+    def __init__(self, factors: Iterable[Factors], max_numbers: int, after: int) -> None:
         self.tensors = [tensor for _, _, u, v in factors for tensor in (u, v)]
         self.max_numbers = max_numbers
         self.after = after
-        self.epoch, self.gone = 0, []
+        self.epoch = 0
+        self.gone: list[torch.Tensor] = []
 
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
+    def on_train_begin(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Begin with all entries."""
         self.epoch, self.gone = 0, []
 
     @torch.no_grad()
-    def on_epoch_begin(self, net, **kwargs):
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Prune when it is time."""
         if self.epoch == self.after:
             cut = cut_to_fit([to_array(tensor) for tensor in self.tensors], self.max_numbers)
@@ -154,17 +162,17 @@ class PruneAndHold(AtSteps):
                 self._hold()
         self.epoch += 1
 
-    def after_step(self, optimizer):
+    def after_step(self, optimizer: Optimizer) -> None:
         """Undo what the optimizer did to pruned entries."""
         self._hold()
 
-    def on_batch_end(self, net, training=False, **kwargs):
+    def on_batch_end(self, net: NeuralNet, training: bool = False, **kwargs: Any) -> None:
         """Undo what was done to them apart from steps, such as by a mean of weights."""
         if training:
             self._hold()
 
     @torch.no_grad()
-    def _hold(self):
+    def _hold(self) -> None:
         for tensor, gone in zip(self.tensors, self.gone, strict=False):  # none before pruning
             tensor.masked_fill_(gone, 0)
 
@@ -178,17 +186,19 @@ class StopIfDiverged(Callback):
     phase : str
     """
 
-    def __init__(self, task_id, phase):
+    def __init__(self, task_id: TaskId, phase: str) -> None:
         self.task_id = task_id
         self.phase = phase
 
-    def on_batch_end(self, net, training=False, loss=None, **kwargs):
+    def on_batch_end(
+        self, net: NeuralNet, training: bool = False, loss: Any = None, **kwargs: Any
+    ) -> None:
         """Look at the loss of every training batch."""
         if training and not torch.isfinite(loss).all():
             raise diverged(self.task_id, self.phase, f"the loss became {loss.item()}")
 
 
-def diverged(task_id, phase, what):
+def diverged(task_id: TaskId, phase: str, what: str) -> TrainingDivergedError:
     """Return the error for a training that went wrong, with the usual cures."""
     return TrainingDivergedError(
         f"Training task {task_id!r} diverged in the {phase} phase: {what}. Nothing of "
@@ -206,11 +216,11 @@ class ShowProgress(Callback):
     phase : str
     """
 
-    def __init__(self, bar, phase):
+    def __init__(self, bar: Any, phase: str) -> None:
         self.bar = bar
         self.phase = phase
 
-    def on_epoch_end(self, net, **kwargs):
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Show the epoch's losses and accuracy."""
         row = net.history[-1]
         shown = {k: f"{row[k]:.3f}" for k in ("train_loss", "valid_loss", "valid_acc") if k in row}

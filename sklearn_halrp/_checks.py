@@ -1,11 +1,13 @@
 """The net at the door: an unfitted skorch net of which every phase can make its own."""
 
+from typing import Any
+
 from skorch import NeuralNetClassifier
 
 from sklearn_halrp._fixed import check_for_many
 
 
-def check_net(net, net_class=NeuralNetClassifier):
+def check_net(net: Any, net_class: type = NeuralNetClassifier) -> None:
     """Refuse anything but an unfitted skorch classifier whose phases we can run.
 
     Raises

@@ -1,15 +1,24 @@
 """From freely trained weights to a low-rank perturbation of the base."""
 
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
 import numpy as np
 import torch
+from skorch import NeuralNet
 
 from sklearn_halrp._layer import layers_of
+from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._modules import get_tensor
+from sklearn_halrp._network import Network
 from sklearn_halrp._processes import agreed
 from sklearn_halrp._pruning import MOST_PRUNED
 from sklearn_halrp._rankings import rankings
 from sklearn_halrp._ranks import choose_ranks
-from sklearn_halrp._training import losses, mean_loss, spread
+from sklearn_halrp._storing import Budget
+from sklearn_halrp._training import Measured, losses, mean_loss, spread
+from sklearn_halrp._types import Target
+from sklearn_halrp._visit import Settings
 
 # Rows from which the importance is estimated: more would cost time and hardly change the
 # ranks. Where nothing is held out, a fifth of the training rows is enough, or this many.
@@ -43,14 +52,14 @@ class HeldOut:
         The freely trained network.
     """
 
-    def __init__(self, net, sets, target):
+    def __init__(self, net: NeuralNet, sets: tuple[Any, Any], target: Target) -> None:
         train_set, held_out = sets
         if held_out is None:
             held_out = spread(train_set, max(FEWEST_ROWS, len(train_set) // 5))
         self._net, self._rows, self._target = net, held_out, target
         self.module = net.module_
 
-    def losses(self, predicted=False, n_rows=IMPORTANCE_ROWS):
+    def losses(self, predicted: bool = False, n_rows: int = IMPORTANCE_ROWS) -> Iterator[Measured]:
         """Yield the mean loss of each batch, in evaluation mode.
 
         Parameters
@@ -78,7 +87,11 @@ class HeldOut:
             if not drawn:
                 return
 
-    def mean_loss(self, n_rows, weights=()):
+    def mean_loss(
+        self,
+        n_rows: int,
+        weights: Mapping[str, torch.Tensor] | Iterable[tuple[str, torch.Tensor]] = (),
+    ) -> float:
         """Return the loss over some rows, with some weights replaced for the time being.
 
         Parameters
@@ -99,7 +112,9 @@ class HeldOut:
         return loss
 
 
-def choose_factors(network, net, held_out, settings, budget):
+def choose_factors(
+    network: Network, net: NeuralNet, held_out: HeldOut, settings: Settings, budget: Budget
+) -> tuple[dict[str, Factors], dict[str, torch.Tensor], dict[str, dict[str, Any]]]:
     """Choose the rank of every layer and return the factors to begin with.
 
     Parameters
@@ -144,7 +159,9 @@ def choose_factors(network, net, held_out, settings, budget):
     return factors, cut, found
 
 
-def loss_increases(held_out, cut, found):
+def loss_increases(
+    held_out: HeldOut, cut: Mapping[str, torch.Tensor], found: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
     """Compare what truncation is predicted to cost with what it really costs.
 
     Predicted for each layer is half the sum of the scores that its rank leaves out; with

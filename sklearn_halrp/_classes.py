@@ -1,22 +1,25 @@
 """Labels as targets: what a classifier learns."""
 
 import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from skorch import NeuralNetClassifier
+from numpy.typing import ArrayLike, NDArray
+from skorch import NeuralNet, NeuralNetClassifier
 from torch import nn
 
 from sklearn_halrp._default_net import default_net
 from sklearn_halrp._label_sets import labels_of_task, positions_in, task_classes, union_of_classes
 from sklearn_halrp._labels import keep_types
 from sklearn_halrp._predictive import add_up, chances, self_loss
+from sklearn_halrp._types import TaskId
 from sklearn_halrp.exceptions import InvalidNetworkError
 
 
-def check_outputs(recipe, outputs):
+def check_outputs(recipe: NeuralNet, outputs: Any) -> None:
     """Refuse or question outputs that are not what the loss takes.
 
     Raises
@@ -68,7 +71,7 @@ class Classes:
         Sorted: the order of the outputs.
     """
 
-    labels: np.ndarray
+    labels: NDArray[Any]
 
     # --- a kind of target: what holds for all tasks of an estimator
 
@@ -80,12 +83,19 @@ class Classes:
     shown = ("valid_acc", "held-out accuracy", ".1%")  # how well it is learned, for a notebook
 
     @staticmethod
-    def prepared(y, name="y"):
+    def prepared(y: Any, name: str = "y") -> Any:
         """Return y, or what an argument of this name brings, as scikit-learn's checks take it."""
         return keep_types(y, name)
 
     @classmethod
-    def of_task(cls, task_id, y, weights=None, known=None, declared=None):
+    def of_task(
+        cls,
+        task_id: TaskId,
+        y: NDArray[Any],
+        weights: NDArray[Any] | None = None,
+        known: Self | None = None,
+        declared: ArrayLike | None = None,
+    ) -> tuple[Self, NDArray[np.int64]]:
         """Return the target of a task, and its labels as the loss takes them.
 
         Parameters
@@ -119,22 +129,22 @@ class Classes:
         return cls(labels), positions_in(labels, y).astype(np.int64)
 
     @classmethod
-    def from_state(cls, state):
+    def from_state(cls, state: dict[str, Any]) -> Self:
         """Return the target that `to_state` was asked for; take its entries out."""
         return cls(state.pop("classes"))
 
     # --- the target of one task
 
     @property
-    def n_outputs(self):
+    def n_outputs(self) -> int:
         """Outputs that the head needs."""
         return len(self.labels)
 
-    def places_of(self, known):
+    def places_of(self, known: "Classes") -> NDArray[np.int64]:
         """Return where the outputs of an earlier target of this task are among these."""
         return positions_in(self.labels, known.labels)
 
-    def check_loss(self, criterion, task_id):
+    def check_loss(self, criterion: nn.Module, task_id: TaskId) -> None:
         """Refuse a loss with weights for another number of classes."""
         if not isinstance(criterion, nn.modules.loss._WeightedLoss):
             return
@@ -147,7 +157,7 @@ class Classes:
             )
 
     @staticmethod
-    def curvature_loss(net, outputs, y, x):
+    def curvature_loss(net: NeuralNet, outputs: Any, y: Any, x: Any) -> torch.Tensor | None:
         """Return a scalar whose squared gradient stands for the Hessian, or None.
 
         It is that of labels that the net predicts; None if it predicts no probabilities.
@@ -157,28 +167,30 @@ class Classes:
         return None if p is None else self_loss(net, outputs, p, x)
 
     @staticmethod
-    def decoded(outputs, net):
+    def decoded(outputs: NDArray[Any], net: NeuralNet) -> NDArray[Any]:
         """Return what a net's outputs say: the probability of each label."""
         return outputs
 
     @staticmethod
-    def finished(module, head, trial):
+    def finished(
+        module: nn.Module, head: str, trial: Callable[[], Callable[..., Any]]
+    ) -> nn.Module:
         """Return a task's module as it is given away."""
         return module
 
-    def summary(self):
+    def summary(self) -> dict[str, int]:
         """Return what a report says of the target."""
         return {"n_classes": len(self.labels)}
 
-    def names(self):
+    def names(self) -> list[str]:
         """Return a name for each output."""
         return [str(label) for label in self.labels.tolist()]
 
-    def to_state(self):
+    def to_state(self) -> dict[str, Any]:
         """Return arrays and settings to save."""
         return {"classes": self.labels}
 
     @staticmethod
-    def joined(several):
+    def joined(several: Iterable["Classes"]) -> NDArray[Any]:
         """Return the labels of all tasks together, sorted."""
         return union_of_classes([target.labels for target in several])

@@ -1,6 +1,9 @@
 """The scikit-learn face of a classifier: arguments in, labels and probabilities out."""
 
+from typing import Any, Self
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_consistent_length, column_or_1d
@@ -14,6 +17,7 @@ from sklearn_halrp._label_sets import positions_in
 from sklearn_halrp._labels import keep_types
 from sklearn_halrp._one_task import TaskClassifier
 from sklearn_halrp._row_weights import check_weights, in_proportion
+from sklearn_halrp._types import TaskId
 
 
 @documented
@@ -70,7 +74,14 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
     __metadata_request__predict_proba = {"task_id": True}
     __metadata_request__predict_log_proba = {"task_id": True}
 
-    def fit(self, X, y=None, task_id=None, *, sample_weight=None):
+    def fit(
+        self,
+        X: ArrayLike | Dataset[Any],
+        y: ArrayLike | None = None,
+        task_id: ArrayLike | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Forget everything and learn the tasks in the order they first appear.
 
         Parameters
@@ -102,7 +113,15 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
         """
         return self._learn(X, y, task_id, sample_weight, afresh=True)
 
-    def partial_fit(self, X, y=None, task_id=None, *, classes=None, sample_weight=None):
+    def partial_fit(
+        self,
+        X: ArrayLike | Dataset[Any],
+        y: ArrayLike | None = None,
+        task_id: ArrayLike | None = None,
+        *,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Learn a new task, or go on learning a known one.
 
         A new id learns a task. A known id goes on learning that task and changes no
@@ -159,7 +178,9 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
         """
         return self._learn(X, y, task_id, sample_weight, declared=classes)
 
-    def predict_proba(self, X, task_id=None):
+    def predict_proba(
+        self, X: ArrayLike | Dataset[Any], task_id: ArrayLike | None = None
+    ) -> NDArray[Any]:
         """Predict the probability of every class.
 
         Parameters
@@ -188,9 +209,10 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
         """
         return self._predict_proba(X, task_id, "predict_proba")
 
-    def _predict_proba(self, X, task_id, method):
+    def _predict_proba(self, X: Any, task_id: Any, method: str) -> NDArray[Any]:
         learned = self._what_was_learned()
         n_samples, groups = self._outputs(learned, X, task_id, method)
+        result: Any
         result, labels = None, learned.joined
         every_row = np.arange(n_samples)
         for target, rows, values in groups:
@@ -200,7 +222,9 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
             result[every_row[rows, None], columns] = values
         return result
 
-    def predict_log_proba(self, X, task_id=None):
+    def predict_log_proba(
+        self, X: ArrayLike | Dataset[Any], task_id: ArrayLike | None = None
+    ) -> NDArray[Any]:
         """Predict the logarithm of the probability of every class.
 
         Parameters
@@ -223,7 +247,9 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
         with np.errstate(divide="ignore"):
             return np.log(probability)
 
-    def predict(self, X, task_id=None):
+    def predict(
+        self, X: ArrayLike | Dataset[Any], task_id: ArrayLike | None = None
+    ) -> NDArray[Any]:
         """Predict the label of every row, among those of its task.
 
         Parameters
@@ -246,7 +272,7 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
         """
         return self._predict(X, task_id, "predict")
 
-    def _predict(self, X, task_id, method):
+    def _predict(self, X: Any, task_id: Any, method: str) -> NDArray[Any]:
         n_samples, groups = self._outputs(self._what_was_learned(), X, task_id, method)
         groups = list(groups)
         joined = self._target.joined([target for target, *_ in groups])
@@ -255,7 +281,14 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
             result[rows] = target.labels[values.argmax(axis=1)]
         return result
 
-    def score(self, X, y=None, *, task_id=None, sample_weight=None):
+    def score(
+        self,
+        X: ArrayLike | Dataset[Any],
+        y: ArrayLike | None = None,
+        *,
+        task_id: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
         """Return the accuracy of the predictions.
 
         Parameters
@@ -288,12 +321,12 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
         return accuracy_score(np.ones_like(correct), correct, sample_weight=sample_weight)
 
     @property
-    def classes_(self):
+    def classes_(self) -> NDArray[Any]:
         """The labels of all tasks together, sorted."""
         return self._attribute("classes_").joined
 
     @property
-    def task_classes_(self):
+    def task_classes_(self) -> dict[TaskId, NDArray[Any]]:
         """The labels of each task, sorted."""
         tasks = self._what_was_learned().tasks
         return {name: task.target.labels.copy() for name, task in tasks.items()}

@@ -13,6 +13,9 @@ outputs and by inputs. This costs a few passes over the data where the gradient 
 weight would cost as much as the convolution itself.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
@@ -25,7 +28,16 @@ SMALLEST_SCALE = 0.05
 PART = 2**17
 
 
-def convolve(function, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+def convolve(
+    function: Callable[..., Any],
+    x: torch.Tensor,
+    weight: Any,
+    bias: torch.Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> torch.Tensor:
     """Return a convolution with a perturbed weight."""
     if not _pays(x, weight, stride, padding, dilation, groups):
         return function(x, weight.dense(), bias, stride, padding, dilation, groups)
@@ -33,7 +45,9 @@ def convolve(function, x, weight, bias=None, stride=1, padding=0, dilation=1, gr
     return y if bias is None else y + bias.reshape(-1, *(1,) * (x.dim() - 2))
 
 
-def _pays(x, weight, stride, padding, dilation, groups):
+def _pays(
+    x: torch.Tensor, weight: Any, stride: Any, padding: Any, dilation: Any, groups: int
+) -> bool:
     """Whether the gradients are taken from the formulas, rather than through the weight."""
     return (
         torch.is_grad_enabled()
@@ -53,7 +67,7 @@ def _pays(x, weight, stride, padding, dilation, groups):
     )
 
 
-def _each(setting, x):
+def _each(setting: Any, x: torch.Tensor) -> tuple[int, ...]:
     """Return a setting for each axis of the kernel."""
     return tuple(setting) if isinstance(setting, list | tuple) else (setting,) * (x.dim() - 2)
 

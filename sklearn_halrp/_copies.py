@@ -6,9 +6,12 @@ such as a closure or a lambda, still holds the layer that it was made with.
 """
 
 import copy
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from sklearn_halrp._modules import ValuesOfActivations, same
@@ -21,7 +24,7 @@ _CURE = (
 )
 
 
-def copied(module):
+def copied(module: nn.Module) -> nn.Module:
     """Return a copy of a module that shares nothing with it.
 
     Raises
@@ -48,7 +51,7 @@ def copied(module):
     return clone
 
 
-def _what_cannot_be_copied(module):
+def _what_cannot_be_copied(module: nn.Module) -> str:
     """Return the name of the first attribute that is to blame."""
     parts = {id(part): part for part in module.modules()}
     for name, part in module.named_modules():
@@ -63,7 +66,9 @@ def _what_cannot_be_copied(module):
     return "The module"
 
 
-def check_copies(module, forward, users=None):
+def check_copies(
+    module: nn.Module, forward: Callable[[nn.Module, bool], Any], users: nn.Module | None = None
+) -> set[str]:
     """Refuse a module whose copies compute with other weights than their own.
 
     The module is applied in evaluation mode alone, so that its statistics stay.
@@ -111,7 +116,7 @@ def check_copies(module, forward, users=None):
     return every
 
 
-def _used(module, outputs, original=None):
+def _used(module: nn.Module, outputs: Any, original: nn.Module | None = None) -> set[str]:
     """Return the names of the parameters in the graph of the outputs.
 
     Those of the original of a copy may not be among them.
@@ -127,11 +132,12 @@ def _used(module, outputs, original=None):
     return {name for name, parameter in module.named_parameters() if id(parameter) in leaves}
 
 
-def _leaves(outputs):
+def _leaves(outputs: Any) -> dict[int, torch.Tensor]:
     """Return the tensors, by id, at the ends of the graph of some outputs."""
     tensors = [x for x in tree_leaves(outputs) if isinstance(x, torch.Tensor)]
     leaves = {id(x): x for x in tensors if x.requires_grad and x.is_leaf}
-    seen, nodes = set(), [x.grad_fn for x in tensors]
+    seen: set[Any] = set()
+    nodes: list[Any] = [x.grad_fn for x in tensors]
     while nodes:
         node = nodes.pop()
         if node is None or node in seen:
@@ -144,7 +150,7 @@ def _leaves(outputs):
 
 
 @contextmanager
-def unchanged_by_copies(original):
+def unchanged_by_copies(original: nn.Module | None) -> Iterator[None]:
     """Refuse, and undo, what a copy of a module does to the buffers of the original.
 
     Parameters

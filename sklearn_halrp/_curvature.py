@@ -18,6 +18,7 @@ Curvature", ICML 2015, arXiv:1503.05671; Grosse & Martens, "A Kronecker-factored
 Fisher Matrix for Convolution Layers", ICML 2016, arXiv:1602.01407.
 """
 
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -61,7 +62,7 @@ class WhitenedSpectrum(NamedTuple):
     side: str
 
 
-def whitened_spectrum(curvature, n_terms):
+def whitened_spectrum(curvature: Curvature, n_terms: int) -> WhitenedSpectrum:
     """Return the singular values of a change D of a weight in the norm of the curvature.
 
     Parameters
@@ -92,7 +93,7 @@ def whitened_spectrum(curvature, n_terms):
     return WhitenedSpectrum(values, root @ vectors, inverse @ vectors, side)
 
 
-def weighed_spectrum(matrix, weights):
+def weighed_spectrum(matrix: torch.Tensor, weights: torch.Tensor) -> WhitenedSpectrum:
     """Return the singular values of diag(w)^1/2 D: a norm that weighs each output by itself.
 
     Parameters
@@ -122,7 +123,9 @@ def weighed_spectrum(matrix, weights):
     return WhitenedSpectrum(found.values, vectors, vectors, "right")
 
 
-def whitened_split(matrix, spectrum, rank):
+def whitened_split(
+    matrix: torch.Tensor, spectrum: WhitenedSpectrum, rank: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return balanced factors of the best rank-k version of D in the norm of the curvature.
 
     Parameters
@@ -173,7 +176,7 @@ class Curvatures:
             [1., 1.]], dtype=torch.float64)
     """
 
-    def __init__(self, module, changes):
+    def __init__(self, module: nn.Module, changes: Mapping[str, torch.Tensor]) -> None:
         self.layers = {
             name: _Layer(locate(module, name)[0], change)
             for name, change in changes.items()
@@ -181,7 +184,7 @@ class Curvatures:
         }
 
     @contextmanager
-    def watching(self):
+    def watching(self) -> Iterator[None]:
         """See what passes through the layers."""
         hooks = [
             layer.module.register_forward_hook(layer.see, with_kwargs=True)
@@ -193,7 +196,12 @@ class Curvatures:
             for hook in hooks:
                 hook.remove()
 
-    def add(self, n_rows, gradients, weights=None):
+    def add(
+        self,
+        n_rows: int,
+        gradients: Mapping[str, torch.Tensor | None],
+        weights: torch.Tensor | None = None,
+    ) -> None:
         """Take in a batch, once the gradients of its mean loss have been computed.
 
         Parameters
@@ -208,7 +216,7 @@ class Curvatures:
             if not layer.add(n_rows, gradients.get(name), weights):
                 del self.layers[name]
 
-    def found(self):
+    def found(self) -> dict[str, Curvature]:
         """Return the curvature of those weights that are used by their layers alone, once.
 
         Of weights that are reused, tied or read by other code nothing is said, nor of
@@ -218,7 +226,7 @@ class Curvatures:
         return {name: c for name, c in found.items() if c.near.diagonal().sum() > 0}
 
 
-def _is_plain(layer, leaf):
+def _is_plain(layer: nn.Module, leaf: str) -> bool:
     plain = isinstance(layer, CONVOLUTIONS) and layer.groups == 1
     return leaf == "weight" and (plain or isinstance(layer, nn.Linear))
 

@@ -1,16 +1,18 @@
 """What torch has in the place of X: tensors, and datasets, whose rows are read when needed."""
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import DTypeLike, NDArray
 from scipy.sparse import issparse
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from sklearn_halrp._labels import entries, keep_types
 
 
-def from_tensor(X, task_column=None):
+def from_tensor(X: Any, task_column: int | str | None = None) -> Any:
     """Return a tensor as an array in main memory, and all else as it is.
 
     Raises
@@ -32,7 +34,7 @@ def from_tensor(X, task_column=None):
 ONE_INPUT = "put what the module takes into one array, and take it apart in the module's forward."
 
 
-def check_rows(X):
+def check_rows(X: Any) -> None:
     """Refuse several inputs, and rows that are not numbers but records or texts.
 
     Raises
@@ -66,7 +68,7 @@ def check_rows(X):
         )
 
 
-def _first_of_one_axis(X):
+def _first_of_one_axis(X: Any) -> Any:
     """Return the first entry of what has one axis, such as a Series, else None."""
     shape = getattr(X, "shape", None)
     if isinstance(X, Dataset | torch.Tensor) or not isinstance(shape, tuple) or len(shape) != 1:
@@ -74,7 +76,7 @@ def _first_of_one_axis(X):
     return next(iter(X), None)
 
 
-def check_dataset(X):
+def check_dataset(X: Any) -> None:
     """Refuse what torch has for rows and this package cannot look up.
 
     Raises
@@ -127,25 +129,25 @@ class DatasetRows:
 
     nbytes = 0  # held in memory
 
-    def __init__(self, dataset, dtype=None):
+    def __init__(self, dataset: Any, dtype: DTypeLike | None = None) -> None:
         self.dataset = dataset if dtype is None else _Typed(dataset, dtype)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.dataset)
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:
         """Number of rows, and shape of one."""
         return (len(self), *np.shape(self.dataset[0][0]))
 
-    def __getitem__(self, rows):
+    def __getitem__(self, rows: Any) -> "DatasetRows":
         return DatasetRows(Subset(self.dataset, np.arange(len(self))[rows]))
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         rows = np.stack([np.asarray(self.dataset[i][0]) for i in range(len(self))])
         return rows if dtype is None else rows.astype(dtype)
 
-    def labelled(self, y):
+    def labelled(self, y: NDArray[Any]) -> Dataset[Any]:
         """Return a dataset of the same rows with these labels."""
         return _Labelled(self.dataset, y)
 
@@ -153,15 +155,15 @@ class DatasetRows:
 class _Typed(Dataset):
     """The same rows, of one type and shape."""
 
-    def __init__(self, dataset, dtype):
+    def __init__(self, dataset: Any, dtype: DTypeLike) -> None:
         self.dataset = dataset
         self.dtype = np.dtype(dtype)
         self.shape = tuple(np.shape(dataset[0][0]))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: Any) -> tuple[Any, Any]:
         row, label = self.dataset[i]
         shape = tuple(np.shape(row))
         if shape != self.shape:
@@ -172,23 +174,23 @@ class _Typed(Dataset):
 
 
 class _Labelled(Dataset):
-    def __init__(self, dataset, y):
+    def __init__(self, dataset: Any, y: NDArray[Any]) -> None:
         self.dataset = dataset
         self.y = y
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: Any) -> tuple[Any, Any]:
         return self.dataset[i][0], self.y[i]
 
 
-def given(X):
+def given(X: Any) -> Any:
     """Return what a skorch net takes: an array, or the dataset behind the rows."""
     return X.dataset if isinstance(X, DatasetRows) else X
 
 
-def labels_in(dataset, prepared=keep_types):
+def labels_in(dataset: Any, prepared: Callable[..., Any] = keep_types) -> Any:
     """Return the labels of a dataset, or its targets if these are numbers.
 
     They are its attribute ``targets`` or ``y``, if that has an entry for each row; otherwise
@@ -211,7 +213,7 @@ def labels_in(dataset, prepared=keep_types):
     return prepared(_entries_of(dataset), "X")
 
 
-def _entries_of(dataset):
+def _entries_of(dataset: Any) -> NDArray[Any]:
     if type(dataset) is Subset:
         return _entries_of(dataset.dataset)[np.asarray(dataset.indices, dtype=np.int64)]
     for name in ("targets", "y"):
@@ -223,7 +225,7 @@ def _entries_of(dataset):
     return entries([_of_one(label) for label in labels])
 
 
-def _of_one(label):
+def _of_one(label: Any) -> Any:
     """Return a label that came as an array or tensor of one entry without its axes."""
     one = isinstance(label, torch.Tensor | np.ndarray) and np.prod(label.shape) == 1
     return label.reshape(()) if one else label

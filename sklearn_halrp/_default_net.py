@@ -1,9 +1,12 @@
 """The small network that is built when the user brings none."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
-from skorch import NeuralNetClassifier
+from skorch import NeuralNet, NeuralNetClassifier
 from torch import nn
 
 
@@ -20,7 +23,7 @@ class MultilayerPerceptron(nn.Sequential):
         Width of each hidden layer.
     """
 
-    def __init__(self, n_features, n_classes, hidden=100):
+    def __init__(self, n_features: int, n_classes: int, hidden: int = 100) -> None:
         super().__init__(
             nn.Flatten(),
             nn.Linear(n_features, hidden, dtype=torch.float32),  # as its rows, by any default
@@ -37,10 +40,10 @@ class HoldOut:
     Of fewer than ten rows nothing is held out.
     """
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return "HoldOut()"
 
-    def __call__(self, dataset, y=None, **kwargs):
+    def __call__(self, dataset: Any, y: Any = None, **kwargs: Any) -> tuple[Any, Any]:
         """Return the training set and the held-out set, or None for the latter."""
         if len(dataset) < 10:
             return dataset, None
@@ -52,7 +55,12 @@ class HoldOut:
         return torch.utils.data.Subset(dataset, kept), torch.utils.data.Subset(dataset, held_out)
 
 
-def default_net(n_features, n_outputs, kind=NeuralNetClassifier, criterion=nn.CrossEntropyLoss):
+def default_net(
+    n_features: int,
+    n_outputs: int,
+    kind: Callable[..., NeuralNet] = NeuralNetClassifier,
+    criterion: type[nn.Module] = nn.CrossEntropyLoss,
+) -> NeuralNet:
     """Return an unfitted skorch net for samples of `n_features` values."""
     return kind(
         MultilayerPerceptron,

@@ -1,6 +1,9 @@
 """What the docstrings of all faces say in the same words: a parameter is described once."""
 
 import inspect
+from typing import TypeVar
+
+Face = TypeVar("Face", bound=type)
 
 METHOD = """\
 The first task trains a network, the base. Every later task t learns, for each
@@ -136,7 +139,7 @@ arXiv:2311.15161. `published_settings` has its settings.
 """
 
 
-def documented(face):
+def documented(face: Face) -> Face:
     """Put the shared texts into the docstring of a face, where their names stand in brackets.
 
     >>> @documented
@@ -150,7 +153,7 @@ def documented(face):
     >>> "arXiv:2311.15161" in Face.__doc__
     True
     """
-    text = inspect.cleandoc(face.__doc__)
+    text = inspect.cleandoc(face.__doc__)  # type: ignore[arg-type] # it has one
     for name, shared in _TEXTS.items():
         text = text.replace(f"<{name}>", shared.rstrip())
     face.__doc__ = text

@@ -1,8 +1,14 @@
 """What the displays have in common: labels, values in cells, and no more ink than that."""
 
+from collections.abc import Callable, Sequence
 from itertools import count
+from types import ModuleType
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from sklearn_halrp._types import TaskId
 
 # Up to these numbers of rows or columns, cells have their value written in, and each has
 # its label and a gap around it. Longer labels lose their middle.
@@ -11,7 +17,7 @@ MOST_LABELLED = 24
 MOST_LETTERS = 28
 
 
-def pyplot():
+def pyplot() -> ModuleType:
     """Return matplotlib.pyplot, or say how to get it."""
     try:
         import matplotlib.pyplot as plt
@@ -20,20 +26,20 @@ def pyplot():
     return plt
 
 
-def names_of(task_ids, n_tasks):
+def names_of(task_ids: Sequence[TaskId] | None, n_tasks: int) -> list[TaskId]:
     """Return one name per task."""
-    names = list(range(n_tasks)) if task_ids is None else list(task_ids)
+    names: list[TaskId] = list(range(n_tasks)) if task_ids is None else list(task_ids)
     if len(names) != n_tasks:
         raise ValueError(f"{n_tasks} tasks need as many task_ids; got {len(names)}.")
     return names
 
 
-def shortened(name):
+def shortened(name: str) -> str:
     """Return a name without its middle, if it is long: layers differ at their ends."""
     return name if len(name) <= MOST_LETTERS else f"{name[:5]}…{name[6 - MOST_LETTERS :]}"
 
 
-def label(axis, names):
+def label(axis: Any, names: Sequence[Any]) -> None:
     """Name the places of an axis: all when they are few, else about ten."""
     steps = (factor * 10**power for power in count() for factor in (1, 2, 5))
     step = 1 if len(names) <= MOST_LABELLED else next(s for s in steps if len(names) <= 12 * s)
@@ -44,7 +50,7 @@ def label(axis, names):
             text.set(rotation=40, horizontalalignment="right", rotation_mode="anchor")
 
 
-def write(ax, image, there, text):
+def write(ax: Any, image: Any, there: NDArray[Any], text: Callable[[Any], str]) -> list[Any]:
     """Write the values into the cells of an image that are there, if they are few."""
     if max(there.shape) > MOST_WRITTEN:
         return []
@@ -65,7 +71,7 @@ def write(ax, image, there, text):
     ]
 
 
-def tidy(ax, shape):
+def tidy(ax: Any, shape: tuple[int, ...]) -> None:
     """Take frame and tick marks away, and part the cells when they are few."""
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)

@@ -1,16 +1,20 @@
 """What every face has in common: learning, forgetting, and what was learned."""
 
 import warnings
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
+from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
+from skorch import NeuralNet
+from torch.nn import Module
 
 from sklearn_halrp import _report
 from sklearn_halrp._building import build_network
@@ -18,10 +22,12 @@ from sklearn_halrp._checks import check_net
 from sklearn_halrp._datasets import given
 from sklearn_halrp._ids import check_known, check_task_id, default_task_id, group_rows
 from sklearn_halrp._importance import IMPORTANCES, check_importance
-from sklearn_halrp._intake import dtype_of, rows_to_learn, rows_to_predict
+from sklearn_halrp._intake import Intake, dtype_of, rows_to_learn, rows_to_predict
 from sklearn_halrp._learned import Learned
 from sklearn_halrp._low_rank import FORMS
+from sklearn_halrp._network import Network
 from sklearn_halrp._notebook import tasks_table
+from sklearn_halrp._one_task import OneTask
 from sklearn_halrp._probing import ROWS, forward_on
 from sklearn_halrp._processes import agreed
 from sklearn_halrp._random import seeded
@@ -30,8 +36,12 @@ from sklearn_halrp._scheduling import learn_all
 from sklearn_halrp._serving import outputs_of
 from sklearn_halrp._storing import PRECISIONS, Budget
 from sklearn_halrp._training import recipe_of
+from sklearn_halrp._types import Target, TaskId
 from sklearn_halrp._visit import Lesson, Settings
 from sklearn_halrp.exceptions import GrowthBudgetWarning
+
+if TYPE_CHECKING:
+    import pandas
 
 
 class ContinualEstimator(BaseEstimator):
@@ -84,29 +94,29 @@ class ContinualEstimator(BaseEstimator):
 
     def __init__(
         self,
-        net=None,
+        net: NeuralNet | None = None,
         *,
-        base="first",
-        head=None,
-        warmup_epochs=0.4,
-        approximation_rate=0.9,
-        max_rank=100,
-        l1_penalty=1e-6,
-        l2_penalty=1e-4,
-        factor_lr_scale=1.0,
-        prune_threshold=1e-5,
-        growth_budget=0.6,
-        retrain_epochs=0.5,
-        precision="full",
-        convolution="unfolded",
-        importance="fisher",
-        task_column=None,
-        dtype="float32",
-        random_state=None,
-        n_jobs=None,
-        cache_bytes=2**28,
-        verbose=0,
-    ):
+        base: Literal["first", "pretrained"] = "first",
+        head: str | None = None,
+        warmup_epochs: int | float = 0.4,
+        approximation_rate: float = 0.9,
+        max_rank: int = 100,
+        l1_penalty: float = 1e-6,
+        l2_penalty: float = 1e-4,
+        factor_lr_scale: float = 1.0,
+        prune_threshold: float = 1e-5,
+        growth_budget: float = 0.6,
+        retrain_epochs: int | float = 0.5,
+        precision: Literal["full", "half"] = "full",
+        convolution: Literal["unfolded", "channel"] = "unfolded",
+        importance: str | Callable[..., Any] = "fisher",
+        task_column: int | str | None = None,
+        dtype: DTypeLike = "float32",
+        random_state: int | np.random.RandomState | None = None,
+        n_jobs: int | None = None,
+        cache_bytes: int = 2**28,
+        verbose: int = 0,
+    ) -> None:
         self.net = net
         self.base = base
         self.head = head
@@ -129,7 +139,7 @@ class ContinualEstimator(BaseEstimator):
         self.cache_bytes = cache_bytes
         self.verbose = verbose
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Set parameters, those of the net as ``net__lr`` and so on.
 
         Parameters
@@ -156,7 +166,15 @@ class ContinualEstimator(BaseEstimator):
 
     # --- learning ----------------------------------------------------------------------
 
-    def _learn(self, X, y, task_id, sample_weight, afresh=False, **declared):
+    def _learn(
+        self,
+        X: Any,
+        y: Any,
+        task_id: Any,
+        sample_weight: Any,
+        afresh: bool = False,
+        **declared: Any,
+    ) -> Self:
         """Learn tasks; put what was learned in place when all is done."""
         self._validate_params()
         check_importance(importance=self.importance)
@@ -165,7 +183,15 @@ class ContinualEstimator(BaseEstimator):
             self._learned = self._with_lessons(learned, X, y, task_id, sample_weight, declared)
         return self
 
-    def _with_lessons(self, learned, X, y, task_id, sample_weight, declared):
+    def _with_lessons(
+        self,
+        learned: Learned | None,
+        X: Any,
+        y: Any,
+        task_id: Any,
+        sample_weight: Any,
+        declared: dict[str, Any],
+    ) -> Learned:
         """Return what was learned, with these rows learned too."""
         if self.net is not None:
             check_net(self.net, self._target.net_class)
@@ -199,7 +225,7 @@ class ContinualEstimator(BaseEstimator):
         self._warn_if_over_budget(network, groups)
         return learned.with_network(network)
 
-    def _begun(self, intake, target):
+    def _begun(self, intake: Intake, target: Target) -> Learned:
         """Return a record without tasks: what holds for all tasks to come."""
         size = int(np.prod(intake.columns.sample_shape))
         net = self._target.default_net(size, target.n_outputs) if self.net is None else self.net
@@ -217,7 +243,7 @@ class ContinualEstimator(BaseEstimator):
         )
         return Learned(net, network, seed, intake.columns)
 
-    def _check_module(self, net):
+    def _check_module(self, net: NeuralNet) -> None:
         """Refuse to go on with another module than that of the base."""
         if self.net is not None and self.net.module is not net.module:
             raise ValueError(
@@ -226,7 +252,7 @@ class ContinualEstimator(BaseEstimator):
                 "with fit."
             )
 
-    def forget_task(self, task_id):
+    def forget_task(self, task_id: TaskId) -> Self:
         """Remove a task for good.
 
         The other tasks stay as they are, to the last bit. If the base was trained on this
@@ -270,7 +296,7 @@ class ContinualEstimator(BaseEstimator):
         self._learned = learned.without_task(task_id)
         return self
 
-    def _warn_if_over_budget(self, network, task_ids):
+    def _warn_if_over_budget(self, network: Network, task_ids: Iterable[TaskId]) -> None:
         budget = Budget.of(network, growth_budget=self.growth_budget)
         for task_id in task_ids:
             task = network.tasks[task_id]
@@ -287,7 +313,9 @@ class ContinualEstimator(BaseEstimator):
 
     # --- predicting --------------------------------------------------------------------
 
-    def _outputs(self, learned, X, task_id, method):
+    def _outputs(
+        self, learned: Learned, X: Any, task_id: Any, method: str
+    ) -> tuple[int, Iterable[tuple[Any, Any, NDArray[Any]]]]:
         """Take in rows; return their number, and per task its target, rows and what is said."""
         intake = rows_to_predict(self, X, task_id, learned.columns)
         tasks, X = learned.tasks, intake.X
@@ -302,7 +330,7 @@ class ContinualEstimator(BaseEstimator):
 
         return len(X), (said(*group) for group in groups.items())
 
-    def to_module(self, task_id=None):
+    def to_module(self, task_id: TaskId | None = None) -> Module:
         """Return a plain torch module that computes one task.
 
         It is of the class of the net's module, shares nothing with this estimator, and is
@@ -349,7 +377,7 @@ class ContinualEstimator(BaseEstimator):
                 network.standalone(task), network.roles.head, partial(forward_on, learned.net, rows)
             )
 
-    def for_task(self, task_id=None):
+    def for_task(self, task_id: TaskId | None = None) -> OneTask:
         """Return one task as a plain fitted estimator of scikit-learn's.
 
         It is for tools that know no tasks: explanations, calibration, conformal prediction,
@@ -410,31 +438,31 @@ class ContinualEstimator(BaseEstimator):
         """
         learned = self._what_was_learned()
         learned = learned.only(_one_of(learned.tasks, task_id, "for_task"))
-        alone = object.__new__(type(self))  # copy.copy would copy the weights
+        alone: Any = object.__new__(type(self))  # copy.copy would copy the weights
         vars(alone).update(vars(self), task_column=None, _learned=learned)
         return self._one_task(alone)
 
     # --- what was learned --------------------------------------------------------------
 
-    def __sklearn_is_fitted__(self):
+    def __sklearn_is_fitted__(self) -> bool:
         """Whether a task has been learned."""
         return self._learned_or_none() is not None
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         """Describe the estimator to scikit-learn."""
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
 
-    def _learned_or_none(self):
+    def _learned_or_none(self) -> Learned | None:
         return vars(self).get("_learned")
 
-    def _what_was_learned(self):
+    def _what_was_learned(self) -> Learned:
         """Return the record; a call takes it once, and another thread may replace it meanwhile."""
         check_is_fitted(self)
         return self._learned
 
-    def _attribute(self, name):
+    def _attribute(self, name: str) -> Learned:
         """Return the record for a learned attribute, which is missing before."""
         learned = self._learned_or_none()
         if learned is None:
@@ -444,22 +472,22 @@ class ContinualEstimator(BaseEstimator):
         return learned
 
     @property
-    def net_(self):
+    def net_(self) -> NeuralNet:
         """The net as it was when the first task was learned."""
         return self._attribute("net_").net
 
     @property
-    def sample_shape_(self):
+    def sample_shape_(self) -> tuple[int, ...]:
         """Shape of one row of X."""
         return self._attribute("sample_shape_").columns.sample_shape
 
     @property
-    def n_features_in_(self):
+    def n_features_in_(self) -> int:
         """Size of the second axis of X."""
         return self._attribute("n_features_in_").columns.n_features
 
     @property
-    def feature_names_in_(self):
+    def feature_names_in_(self) -> NDArray[Any]:
         """Names of the columns, where X had any."""
         names = self._attribute("feature_names_in_").columns.names
         if names is None:
@@ -467,45 +495,45 @@ class ContinualEstimator(BaseEstimator):
         return names
 
     @property
-    def tasks_(self):
+    def tasks_(self) -> list[TaskId]:
         """Ids of the tasks, in the order they were first learned."""
         return list(self._what_was_learned().tasks)
 
     @property
-    def ranks_(self):
+    def ranks_(self) -> dict[TaskId, dict[str, int]]:
         """Ranks after pruning, by task and weight."""
         return _report.ranks(self._what_was_learned().network)
 
     @property
-    def growth_(self):
+    def growth_(self) -> dict[TaskId, float]:
         """Numbers that each task stores besides the base, over the base's."""
         return _report.growth(self._what_was_learned().network)
 
     @property
-    def history_(self):
+    def history_(self) -> dict[TaskId, list[dict[str, Any]]]:
         """The epochs of each task."""
         network = self._what_was_learned().network
         return {name: _report.epochs(network, name) for name in network.tasks}
 
     @property
-    def report_(self):
+    def report_(self) -> dict[TaskId, dict[str, Any]]:
         """What was found while learning each task, as plain data."""
         network = self._what_was_learned().network
         return {name: _report.of_task(network, name) for name in network.tasks}
 
     @property
-    def n_numbers_(self):
+    def n_numbers_(self) -> int:
         """Numbers that base and tasks store together."""
         network = self._what_was_learned().network
         return network.n_numbers + sum(task.n_numbers for task in network.tasks.values())
 
     @property
-    def n_bytes_(self):
+    def n_bytes_(self) -> int:
         """Bytes that base and tasks store together."""
         network = self._what_was_learned().network
         return network.n_bytes + sum(task.n_bytes for task in network.tasks.values())
 
-    def report(self, level="task"):
+    def report(self, level: Literal["task", "layer", "epoch"] = "task") -> "pandas.DataFrame":
         """Return what was found while learning, as a table.
 
         Parameters
@@ -528,30 +556,30 @@ class ContinualEstimator(BaseEstimator):
 
     # --- notebooks ---------------------------------------------------------------------
 
-    def _repr_html_inner(self):
+    def _repr_html_inner(self) -> str:
         """Return the diagram of scikit-learn, and the tasks below it."""
         return super()._repr_html_inner() + self._tasks_html()
 
-    def _repr_mimebundle_(self, **kwargs):
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         """Return what a notebook shows."""
         bundle = super()._repr_mimebundle_(**kwargs)
         if "text/html" in bundle:
             bundle["text/html"] += self._tasks_html()
         return bundle
 
-    def _tasks_html(self):
+    def _tasks_html(self) -> str:
         learned = self._learned_or_none()
         return "" if learned is None else tasks_table(learned.network)
 
     # --- persistence -------------------------------------------------------------------
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         """Return settings and plain arrays; networks are built again from them."""
         state = dict(super().__getstate__())
         learned = state.pop("_learned", None)
         return state if learned is None else state | learned_to_state(learned)
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         """Build the base again and put its arrays in place."""
         # A file of an earlier version lacks the parameters that came since.
         state = {**type(self)().get_params(deep=False), **state}
@@ -561,7 +589,7 @@ class ContinualEstimator(BaseEstimator):
             self._learned = learned
 
 
-def _one_of(tasks, task_id, method):
+def _one_of(tasks: dict[TaskId, Any], task_id: TaskId | None, method: str) -> TaskId:
     """Return the id of the one task that is meant."""
     task_id = check_task_id(default_task_id(task_id, tasks, method))
     check_known([task_id], tasks)
@@ -569,7 +597,7 @@ def _one_of(tasks, task_id, method):
 
 
 @contextmanager
-def _draws_undone(random_state):
+def _draws_undone(random_state: int | np.random.RandomState | None) -> Iterator[None]:
     """Put a generator back to where it was when anything goes wrong inside."""
     generator = check_random_state(random_state)
     drawn = generator.get_state()
@@ -580,5 +608,5 @@ def _draws_undone(random_state):
         raise
 
 
-def _name(module):
+def _name(module: Any) -> str:
     return getattr(module, "__name__", type(module).__name__)

@@ -3,15 +3,18 @@
 import warnings
 from functools import partial
 from numbers import Number
+from typing import Any
 
 import numpy as np
 from sklearn.model_selection import PredefinedSplit
+from skorch import NeuralNet
 from skorch.callbacks import LoadInitState, LRScheduler
 from skorch.dataset import ValidSplit
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import Subset
 
 from sklearn_halrp._training import callbacks_of
+from sklearn_halrp._types import TaskId
 
 _SPLIT = (
     "Give the net's train_split something that splits each task's own rows, such as "
@@ -19,7 +22,7 @@ _SPLIT = (
 )
 
 
-def check_for_many(net):
+def check_for_many(net: NeuralNet) -> None:
     """Refuse a net with a setting that makes sense for a single training only.
 
     Raises
@@ -58,18 +61,18 @@ def check_for_many(net):
         )
 
 
-def _is_one_cycle(policy):
+def _is_one_cycle(policy: Any) -> bool:
     policy = policy.func if isinstance(policy, partial) else policy
     return policy == "OneCycleLR" or (isinstance(policy, type) and issubclass(policy, OneCycleLR))
 
 
-def _is_fixed(cv):
+def _is_fixed(cv: Any) -> bool:
     """Whether a cross-validation names the rows themselves."""
     splits = cv is None or isinstance(cv, Number) or hasattr(cv, "split")
     return isinstance(cv, PredefinedSplit) or not splits
 
 
-def _check_samplers(net):
+def _check_samplers(net: NeuralNet) -> None:
     for iterator in ("iterator_train", "iterator_valid"):
         given = net.get_params_for(iterator)
         loader = getattr(net, iterator)
@@ -87,7 +90,7 @@ def _check_samplers(net):
                 )
 
 
-def check_split(task_id, sets):
+def check_split(task_id: TaskId, sets: tuple[Any, Any]) -> None:
     """Refuse or question a split whose rows are not those of the task.
 
     Parameters
@@ -126,7 +129,7 @@ def check_split(task_id, sets):
         )
 
 
-def _places(part):
+def _places(part: Any) -> tuple[Any, Any]:
     """Return the places of its rows in the whole dataset, or None, and that dataset."""
     if type(part) is not Subset:
         return None, part

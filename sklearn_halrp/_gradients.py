@@ -1,13 +1,18 @@
 """First and second derivatives of the losses of batches, weight by weight."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 
 from sklearn_halrp.exceptions import InvalidNetworkError
 
 
-def mean_square_gradient(losses: Iterable, weights: Mapping, watch=None) -> dict[str, float]:
+def mean_square_gradient(
+    losses: Iterable[Any],
+    weights: Mapping[str, torch.Tensor],
+    watch: Callable[..., None] | None = None,
+) -> dict[str, float]:
     """Return the mean squared gradient of each weight: the trace of the Fisher information.
 
     For batches ``b`` of ``n_b`` rows with mean loss ``L_b``, the value of a weight
@@ -49,7 +54,9 @@ def mean_square_gradient(losses: Iterable, weights: Mapping, watch=None) -> dict
     return {name: value / max(seen, 1) for name, value in total.items()}
 
 
-def squared_mean_gradient(losses: Iterable, weights: Mapping) -> dict[str, float]:
+def squared_mean_gradient(
+    losses: Iterable[Any], weights: Mapping[str, torch.Tensor]
+) -> dict[str, float]:
     """Return the mean square of the mean gradient of each weight.
 
     With L the mean loss over all rows, the value of a weight W is ``mean_j (dL / dW_j)^2``:
@@ -88,7 +95,9 @@ def squared_mean_gradient(losses: Iterable, weights: Mapping) -> dict[str, float
     return {name: means.get(name, 0.0) for name in weights}
 
 
-def hessian_norm(losses: Callable, weights: Mapping, n_products: int) -> dict[str, float]:
+def hessian_norm(
+    losses: Callable[[], Iterable[Any]], weights: Mapping[str, torch.Tensor], n_products: int
+) -> dict[str, float]:
     """Estimate the Frobenius norm of the Hessian of the loss in each weight.
 
     With L the mean loss over all rows and H its second derivatives in one weight, all others
@@ -149,7 +158,9 @@ def hessian_norm(losses: Callable, weights: Mapping, n_products: int) -> dict[st
     return {name: (value / n_products) ** 0.5 for name, value in squares.items()}
 
 
-def _products(loss, weights, vectors):
+def _products(
+    loss: torch.Tensor, weights: Mapping[str, torch.Tensor], vectors: Mapping[str, torch.Tensor]
+) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield the name of each weight and its Hessian times a vector, where that is not 0."""
     try:
         gradients = torch.autograd.grad(
@@ -173,7 +184,7 @@ def _products(loss, weights, vectors):
         ) from error
 
 
-def _check_twice_differentiable(gradients):
+def _check_twice_differentiable(gradients: Iterable[torch.Tensor | None]) -> None:
     """Raise where torch would only go past the place, and give 0, since the way ends there."""
     seen, ahead = set(), [g.grad_fn for g in gradients if g is not None]
     while ahead:

@@ -1,6 +1,10 @@
 """The head: the linear layer that gives the outputs of a task."""
 
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
 import torch
+from numpy.typing import ArrayLike
 from torch import nn
 from torch.nn.utils import parametrize, prune
 from torch.nn.utils.spectral_norm import SpectralNorm
@@ -10,17 +14,17 @@ from sklearn_halrp._modules import copy_with
 from sklearn_halrp.exceptions import InvalidNetworkError
 
 
-def head_tensors(name, layer):
+def head_tensors(name: str, layer: nn.Module) -> list[str]:
     """Return the names of the head's own tensors."""
     return [f"{name}.{leaf}" if name else leaf for leaf, _ in layer.named_parameters()]
 
 
-def with_head(module, name, n_outputs):
+def with_head(module: nn.Module, name: str, n_outputs: int) -> nn.Module:
     """Return a copy of the module with a fresh head of `n_outputs` outputs.
 
     All other tensors are shared with the original.
     """
-    old = module.get_submodule(name)
+    old: Any = module.get_submodule(name)
     fresh = nn.Linear(
         old.in_features,
         n_outputs,
@@ -29,19 +33,21 @@ def with_head(module, name, n_outputs):
         dtype=old.weight.dtype,
     )
     prefix = f"{name}." if name else ""
-    clone = copy_with(module, {prefix + leaf: p for leaf, p in fresh.named_parameters()})
+    clone: Any = copy_with(module, {prefix + leaf: p for leaf, p in fresh.named_parameters()})
     clone.get_submodule(name).out_features = n_outputs
     return clone
 
 
-def grow_head(fresh, old, places):
+def grow_head(
+    fresh: Iterable[torch.Tensor], old: Iterable[torch.Tensor], places: ArrayLike
+) -> None:
     """Copy the outputs of a head into a larger one, output i to place places[i]."""
     with torch.no_grad():
         for new, known in zip(fresh, old, strict=True):
             new[torch.as_tensor(places)] = known.to(new)
 
 
-def find_head(module, forward, name=None):
+def find_head(module: nn.Module, forward: Callable[..., Any], name: str | None = None) -> str:
     """Find the linear layer whose outputs are the outputs of the network.
 
     A layer fits when one output more of it gives one output more of the network.
@@ -100,14 +106,18 @@ def find_head(module, forward, name=None):
     )
 
 
-def _fits(module, name, layer, columns, forward):
+def _fits(
+    module: nn.Module, name: str, layer: nn.Linear, columns: int, forward: Callable[..., Any]
+) -> bool:
     try:
         return columns_of(forward(with_head(module, name, layer.out_features + 1))) == columns + 1
     except Exception:  # whatever a network raises when its shapes no longer match
         return False
 
 
-def _check_plain(module, linear, columns, forward):
+def _check_plain(
+    module: nn.Module, linear: Mapping[str, nn.Linear], columns: int, forward: Callable[..., Any]
+) -> None:
     """Refuse a head whose weight is computed from others, and say how to make it plain.
 
     Its shape is theirs, so it cannot be given other outputs.
@@ -134,7 +144,7 @@ def _check_plain(module, linear, columns, forward):
             )
 
 
-def _undo(layer):
+def _undo(layer: Any) -> str | None:
     """Return the call that makes a reparametrised layer a plain one, or None if it is plain."""
     if parametrize.is_parametrized(layer):
         leaf = next(iter(layer.parametrizations))
@@ -149,7 +159,7 @@ def _undo(layer):
     return None
 
 
-def columns_of(output):
+def columns_of(output: Any) -> int:
     """Return the number of outputs for a row; refuse all but a matrix."""
     if not isinstance(output, torch.Tensor):
         raise InvalidNetworkError(
@@ -165,5 +175,5 @@ def columns_of(output):
     return output.shape[1]
 
 
-def _listed(names):
+def _listed(names: Iterable[str]) -> str:
     return ", ".join(repr(name) for name in names) or "(there are none)"

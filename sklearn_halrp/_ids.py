@@ -1,7 +1,8 @@
 """Ids of tasks: what they may be, which rows are whose, and the column that may hold them."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from sklearn.utils import check_array
@@ -16,10 +17,11 @@ from sklearn_halrp._labels import (
     shortened,
     shown,
 )
+from sklearn_halrp._types import TaskId
 from sklearn_halrp.exceptions import MissingTaskError, UnknownTaskError
 
 
-def check_task_id(value):
+def check_task_id(value: Any) -> TaskId:
     """Return one task id as a Python int or str.
 
     >>> check_task_id(np.int64(3)), check_task_id(np.str_("site")), check_task_id(2.0)
@@ -45,7 +47,7 @@ def check_task_id(value):
     raise TypeError(f"A task id is an int or a string; got {shown(value)}. {hint}")
 
 
-def _exact(value):
+def _exact(value: Any) -> int:
     """Return a whole float as an int, if its type tells that int from its neighbours."""
     limit = rounds_from(type(value))
     if abs(value) >= limit:
@@ -57,7 +59,7 @@ def _exact(value):
     return int(value)
 
 
-def group_rows(task_id, n_samples):
+def group_rows(task_id: Any, n_samples: int) -> dict[TaskId, Any]:
     """Return the rows of each task, in order of first appearance.
 
     Parameters
@@ -86,7 +88,7 @@ def group_rows(task_id, n_samples):
     """
     if not isinstance(task_id, list | tuple) and np.ndim(task_id) == 0:
         return {check_task_id(task_id): slice(None)}
-    ids = entries(task_id)
+    ids: Any = entries(task_id)
     if ids.ndim != 1 or len(ids) != n_samples:
         raise ValueError(
             f"task_id must be one id, or one id per row: X has {n_samples} rows, "
@@ -94,7 +96,7 @@ def group_rows(task_id, n_samples):
         )
     if ids.dtype == object:
         ids = [check_task_id(value) for value in ids]
-        codes = {value: code for code, value in enumerate(dict.fromkeys(ids))}
+        codes: Any = {value: code for code, value in enumerate(dict.fromkeys(ids))}
         inverse = np.fromiter((codes[value] for value in ids), dtype=np.intp, count=len(ids))
         names = list(codes)
     else:
@@ -107,7 +109,7 @@ def group_rows(task_id, n_samples):
     return dict(zip(names, np.split(rows, ends), strict=True))
 
 
-def default_task_id(task_id, known, method):
+def default_task_id(task_id: Any, known: dict[TaskId, Any] | list[TaskId], method: str) -> Any:
     """Return the id that is meant when it may be left out."""
     if task_id is not None:
         return task_id
@@ -135,14 +137,14 @@ def default_task_id(task_id, known, method):
     )
 
 
-def check_known(ids, known):
+def check_known(ids: Iterable[TaskId], known: Collection[TaskId]) -> None:
     """Refuse ids that were never learned."""
     unknown = [task_id for task_id in ids if task_id not in known]
     if unknown:
         raise UnknownTaskError(f"Unknown task id {listed(unknown)}. Known: {listed(known)}.")
 
 
-def listed(ids, limit=20):
+def listed(ids: Iterable[Any], limit: int = 20) -> str:
     """Return ids as text, shortened when there are many.
 
     >>> listed(["a", 1]), listed(range(100), limit=2)
@@ -153,7 +155,7 @@ def listed(ids, limit=20):
     return text if len(ids) <= limit else f"{text}, ... ({len(ids)} in all)"
 
 
-def split_task_column(X, column):
+def split_task_column(X: Any, column: int | str) -> tuple[Any, Any]:
     """Take the column of task ids out of X.
 
     Parameters
@@ -168,7 +170,7 @@ def split_task_column(X, column):
     ids : the column
     """
     if hasattr(X, "columns"):
-        names = list(getattr(X, "column_names", X.columns))  # the columns of pyarrow are data
+        names: Any = list(getattr(X, "column_names", X.columns))  # the columns of pyarrow are data
         if any(np.ndim(name) and not isinstance(name, tuple) for name in names):
             raise TypeError(f"The columns of X, a {type(X).__name__}, have no names to look for.")
         position = isinstance(column, Integral) and -len(names) <= column < len(names)

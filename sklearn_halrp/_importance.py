@@ -20,11 +20,12 @@ lost where tasks are learned in other processes. A new importance is one class h
 one line in `IMPORTANCES`; what it returns is checked in `_rankings.py`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,7 +33,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sklearn_halrp._curvature import CONVOLUTIONS, Curvatures
 from sklearn_halrp._gradients import hessian_norm, mean_square_gradient, squared_mean_gradient
-from sklearn_halrp._layer import Layer
+from sklearn_halrp._layer import Layer, Ranking
 
 
 def _free(layers: Mapping[str, Layer]) -> dict[str, torch.Tensor]:
@@ -51,7 +52,7 @@ class Fisher:
     Gradient Descent", NeurIPS 2019, arXiv:1905.12558.
     """
 
-    def __call__(self, layers, held_out):
+    def __call__(self, layers: Mapping[str, Layer], held_out: Any) -> dict[str, float]:
         """Return one number for each layer."""
         return mean_square_gradient(held_out.losses(predicted=True), _free(layers))
 
@@ -67,7 +68,7 @@ class Empirical:
     arXiv:2311.15161, section 4.2.
     """
 
-    def __call__(self, layers, held_out):
+    def __call__(self, layers: Mapping[str, Layer], held_out: Any) -> dict[str, float]:
         """Return one number for each layer."""
         return mean_square_gradient(held_out.losses(), _free(layers))
 
@@ -78,7 +79,7 @@ class Kfac:
     Layers of which that form says nothing are ranked as by `Fisher`.
     """
 
-    def __call__(self, layers, held_out):
+    def __call__(self, layers: Mapping[str, Layer], held_out: Any) -> dict[str, float | Ranking]:
         """Return a ranking for each layer."""
         curvatures = Curvatures(
             held_out.module, {name: layer.change for name, layer in layers.items()}
@@ -99,7 +100,7 @@ class Kfac:
 class Uniform:
     """The same for all layers: ranks by singular values alone."""
 
-    def __call__(self, layers, held_out):
+    def __call__(self, layers: Mapping[str, Layer], held_out: Any) -> dict[str, float]:
         """Return 1 for each layer."""
         return dict.fromkeys(layers, 1.0)
 
@@ -130,7 +131,7 @@ class Gradient:
     True
     """
 
-    def __call__(self, layers, held_out):
+    def __call__(self, layers: Mapping[str, Layer], held_out: Any) -> dict[str, float]:
         """Return one number for each layer."""
         return squared_mean_gradient(held_out.losses(), _free(layers))
 
@@ -168,7 +169,7 @@ class Activation:
     tensor([ 5., 20.], dtype=torch.float64)
     """
 
-    def __call__(self, layers, held_out):
+    def __call__(self, layers: Mapping[str, Layer], held_out: Any) -> dict[str, float | Ranking]:
         """Return a ranking for each layer that is seen, and a number for the others."""
         energies = OutputEnergies(held_out.module, _free(layers))
         with energies.watching():
@@ -197,7 +198,7 @@ class OutputEnergies:
         Of the module, by name.
     """
 
-    def __init__(self, module, weights):
+    def __init__(self, module: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
         self._users = {
             name: [
                 layer
@@ -207,11 +208,12 @@ class OutputEnergies:
             ]
             for name, weight in weights.items()
         }
-        self._seen = []  # what was given since the last batch
-        self._sums, self._counts = {}, {}
+        self._seen: list[Any] = []  # what was given since the last batch
+        self._sums: dict[str, torch.Tensor] = {}
+        self._counts: dict[str, float] = {}
 
     @contextmanager
-    def watching(self):
+    def watching(self) -> Iterator[None]:
         """See what the layers give."""
         hooks = [
             layer.register_forward_hook(partial(self._see, name))
@@ -224,7 +226,7 @@ class OutputEnergies:
             for hook in hooks:
                 hook.remove()
 
-    def _see(self, name, layer, args, output):
+    def _see(self, name: str, layer: Any, args: Any, output: Any) -> None:
         n_outputs, axis = len(layer.weight), 1 - layer.weight.dim()
         if isinstance(output, torch.Tensor) and output.shape[axis:][:1] == (n_outputs,):
             # At once: what follows may change the output in place.
@@ -232,7 +234,7 @@ class OutputEnergies:
             y = (y if y.dim() > 1 else y[None]).unsqueeze(1).flatten(1, -2)
             self._seen.append((name, y.double().square().sum(1), y.shape[1]))
 
-    def add(self, n_rows, weights=None):
+    def add(self, n_rows: int, weights: torch.Tensor | None = None) -> None:
         """Take in a batch.
 
         Parameters
@@ -249,7 +251,7 @@ class OutputEnergies:
             self._counts[name] = self._counts.get(name, 0) + n_places * each.sum().item()
         self._seen = []
 
-    def found(self):
+    def found(self) -> dict[str, torch.Tensor]:
         """Return the mean squares of all outputs, a tensor for each weight that was seen."""
         return {name: self._sums[name] / n for name, n in self._counts.items() if n}
 
@@ -290,12 +292,12 @@ class Hessian:
     n_products: int = 8
     n_rows: int = 256
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not isinstance(value, Integral) or value < 1:
                 raise ValueError(f"{name} is a whole number from 1 on; got {value!r}.")
 
-    def __call__(self, layers, held_out):
+    def __call__(self, layers: Mapping[str, Layer], held_out: Any) -> dict[str, float]:
         """Return one number for each layer."""
         with sdpa_kernel(SDPBackend.MATH):  # its other kernels have no second derivatives
             return hessian_norm(
@@ -303,7 +305,7 @@ class Hessian:
             )
 
 
-IMPORTANCES: dict[str, Callable] = {
+IMPORTANCES: dict[str, Callable[..., Any]] = {
     "fisher": Fisher(),
     "empirical": Empirical(),
     "kfac": Kfac(),
@@ -314,7 +316,7 @@ IMPORTANCES: dict[str, Callable] = {
 }
 
 
-def check_importance(importance):
+def check_importance(importance: Any) -> None:
     """Refuse what no task could be learned with.
 
     Raises

@@ -1,11 +1,12 @@
 """Where data comes in: rows, labels, ids and weights, as arrays, tables, tensors or Datasets."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+from numpy.typing import DTypeLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils import get_tags
+from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import validate_data
 from torch.utils.data import Dataset
 
@@ -13,6 +14,7 @@ from sklearn_halrp._datasets import DatasetRows, check_dataset, from_tensor, lab
 from sklearn_halrp._ids import split_task_column
 from sklearn_halrp._learned import Columns
 from sklearn_halrp._row_weights import balanced, check_weights, in_proportion, rows_of
+from sklearn_halrp._types import Target, TaskId
 
 
 @dataclass(frozen=True)
@@ -29,13 +31,18 @@ class Intake:
     columns : Columns
     """
 
-    X: np.ndarray | DatasetRows
+    X: NDArray[Any] | DatasetRows
     task_id: Any
     columns: Columns
-    y: np.ndarray | None = None
-    weights: np.ndarray | None = None
+    y: Any = None
+    weights: NDArray[Any] | None = None
 
-    def of_task(self, task_id, rows, target_of):
+    def of_task(
+        self,
+        task_id: TaskId,
+        rows: slice | NDArray[Any],
+        target_of: Callable[..., tuple[Target, NDArray[Any]]],
+    ) -> dict[str, Any]:
         """Return what a `Lesson` needs of some rows.
 
         Parameters
@@ -59,7 +66,7 @@ class Intake:
         }
 
 
-def rows_to_predict(estimator, X, task_id, columns):
+def rows_to_predict(estimator: Any, X: Any, task_id: Any, columns: Columns) -> Intake:
     """Take in rows that are to be predicted.
 
     Parameters
@@ -84,7 +91,9 @@ def rows_to_predict(estimator, X, task_id, columns):
     return Intake(X, task_id, columns)
 
 
-def rows_to_learn(estimator, X, y, task_id, sample_weight, columns=None):
+def rows_to_learn(
+    estimator: Any, X: Any, y: Any, task_id: Any, sample_weight: Any, columns: Columns | None = None
+) -> Intake:
     """Take in rows that are to be learned.
 
     Parameters
@@ -125,7 +134,7 @@ def rows_to_learn(estimator, X, y, task_id, sample_weight, columns=None):
     return Intake(X, task_id, columns, y, weights)
 
 
-def _check_shape(X, columns):
+def _check_shape(X: Any, columns: Columns) -> None:
     if X.shape[1:] != columns.sample_shape:
         raise ValueError(
             f"X has rows of shape {X.shape[1:]}; the base was trained on rows of shape "
@@ -133,7 +142,7 @@ def _check_shape(X, columns):
         )
 
 
-def _without_ids(X, task_id, task_column):
+def _without_ids(X: Any, task_id: Any, task_column: int | str | None) -> tuple[Any, Any]:
     """Return X without the column of ids, and the ids."""
     check_dataset(X)
     X = from_tensor(X, task_column)
@@ -149,12 +158,12 @@ def _without_ids(X, task_id, task_column):
     return split_task_column(X, task_column)
 
 
-def dtype_of(estimator):
+def dtype_of(estimator: Any) -> DTypeLike:
     """Return the type that rows are converted to."""
     return "float32" if estimator.net is None else estimator.dtype
 
 
-def _checks(estimator):
+def _checks(estimator: Any) -> dict[str, Any]:
     """Return how scikit-learn is to check and convert X."""
     # torch warns of arrays that it could write to and must not, as pandas gives them.
     # One layout: sums over another one round differently, and processes do not keep it.
@@ -166,7 +175,7 @@ def _checks(estimator):
     }
 
 
-def _asker(estimator, columns):
+def _asker(estimator: Any, columns: Columns | None) -> Any:
     """Return what scikit-learn's checks may write to in place of the estimator.
 
     It has the estimator's name and tags, and of what was learned only the columns.
@@ -180,8 +189,8 @@ def _asker(estimator, columns):
 
 
 class _Asker(BaseEstimator):
-    def __init__(self, tags):
+    def __init__(self, tags: Tags) -> None:
         self.tags = tags
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         return self.tags

@@ -1,13 +1,18 @@
 """Labels of a task, and of all tasks together, as sorted sets, and places within them."""
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.multiclass import check_classification_targets
 
 from sklearn_halrp._ids import listed
 from sklearn_halrp._labels import array_of, fitting, keep_types, lost_in
+from sklearn_halrp._types import TaskId
 
 
-def labels_of_task(task_id, y):
+def labels_of_task(task_id: TaskId, y: NDArray[Any]) -> NDArray[Any]:
     """Return the labels of one task as an array of numbers or of strings."""
     if y.dtype == object:
         if len({isinstance(label, str) for label in y.tolist()}) > 1:
@@ -19,7 +24,9 @@ def labels_of_task(task_id, y):
     return y
 
 
-def task_classes(task_id, y, declared, known):
+def task_classes(
+    task_id: TaskId, y: NDArray[Any], declared: ArrayLike | None, known: NDArray[Any] | None
+) -> NDArray[Any]:
     """Return the sorted classes of a task: those seen, declared and known before."""
     parts = [np.unique(y)]
     if declared is not None:
@@ -55,12 +62,12 @@ def task_classes(task_id, y, declared, known):
     return classes
 
 
-def is_text(labels):
+def is_text(labels: NDArray[Any]) -> bool:
     """Whether labels are strings rather than numbers."""
     return labels.dtype.kind in "OUST"
 
 
-def union_of_classes(several):
+def union_of_classes(several: Iterable[NDArray[Any]]) -> NDArray[Any]:
     """Return all labels of all tasks, sorted; numbers before strings where both occur.
 
     >>> union_of_classes([np.array([2, 1]), np.array([3])])
@@ -76,7 +83,7 @@ def union_of_classes(several):
     return np.concatenate([part.astype(object) for part in united])
 
 
-def _united(several):
+def _united(several: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Return the labels of one kind, sorted; as objects where no type holds them all."""
     if len({classes.dtype.kind for classes in several}) == 1:
         return np.unique(np.concatenate(several))
@@ -85,7 +92,7 @@ def _united(several):
     return np.array(labels, dtype=object) if lost_in(array, labels) else array
 
 
-def positions_in(classes, labels):
+def positions_in(classes: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64]:
     """Return the place of every label within classes, which hold them all."""
     if classes.dtype == object:
         place = {label: i for i, label in enumerate(classes.tolist())}

@@ -4,14 +4,17 @@ numpy cuts, rounds and merges what its types do not hold: members of an enumerat
 more than 53 bits beside a float, strings that end in NUL.
 """
 
+from collections.abc import Sized
 from enum import Enum
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 
-def entries(values):
+def entries(values: Any) -> NDArray[Any]:
     """Return labels or ids as an array; where numpy could change them, as one of objects.
 
     >>> entries(["north", 2])
@@ -31,7 +34,7 @@ def entries(values):
     return array.astype(object) if array.dtype.kind == "T" else array
 
 
-def plain(value):
+def plain(value: Any) -> Any:
     """Return one label or id as the int, bool, float or str that it is, and all else as it is.
 
     A member of an enumeration that is itself a string or a number, such as of `enum.StrEnum`,
@@ -58,7 +61,7 @@ def plain(value):
     return value
 
 
-def is_missing(value):
+def is_missing(value: Any) -> bool:
     """Whether a value is None, NaN, NaT or NA.
 
     >>> [is_missing(value) for value in (None, np.nan, np.datetime64("NaT"), "nan", 0)]
@@ -69,7 +72,7 @@ def is_missing(value):
     return value is None or value is np.ma.masked or str(value).lower() in ("nan", "nat", "<na>")
 
 
-def rounds_from(kind):
+def rounds_from(kind: Any) -> int:
     """Return the smallest int from which on a type of floats does not hold every int.
 
     >>> rounds_from(np.float32) == 2**24
@@ -78,7 +81,7 @@ def rounds_from(kind):
     return 2 ** (np.finfo(kind).nmant + 1)
 
 
-def shortened(value, limit=60):
+def shortened(value: Any, limit: int = 60) -> str:
     """Return a value as text that is short, whatever the value is.
 
     >>> shortened("north"), shortened(np.datetime64("2020-01-01")), shortened([0] * 99, limit=9)
@@ -88,7 +91,7 @@ def shortened(value, limit=60):
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
-def shown(value):
+def shown(value: Any) -> str:
     """Return a value as short text, and its type.
 
     >>> shown(b"north")
@@ -97,7 +100,7 @@ def shown(value):
     return f"{shortened(value)} ({type(value).__name__})"
 
 
-def as_plain(value, name):
+def as_plain(value: Any, name: str) -> str:
     """Return the code that makes an int or a string of a value of another kind.
 
     >>> as_plain(b"north", "label"), as_plain(np.datetime64("2020-01-01"), "label")
@@ -108,7 +111,7 @@ def as_plain(value, name):
     return f"{name}.value" if isinstance(value, Enum) else f"str({name})"
 
 
-def keep_types(y, name="y"):
+def keep_types(y: Any, name: str = "y") -> Any:
     """Return labels as an array that holds each of them exactly.
 
     Parameters
@@ -160,7 +163,7 @@ def keep_types(y, name="y"):
     return _checked_floats(array, name) if array.dtype.kind == "f" else array
 
 
-def array_of(labels, name):
+def array_of(labels: list[Any], name: str) -> NDArray[Any]:
     """Return a list of plain labels, all strings or all numbers, as an array of their own type.
 
     Raises
@@ -182,7 +185,7 @@ def array_of(labels, name):
     return _checked_floats(array, name) if array.dtype.kind == "f" else array
 
 
-def fitting(labels):
+def fitting(labels: list[Any]) -> NDArray[Any]:
     """Return plain labels as an array of the type that fits them best; see `lost_in`.
 
     >>> fitting([1, 2]).dtype, fitting([1, 2**63]).dtype, fitting([-1, 2**63]).dtype
@@ -194,7 +197,7 @@ def fitting(labels):
     return np.array(labels)
 
 
-def lost_in(array, labels):
+def lost_in(array: NDArray[Any], labels: list[Any]) -> list[Any]:
     """Return the labels that an array made of them does not hold, or holds as a rounded float.
 
     >>> lost_in(fitting([-1, 2**63]), [-1, 2**63]), lost_in(fitting([-1, 2]), [-1, 2])
@@ -210,7 +213,7 @@ def lost_in(array, labels):
     ]
 
 
-def _check_labels(labels, name):
+def _check_labels(labels: list[Any], name: str) -> None:
     """Refuse labels that are missing, or neither numbers nor strings."""
     _refuse_missing([i for i, label in enumerate(labels) if is_missing(label)], labels, name)
     for i, label in enumerate(labels):
@@ -223,7 +226,7 @@ def _check_labels(labels, name):
             )
 
 
-def _refuse_missing(places, labels, name):
+def _refuse_missing(places: Any, labels: Sized, name: str) -> None:
     if len(places):
         raise ValueError(
             f"{len(places)} of {len(labels)} labels in {name} are missing (None, NaN or NA), the "
@@ -231,7 +234,7 @@ def _refuse_missing(places, labels, name):
         )
 
 
-def _checked_floats(array, name):
+def _checked_floats(array: NDArray[Any], name: str) -> NDArray[Any]:
     """Refuse floats that are no labels, or so large that they may stand for several."""
     _refuse_missing(np.flatnonzero(np.isnan(array)), array.ravel(), name)
     if not np.isfinite(array).all():

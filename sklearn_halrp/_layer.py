@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from sklearn_halrp import _low_rank
@@ -31,9 +32,9 @@ class Ranking:
         Twice the predicted increase that no rank can undo.
     """
 
-    scores: np.ndarray
+    scores: NDArray[Any]
     values: torch.Tensor
-    split: Callable
+    split: Callable[[int], tuple[torch.Tensor, torch.Tensor]]
     importance: float
     beyond: float = 0.0
 
@@ -84,7 +85,7 @@ class Layer:
         form: str,
         module: nn.Module | None = None,
         leaf: str = "weight",
-    ):
+    ) -> None:
         self.weight, self.free, self.form = weight, free, form
         self.module, self.leaf = module, leaf
         found = free.detach()
@@ -183,7 +184,7 @@ class Layer:
         return _low_rank.effective_weight(self.weight, self.factors(ranking, rank), self.form)
 
 
-def layers_of(network, module):
+def layers_of(network: Any, module: nn.Module) -> dict[str, Layer]:
     """Return the perturbed layers of a network, by name of the weight.
 
     Parameters

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 from skorch import NeuralNet
 
 from sklearn_halrp._network import Network
 from sklearn_halrp._serving import Predictors
+from sklearn_halrp._task import Task
+from sklearn_halrp._types import TaskId
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +28,8 @@ class Columns:
     """
 
     n_features: int
-    sample_shape: tuple
-    names: np.ndarray | None = None
+    sample_shape: tuple[int, ...]
+    names: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,19 +59,19 @@ class Learned:
     predictors: Predictors = field(default_factory=Predictors)
 
     @property
-    def tasks(self):
+    def tasks(self) -> dict[TaskId, Task]:
         """The tasks by id, in order of learning."""
         return self.network.tasks
 
-    def with_network(self, network):
+    def with_network(self, network: Network) -> "Learned":
         """Return a record of the same base with other tasks."""
         return replace(self, network=network)
 
-    def only(self, task_id):
+    def only(self, task_id: TaskId) -> "Learned":
         """Return a record of one task, which shares the base and the ready networks."""
         return self.with_network(replace(self.network, tasks={task_id: self.tasks[task_id]}))
 
-    def without_task(self, task_id):
+    def without_task(self, task_id: TaskId) -> "Learned":
         """Return a record without a task.
 
         It has ready networks of its own: whoever holds an earlier record may ask for those of
@@ -78,11 +81,11 @@ class Learned:
         return replace(self, network=network, predictors=Predictors())
 
     @cached_property
-    def joined(self):
+    def joined(self) -> Any:
         """What the targets of all tasks are together: the labels of a classifier."""
         targets = [task.target for task in self.tasks.values()]
         return type(targets[0]).joined(targets)
 
-    def net_for(self, task_id, max_bytes):
+    def net_for(self, task_id: TaskId, max_bytes: int) -> NeuralNet:
         """Return an initialised skorch net that predicts a task."""
         return self.predictors.net(self.net, self.network, task_id, max_bytes)

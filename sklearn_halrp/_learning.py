@@ -1,21 +1,28 @@
 """How one task is learned: the base, a new perturbation of it, or going on with one."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+import torch
+from skorch import NeuralNet
 from torch import nn
 
 from sklearn_halrp._callbacks import FactorPenalty, FactorRate, PruneAndHold
 from sklearn_halrp._low_rank import Factors
+from sklearn_halrp._network import Network
 from sklearn_halrp._perturbed import perturbed_module
 from sklearn_halrp._probing import ROWS
 from sklearn_halrp._saved import check_complete
 from sklearn_halrp._starting import STARTS
 from sklearn_halrp._storing import store
-from sklearn_halrp._visit import visiting
+from sklearn_halrp._task import Task
+from sklearn_halrp._visit import Lesson, Settings, Visit, visiting
 
 
-def learn_base(recipe, network, lesson, settings, root_seed):
+def learn_base(
+    recipe: NeuralNet, network: Network, lesson: Lesson, settings: Settings, root_seed: int
+) -> Network:
     """Return a network whose base is trained on the lesson, its first and only task.
 
     Parameters
@@ -41,7 +48,9 @@ def learn_base(recipe, network, lesson, settings, root_seed):
     return network
 
 
-def learn_task(recipe, network, lesson, settings, root_seed):
+def learn_task(
+    recipe: NeuralNet, network: Network, lesson: Lesson, settings: Settings, root_seed: int
+) -> Task:
     """Return the lesson's task, learned as a perturbation of the base.
 
     Parameters
@@ -76,7 +85,9 @@ def learn_task(recipe, network, lesson, settings, root_seed):
         return visit.task(factors=stored, own=own)
 
 
-def _tune(visit, own, factors, epochs):
+def _tune(
+    visit: Visit, own: Mapping[str, torch.Tensor], factors: Mapping[str, Factors], epochs: int
+) -> tuple[nn.Module, dict[str, Factors]]:
     """Train the perturbation, the task's own tensors and its head."""
     network, settings = visit.network, visit.settings
     factors = {

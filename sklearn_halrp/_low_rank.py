@@ -39,7 +39,7 @@ class Spectrum(NamedTuple):
     side: str
 
 
-def positions(shape):
+def positions(shape: tuple[int, ...]) -> int:
     """Return the number of kernel positions of a weight of this shape.
 
     >>> positions((8, 3, 5, 5)), positions((8, 3))
@@ -51,7 +51,7 @@ def positions(shape):
     return count
 
 
-def matrix_shape(shape, form):
+def matrix_shape(shape: tuple[int, ...], form: str) -> tuple[int, int]:
     """Return the shape of ``U V`` for a weight of this shape.
 
     >>> matrix_shape((8, 3, 5, 5), "channel"), matrix_shape((8, 3, 5, 5), "unfolded")
@@ -61,25 +61,25 @@ def matrix_shape(shape, form):
     return (shape[0], columns)
 
 
-def copies(shape, form):
+def copies(shape: tuple[int, ...], form: str) -> int:
     """Return how many entries of the weight one entry of ``U V`` stands for."""
     return positions(shape) if form == "channel" else 1
 
 
-def scale(weight, r, s):
+def scale(weight: torch.Tensor, r: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
     """Return ``diag(r) W diag(s)``."""
     rest = (1,) * (weight.dim() - 2)
     return weight * r.reshape(-1, 1, *rest) * s.reshape(1, -1, *rest)
 
 
-def spread(matrix, shape, form):
+def spread(matrix: torch.Tensor, shape: tuple[int, ...], form: str) -> torch.Tensor:
     """Return ``U V`` as a tensor that can be added to a weight of this shape."""
     if form == "channel":
         return matrix.reshape(*matrix.shape, *(1,) * (len(shape) - 2))
     return matrix.reshape(shape)
 
 
-def gather(delta, form):
+def gather(delta: torch.Tensor, form: str) -> torch.Tensor:
     """Return the matrix whose spread is nearest to a change of the weight.
 
     In the channel form that is the mean over the kernel positions.
@@ -88,7 +88,7 @@ def gather(delta, form):
     return flat.mean(2) if form == "channel" else flat.flatten(1)
 
 
-def effective_weight(weight, factors, form):
+def effective_weight(weight: torch.Tensor, factors: Factors, form: str) -> torch.Tensor:
     """Return ``W_t = diag(r) W diag(s) + U V``.
 
     Parameters
@@ -119,13 +119,13 @@ def effective_weight(weight, factors, form):
     return scaled + spread(factors.u @ factors.v, weight.shape, form)
 
 
-def _ratio(numerator, denominator):
+def _ratio(numerator: torch.Tensor, denominator: torch.Tensor) -> torch.Tensor:
     """Divide, and give 1 where there is nothing to divide by."""
     safe = denominator > torch.finfo(denominator.dtype).tiny
     return torch.where(safe, numerator / denominator.where(safe, 1), 1.0)
 
 
-def fit_scales(free, weight):
+def fit_scales(free: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Fit the scales of the base's weight to a freely trained one, in closed form.
 
     First ``r_j = <F[j], W[j]> / ||W[j]||^2`` row by row; then, with
@@ -158,7 +158,7 @@ def fit_scales(free, weight):
     return r.to(weight.dtype), s.to(weight.dtype)
 
 
-def spectrum(matrix):
+def spectrum(matrix: torch.Tensor) -> Spectrum:
     """Return the singular values of a matrix without a full decomposition.
 
     They are the roots of the eigenvalues of the Gram matrix of the shorter side,
@@ -187,7 +187,7 @@ def spectrum(matrix):
     return Spectrum(squares.clamp_min(0).sqrt().flip(0), vectors.flip(1), side)
 
 
-def split(matrix, spectrum, rank):
+def split(matrix: torch.Tensor, spectrum: Spectrum, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return balanced factors ``U sqrt(S)`` and ``sqrt(S) V`` of the best rank-k part.
 
     Parameters
@@ -227,5 +227,5 @@ def split(matrix, spectrum, rank):
     return u.to(matrix.dtype).contiguous(), v.to(matrix.dtype).contiguous()
 
 
-def _ratio_or_zero(numerator, denominator):
+def _ratio_or_zero(numerator: torch.Tensor, denominator: torch.Tensor) -> torch.Tensor:
     return torch.where(denominator > 0, numerator / denominator.clamp_min(1e-300), 0)

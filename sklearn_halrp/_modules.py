@@ -1,26 +1,28 @@
 """Reading and replacing the tensors of a user's module, without touching the module."""
 
 import copy
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 
-def locate(module, name):
+def locate(module: nn.Module, name: str) -> tuple[nn.Module, str]:
     """Return the submodule that owns a tensor, and the tensor's own name there."""
     path, _, leaf = name.rpartition(".")
     return module.get_submodule(path), leaf
 
 
-def get_tensor(module, name):
+def get_tensor(module: nn.Module, name: str) -> Any:
     """Return a parameter or buffer by its dotted name."""
     owner, leaf = locate(module, name)
     return getattr(owner, leaf)
 
 
-def named_tensors(module):
+def named_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
     """Return all parameters and buffers by name, each tensor once.
 
     >>> list(named_tensors(nn.BatchNorm1d(2)))
@@ -29,7 +31,7 @@ def named_tensors(module):
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
-def same(tensor, other):
+def same(tensor: torch.Tensor, other: torch.Tensor) -> bool:
     """Whether two tensors have the same shape and numbers; NaN is the same as NaN.
 
     >>> same(torch.tensor([1.0, torch.nan]), torch.tensor([1.0, torch.nan]))
@@ -40,12 +42,12 @@ def same(tensor, other):
     return bool(((tensor == other) | ((tensor != tensor) & (other != other))).all())
 
 
-def _every_name(module):
+def _every_name(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     yield from module.named_parameters(remove_duplicate=False)
     yield from module.named_buffers(remove_duplicate=False)
 
 
-def copy_with(module, replace):
+def copy_with(module: nn.Module, replace: Mapping[str, torch.Tensor]) -> nn.Module:
     """Return a copy of a module that shares all tensors but those replaced.
 
     Parameters
@@ -70,7 +72,7 @@ def copy_with(module, replace):
     """
     shared = {id(tensor): tensor for tensor in named_tensors(module).values()}
     # Other references to a replaced tensor, as in a list of the module's own, follow it.
-    names = {}
+    names: dict[int, list[str]] = {}
     for name, tensor in _every_name(module):
         names.setdefault(id(tensor), []).append(name)
     for old, known_as in names.items():
@@ -93,7 +95,7 @@ class ValuesOfActivations(TorchFunctionMode):
     Such a tensor belongs to a graph, and torch refuses to copy it.
     """
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.Tensor.__deepcopy__ and args[0].grad_fn is not None:
             args[1][id(args[0])] = args[0].detach().clone()
             return args[1][id(args[0])]
@@ -101,7 +103,7 @@ class ValuesOfActivations(TorchFunctionMode):
 
 
 @contextmanager
-def as_it_was(module):
+def as_it_was(module: nn.Module) -> Iterator[None]:
     """Undo, in the end, what happens to a module's tensors and parts; let nothing load into it.
 
     Examples
@@ -148,7 +150,7 @@ def as_it_was(module):
 _KINDS = ("_parameters", "_buffers", "_modules")
 
 
-def _own_state(module, state_dict, prefix, *args):
+def _own_state(module: nn.Module, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
     for name in [name for name in state_dict if name.startswith(prefix)]:
         del state_dict[name]
     state_dict.update(module.state_dict(prefix=prefix))

@@ -1,17 +1,22 @@
 """The frozen base and its tasks, and a plain torch module for any of them."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from sklearn_halrp._low_rank import Factors, effective_weight
 from sklearn_halrp._modules import copy_with, get_tensor, locate, named_tensors
 from sklearn_halrp._partition import Partition
+from sklearn_halrp._task import Task
+from sklearn_halrp._types import TaskId
 
 
-def to_array(tensor):
+def to_array(tensor: torch.Tensor) -> NDArray[Any]:
     """Return a tensor as an array in main memory, a copy of its own."""
     tensor = tensor.detach().cpu()
     if tensor.dtype is torch.bfloat16:  # numpy has none; float32 holds it exactly
@@ -45,11 +50,11 @@ class Network:
     base: nn.Module
     roles: Partition
     form: str
-    tasks: dict = field(default_factory=dict)
+    tasks: dict[TaskId, Task] = field(default_factory=dict)
     frozen: bool = False
     dense: bool = False
 
-    def with_task(self, task_id, task):
+    def with_task(self, task_id: TaskId, task: Task) -> "Network":
         """Return a network in which this task is learned and all else is as here.
 
         From then on the base is frozen.
@@ -57,7 +62,7 @@ class Network:
         return replace(self, tasks={**self.tasks, task_id: task}, frozen=True)
 
     @torch.inference_mode(False)
-    def without_task(self, task_id):
+    def without_task(self, task_id: TaskId) -> "Network":
         """Return a network in which this task was never learned, on the same base.
 
         The base's own head is cleared, unless another task uses it.
@@ -71,34 +76,34 @@ class Network:
             base = self.module_with(cleared, trainable=False).eval()
         return replace(self, base=base, tasks=tasks, frozen=True)
 
-    def without_tasks(self):
+    def without_tasks(self) -> "Network":
         """Return a network that knows no task, on the same frozen base."""
         return replace(self, tasks={}, frozen=True)
 
-    def trains_base(self, task_id):
+    def trains_base(self, task_id: TaskId) -> bool:
         """Whether learning this task means to train the base."""
         return not self.frozen and set(self.tasks) <= {task_id}
 
     @property
-    def n_numbers(self):
+    def n_numbers(self) -> int:
         """Numbers that the base stores."""
         return sum(tensor.numel() for tensor in named_tensors(self.base).values())
 
     @property
-    def n_bytes(self):
+    def n_bytes(self) -> int:
         """Bytes that the base stores."""
         return sum(t.numel() * t.element_size() for t in named_tensors(self.base).values())
 
-    def own_of_base(self):
+    def own_of_base(self) -> dict[str, torch.Tensor]:
         """Return the tensors that belong to a task, as the base has them, by name."""
         return {name: get_tensor(self.base, name).detach() for name in self.roles.own}
 
-    def own(self, task):
+    def own(self, task: Task) -> dict[str, torch.Tensor]:
         """Return the tensors that belong to a task, by name, on the base's device."""
         changed = {name: self._stored(array, name) for name, array in task.own.items()}
         return {**self.own_of_base(), **changed}
 
-    def factors(self, task):
+    def factors(self, task: Task) -> dict[str, Factors]:
         """Return the dense factors of a task, by weight, on the base's device."""
         return {
             name: Factors(
@@ -110,12 +115,12 @@ class Network:
             for name, stored in task.factors.items()
         }
 
-    def _stored(self, array, name):
+    def _stored(self, array: NDArray[Any], name: str) -> torch.Tensor:
         like = get_tensor(self.base, name)
         writable = array if array.flags.writeable else array.copy()  # of a file, torch warns
         return torch.from_numpy(writable).to(like)
 
-    def fixed(self):
+    def fixed(self) -> dict[str, torch.Tensor]:
         """Return copies of the tensors that no task may change, as frozen parameters.
 
         Callbacks can reach the parameters of a module in training, whatever they ask for.
@@ -126,7 +131,7 @@ class Network:
         }
 
     @torch.inference_mode(False)
-    def module_for(self, task):
+    def module_for(self, task: Task) -> nn.Module:
         """Return a plain module of the user's class that computes this task.
 
         Its effective weights are merged; what the task does not change is shared with
@@ -141,7 +146,7 @@ class Network:
         return self.module_with(tensors, trainable=False).eval()
 
     @torch.inference_mode(False)  # its tensors may be trained later
-    def standalone(self, task):
+    def standalone(self, task: Task) -> nn.Module:
         """Return a module for this task that shares no tensor with the base."""
         module = copy.deepcopy(self.module_for(task))
         frozen = set(self.roles.frozen)
@@ -149,7 +154,7 @@ class Network:
             parameter.requires_grad_(name not in frozen)
         return module
 
-    def module_with(self, tensors, trainable=True):
+    def module_with(self, tensors: Mapping[str, torch.Tensor], trainable: bool = True) -> nn.Module:
         """Return a copy of the base with some tensors replaced.
 
         Parameters
@@ -161,17 +166,17 @@ class Network:
             Whether the parameters put in ask for a gradient.
         """
         parameters = dict(self.base.named_parameters(remove_duplicate=False))
-        every = {}
+        every: dict[str, torch.Tensor] = {}
         for name, tensor in tensors.items():
             if name in parameters and type(tensor) is torch.Tensor:
                 tensor = nn.Parameter(tensor, requires_grad=trainable)
             every |= dict.fromkeys(self.roles.every_name(name), tensor)
         module = copy_with(self.base, every)
-        head = module.get_submodule(self.roles.head)
+        head: Any = module.get_submodule(self.roles.head)
         head.out_features = head.weight.shape[0]
         return module
 
-    def changed(self, module):
+    def changed(self, module: nn.Module) -> dict[str, NDArray[Any]]:
         """Return the own tensors of a trained module that differ from the base's."""
         different = {}
         for name in self.roles.own:

@@ -1,14 +1,17 @@
 """The tasks of an estimator as an HTML table, for notebooks."""
 
+from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 from sklearn_halrp._report import ranks_of
+from sklearn_halrp._types import TaskId
 
 MOST_ROWS = 20
 MOST_LABELS = 6
 
 
-def tasks_table(network):
+def tasks_table(network: Any) -> str:
     """Return HTML that lists tasks with what they predict, how well, ranks and size.
 
     Of many tasks the first and last ten are listed.
@@ -31,7 +34,7 @@ def tasks_table(network):
     )
 
 
-def _row(network, task_id, task):
+def _row(network: Any, task_id: TaskId, task: Any) -> str:
     names = task.target.names()
     labels = names[:MOST_LABELS]
     if len(names) > MOST_LABELS:
@@ -50,13 +53,13 @@ def _row(network, task_id, task):
     return "<tr>" + "".join(_aligned("td", cell, i) for i, cell in enumerate(cells)) + "</tr>"
 
 
-def _aligned(tag, text, column):
+def _aligned(tag: str, text: str, column: int) -> str:
     """Return a cell: names to the left, numbers to the right, whatever the notebook's style."""
     side = "left" if column < 2 else "right"
     return f'<{tag} style="text-align: {side}">{escape(text)}</{tag}>'
 
 
-def _ranks(ranks):
+def _ranks(ranks: Sequence[int]) -> str:
     if len(ranks) <= MOST_LABELS:
         return "/".join(map(str, ranks))
     return f"{len(ranks)} layers, highest {max(ranks)}"

@@ -1,18 +1,23 @@
 """Numbers as targets: what a regressor learns."""
 
 import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Self
 
 import numpy as np
+import torch
+from numpy.typing import DTypeLike, NDArray
 from sklearn.preprocessing import StandardScaler
-from skorch import NeuralNetRegressor
+from skorch import NeuralNet, NeuralNetRegressor
 from torch import nn
 
 from sklearn_halrp._default_net import default_net
 from sklearn_halrp._labels import entries
 from sklearn_halrp._predictive import gauss_newton_loss
 from sklearn_halrp._sample_weight import weights_in
+from sklearn_halrp._types import TaskId
 from sklearn_halrp._units import in_units
 
 # Of these a shift or another unit of the targets only makes a better step of training. Of
@@ -33,8 +38,8 @@ class Numbers:
         Zeros and ones where targets are not standardised.
     """
 
-    center: np.ndarray
-    scale: np.ndarray
+    center: NDArray[Any]
+    scale: NDArray[Any]
 
     # --- a kind of target: what holds for all tasks of an estimator
 
@@ -45,7 +50,7 @@ class Numbers:
     shown = ("valid_loss", "held-out loss", ".3g")
 
     @staticmethod
-    def prepared(y, name="y"):
+    def prepared(y: Any, name: str = "y") -> Any:
         """Return y, or what an argument of this name brings, as scikit-learn's checks take it."""
         _refuse_text(y)
         if isinstance(y, list | tuple | np.ma.MaskedArray):
@@ -59,8 +64,15 @@ class Numbers:
 
     @classmethod
     def of_task(
-        cls, task_id, y, weights=None, known=None, standardize="auto", net=None, dtype="float32"
-    ):
+        cls,
+        task_id: TaskId,
+        y: NDArray[Any],
+        weights: NDArray[Any] | None = None,
+        known: Self | None = None,
+        standardize: Any = "auto",
+        net: NeuralNet | None = None,
+        dtype: DTypeLike = "float32",
+    ) -> tuple[Self, NDArray[Any]]:
         """Return the target of a task, and its numbers as the loss takes them.
 
         Parameters
@@ -112,7 +124,7 @@ class Numbers:
         return known, encoded
 
     @classmethod
-    def _of(cls, y, weights, standardize):
+    def _of(cls, y: NDArray[Any], weights: NDArray[Any] | None, standardize: bool) -> Self:
         """Return the target that brings these numbers to mean 0 and deviation 1, or leaves them."""
         if not standardize:
             return cls(np.zeros(y.shape[1]), np.ones(y.shape[1]))
@@ -122,7 +134,7 @@ class Numbers:
         return cls(np.asarray(scaler.mean_), np.asarray(scaler.scale_))
 
     @classmethod
-    def from_state(cls, state):
+    def from_state(cls, state: dict[str, Any]) -> Self:
         """Return the target that `to_state` was asked for; take its entries out."""
         center, scale = state.pop("center"), state.pop("scale")
         if center.ndim != 1 or center.shape != scale.shape:
@@ -132,11 +144,11 @@ class Numbers:
     # --- the target of one task
 
     @property
-    def n_outputs(self):
+    def n_outputs(self) -> int:
         """Outputs that the head needs."""
         return len(self.center)
 
-    def check_outputs(self, recipe, outputs):
+    def check_outputs(self, recipe: NeuralNet, outputs: Any) -> None:
         """Question outputs that cannot be what is asked for.
 
         Warns
@@ -156,18 +168,18 @@ class Numbers:
             )
 
     @staticmethod
-    def check_loss(criterion, task_id):
+    def check_loss(criterion: nn.Module, task_id: TaskId) -> None:
         """Accept the loss: what it asks of the targets was checked with them."""
 
     @staticmethod
-    def curvature_loss(net, outputs, y, x):
+    def curvature_loss(net: NeuralNet, outputs: Any, y: Any, x: Any) -> torch.Tensor | None:
         """Return a scalar whose squared gradient stands for the Hessian, or None.
 
         See `gauss_newton_loss`.
         """
         return gauss_newton_loss(net, outputs, y, x, weights_in(x))
 
-    def decoded(self, outputs, net):
+    def decoded(self, outputs: NDArray[Any], net: NeuralNet) -> NDArray[Any]:
         """Return what a net's outputs say, in the units of y.
 
         Those of a Poisson loss are the logarithm of the mean, unless the net itself says what
@@ -179,24 +191,26 @@ class Numbers:
             values = np.exp(values) if net.predict_nonlinearity == "auto" else values
         return values * self.scale + self.center
 
-    def finished(self, module, head, trial):
+    def finished(
+        self, module: nn.Module, head: str, trial: Callable[[], Callable[..., Any]]
+    ) -> nn.Module:
         """Return a task's module as it is given away: with outputs in the units of y."""
         return in_units(module, head, self.center, self.scale, trial)
 
-    def summary(self):
+    def summary(self) -> dict[str, int]:
         """Return what a report says of the target."""
         return {"n_outputs": self.n_outputs}
 
-    def names(self):
+    def names(self) -> list[str]:
         """Return a name for each output."""
         return [str(number) for number in range(self.n_outputs)]
 
-    def to_state(self):
+    def to_state(self) -> dict[str, Any]:
         """Return arrays and settings to save."""
         return {"center": self.center, "scale": self.scale}
 
     @staticmethod
-    def joined(several):
+    def joined(several: Iterable["Numbers"]) -> int:
         """Return the number of outputs that all these tasks have.
 
         Raises
@@ -214,7 +228,7 @@ class Numbers:
         return counts[0]
 
 
-def _refuse_text(y):
+def _refuse_text(y: Any) -> None:
     """Refuse strings, before anybody tries to make numbers of them."""
     values = y if hasattr(y, "dtype") else np.asarray(y)
     kind = getattr(values.dtype, "kind", "")
@@ -230,7 +244,7 @@ def _refuse_text(y):
         )
 
 
-def _numbers_of_task(task_id, y):
+def _numbers_of_task(task_id: TaskId, y: NDArray[Any]) -> NDArray[np.float64]:
     """Return the targets of one task as a table of finite numbers."""
     _refuse_text(y)
     if y.ndim not in (1, 2) or y.dtype.kind not in "buif" or 0 in y.shape:
@@ -244,12 +258,14 @@ def _numbers_of_task(task_id, y):
     return y
 
 
-def _loss_of(net):
+def _loss_of(net: NeuralNet) -> nn.Module:
     """Return the loss of a net that was not initialised."""
     return net.initialized_instance(net.criterion, net.get_params_for("criterion"))
 
 
-def _check_sense(task_id, y, loss, standardize):
+def _check_sense(
+    task_id: TaskId, y: NDArray[Any], loss: nn.Module | None, standardize: Any
+) -> None:
     """Refuse targets that the Poisson loss has no meaning for."""
     if not isinstance(loss, nn.PoissonNLLLoss):
         return

@@ -1,6 +1,13 @@
 """One task of a continual estimator as a plain fitted estimator, for tools that know no tasks."""
 
+from typing import Any, Self
+
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils import Tags
+from torch.utils.data import Dataset
+
+from sklearn_halrp._types import TaskId
 
 
 class OneTask(BaseEstimator):
@@ -15,10 +22,10 @@ class OneTask(BaseEstimator):
         Fitted, with one task.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: Any) -> None:
         self._model = model
 
-    def fit(self, X, y=None, **params):
+    def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Refuse: it is fitted, and learning belongs to the model.
 
         It is here because scikit-learn's tools take nothing without `fit` for an estimator.
@@ -35,7 +42,7 @@ class OneTask(BaseEstimator):
             f"{self.task_id!r}), and then model.for_task again."
         )
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike | Dataset[Any]) -> NDArray[Any]:
         """Predict as the model does for this task.
 
         Parameters
@@ -50,21 +57,21 @@ class OneTask(BaseEstimator):
         return self._model.predict(X)
 
     @property
-    def task_id(self):
+    def task_id(self) -> TaskId:
         """The id of the task in the model."""
         return self._model.tasks_[0]
 
     @property
-    def n_features_in_(self):
+    def n_features_in_(self) -> int:
         """Size of the second axis of X."""
         return self._model.n_features_in_
 
     @property
-    def feature_names_in_(self):
+    def feature_names_in_(self) -> NDArray[Any]:
         """Names of the columns, where X had any."""
         return self._model.feature_names_in_
 
-    def get_params(self, deep=True):
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the id of the task, which tells this estimator from others.
 
         Parameters
@@ -78,7 +85,7 @@ class OneTask(BaseEstimator):
         """
         return {"task_id": self.task_id}
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Refuse whatever is to be set.
 
         Returns
@@ -98,13 +105,13 @@ class OneTask(BaseEstimator):
             )
         return self
 
-    def __sklearn_is_fitted__(self):
+    def __sklearn_is_fitted__(self) -> bool:
         return True
 
-    def __sklearn_clone__(self):
+    def __sklearn_clone__(self) -> Self:
         return self
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags = self._model.__sklearn_tags__().input_tags
         return tags
@@ -114,11 +121,11 @@ class TaskClassifier(ClassifierMixin, OneTask):
     """One task of a `ContinualClassifier` as a classifier of its own; see `OneTask`."""
 
     @property
-    def classes_(self):
+    def classes_(self) -> NDArray[Any]:
         """The labels of the task, sorted."""
         return self._model.classes_
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike | Dataset[Any]) -> NDArray[Any]:
         """Predict the probability of every class of the task.
 
         Parameters
@@ -133,7 +140,7 @@ class TaskClassifier(ClassifierMixin, OneTask):
         """
         return self._model.predict_proba(X)
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: ArrayLike | Dataset[Any]) -> NDArray[Any]:
         """Predict the logarithm of the probability of every class of the task.
 
         Parameters
@@ -148,7 +155,7 @@ class TaskClassifier(ClassifierMixin, OneTask):
         """
         return self._model.predict_log_proba(X)
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = len(self.classes_) > 2
         return tags
@@ -157,7 +164,7 @@ class TaskClassifier(ClassifierMixin, OneTask):
 class TaskRegressor(RegressorMixin, OneTask):
     """One task of a `ContinualRegressor` as a regressor of its own; see `OneTask`."""
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags

@@ -1,7 +1,10 @@
 """Which tensors of a network are perturbed, which belong to a task, which are shared."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, Self
 
+import torch
 from torch import nn
 
 from sklearn_halrp._head import head_tensors
@@ -40,29 +43,29 @@ class Partition:
     """
 
     head: str
-    perturbed: tuple
-    own: tuple
-    shared: tuple
-    frozen: tuple
-    aliases: dict
+    perturbed: tuple[str, ...]
+    own: tuple[str, ...]
+    shared: tuple[str, ...]
+    frozen: tuple[str, ...]
+    aliases: dict[str, tuple[str, ...]]
 
     @classmethod
-    def of(cls, head, aliases, **roles):
+    def of(cls, head: str, aliases: dict[str, Any], **roles: Iterable[str]) -> Self:
         """Return a partition from any sequences of names."""
         aliases = {name: tuple(others) for name, others in aliases.items()}
         return cls(head, aliases=aliases, **{role: tuple(names) for role, names in roles.items()})
 
     @property
-    def head_weight(self):
+    def head_weight(self) -> str:
         """Name of the head's weight."""
         return f"{self.head}.weight" if self.head else "weight"
 
-    def every_name(self, name):
+    def every_name(self, name: str) -> tuple[str, ...]:
         """Return all the names that a tensor goes by."""
         return (name, *self.aliases.get(name, ()))
 
 
-def partition(module, head):
+def partition(module: nn.Module, head: str) -> Partition:
     """Give every tensor of a module its role.
 
     Parameters
@@ -91,8 +94,9 @@ def partition(module, head):
     """
     head_layer = module.get_submodule(head)
     in_head = set(head_tensors(head, head_layer))
-    roles = {"perturbed": [], "own": [], "shared": [], "frozen": []}
-    first_name, aliases = {}, {}
+    roles: dict[str, list[str]] = {"perturbed": [], "own": [], "shared": [], "frozen": []}
+    first_name: dict[int, str] = {}
+    aliases: dict[str, list[str]] = {}
     for name, parameter in module.named_parameters(remove_duplicate=False):
         if locate(module, name)[0] is head_layer:
             if name in in_head:  # by its other names it is replaced with the layer
@@ -119,7 +123,7 @@ def partition(module, head):
     return Partition.of(head, aliases, **roles)
 
 
-def _role(module, name, parameter):
+def _role(module: nn.Module, name: str, parameter: torch.Tensor) -> str:
     owner, _ = locate(module, name)
     if not parameter.requires_grad:
         return "frozen"

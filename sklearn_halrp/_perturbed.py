@@ -1,10 +1,20 @@
 """A module in training whose weights are perturbations of the base's."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._modules import get_tensor, locate
+from sklearn_halrp._network import Network
 from sklearn_halrp._weight import PerturbedWeight
 
 
-def perturbed_module(network, own, factors):
+def perturbed_module(
+    network: Network, own: Mapping[str, torch.Tensor], factors: Mapping[str, Factors]
+) -> nn.Module:
     """Return a copy of the base that is trained through the factors of its weights.
 
     Parameters
@@ -39,11 +49,13 @@ def perturbed_module(network, own, factors):
 class _FormWeights:
     """Puts the dense weights in place before each pass."""
 
-    def __init__(self, weights, names):
+    def __init__(
+        self, weights: Mapping[str, PerturbedWeight], names: Mapping[str, tuple[str, ...]]
+    ) -> None:
         self.weights = weights
         self.names = names
 
-    def __call__(self, module, inputs):
+    def __call__(self, module: nn.Module, inputs: Any) -> None:
         for name, weight in self.weights.items():
             dense = weight.dense()
             for each in self.names[name]:

@@ -14,6 +14,8 @@ from typing import Any
 
 from sklearn.base import clone
 from skorch import NeuralNet
+from skorch.callbacks import Callback
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from sklearn_halrp._batches import drawn, sliced
@@ -59,31 +61,31 @@ class Phase:
     weighted: bool = False
     own: bool = True
     draws: bool = True
-    first: tuple = ()
-    last: tuple = ()
+    first: tuple[Callback, ...] = ()
+    last: tuple[Callback, ...] = ()
     accelerator: Any = None
-    attended: list = field(default_factory=list)
+    attended: list[tuple[Optimizer, Attending]] = field(default_factory=list)
 
 
-def in_phase(net, phase):
+def in_phase(net: NeuralNet, phase: Phase) -> NeuralNet:
     """Return the same net with a phase, sharing all it has."""
-    other = object.__new__(_in_front_of(type(net)))
+    other: NeuralNet = object.__new__(_in_front_of(type(net)))  # type: ignore[arg-type]
     vars(other).update(vars(net), phase_=phase)
     return other
 
 
 @cache
-def _in_front_of(users):
+def _in_front_of(users: Any) -> Any:
     names = {name: getattr(users, name) for name in ("__module__", "__qualname__", "__doc__")}
     return new_class(users.__name__, (_InPhase, users), exec_body=lambda body: body.update(names))
 
 
-def class_of(net):
+def class_of(net: NeuralNet) -> Any:
     """Return the class that the user gave a net, without ours in front of it."""
     return next(kind for kind in type(net).__mro__ if not issubclass(kind, _InPhase))
 
 
-def has_own(net, *names):
+def has_own(net: NeuralNet, *names: str) -> bool:
     """Whether one of these methods of a net is the user's, not skorch's."""
     methods = [getattr(class_of(net), name) for name in names]
     return any(method.__module__.partition(".")[0] != "skorch" for method in methods)

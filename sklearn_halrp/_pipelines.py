@@ -1,9 +1,11 @@
 """What fitted searches and pipelines end in."""
 
+from typing import Any
+
 from sklearn.pipeline import Pipeline
 
 
-def innermost(estimator, X=None):
+def innermost(estimator: Any, X: Any = None) -> tuple[Any, Any]:
     """Return what fitted searches and pipelines end in, and X as it arrives there."""
     if hasattr(estimator, "best_estimator_"):
         return innermost(estimator.best_estimator_, X)

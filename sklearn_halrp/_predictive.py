@@ -22,10 +22,13 @@ its output z_k. Then
 has the mean square sum_k h_k (d z_k)^2.
 """
 
+from typing import Any
+
 import torch
+from skorch import NeuralNet
 
 
-def add_up(numbers):
+def add_up(numbers: Any) -> bool:
     """Whether the numbers of each row can be probabilities.
 
     Parameters
@@ -47,12 +50,12 @@ def add_up(numbers):
     return torch.allclose(sums, torch.ones_like(sums), atol=max(1e-3, rounding))
 
 
-def first_of(outputs):
+def first_of(outputs: Any) -> Any:
     """Return what a module predicts by: the first of several outputs, as skorch has it."""
     return outputs[0] if isinstance(outputs, tuple) else outputs
 
 
-def in_four_bytes(outputs):
+def in_four_bytes(outputs: Any) -> Any:
     """Return outputs of two bytes a number in four.
 
     numpy has no bfloat16, and a softmax in two bytes adds up to 1 in two or three digits alone.
@@ -65,7 +68,7 @@ def in_four_bytes(outputs):
     return outputs
 
 
-def chances(net, outputs):
+def chances(net: NeuralNet, outputs: Any) -> torch.Tensor | None:
     """Return the probabilities that an initialised net gives the labels, or None.
 
     Parameters
@@ -83,7 +86,7 @@ def chances(net, outputs):
     return found.detach() if add_up(found) else None
 
 
-def self_loss(net, outputs, p, x):
+def self_loss(net: NeuralNet, outputs: Any, p: torch.Tensor, x: Any) -> torch.Tensor:
     """Return a scalar whose squared gradient, times the rows, is on average the Fisher information.
 
     Parameters
@@ -115,7 +118,9 @@ def self_loss(net, outputs, p, x):
     return sum((parts[i] * slope).sum() for i, slope in slopes.items())
 
 
-def gauss_newton_loss(net, outputs, y, x, weights=None):
+def gauss_newton_loss(
+    net: NeuralNet, outputs: Any, y: Any, x: Any, weights: torch.Tensor | None = None
+) -> torch.Tensor | None:
     """Return a scalar whose squared gradient, times the rows, is on average that of Gauss-Newton.
 
     Parameters
@@ -140,6 +145,7 @@ def gauss_newton_loss(net, outputs, y, x, weights=None):
     slopes = torch.autograd.grad(
         loss, list(ends.values()), create_graph=True, materialize_grads=True
     )
+    total: Any
     total, flat = 0, True
     for (i, end), slope in zip(ends.items(), slopes, strict=True):
         if not slope.requires_grad:
@@ -154,7 +160,7 @@ def gauss_newton_loss(net, outputs, y, x, weights=None):
     return None if flat else total
 
 
-def _cut_off(outputs, n_rows):
+def _cut_off(outputs: Any, n_rows: int) -> tuple[Any, dict[int, torch.Tensor], Any]:
     """Return the parts of outputs; those that belong to rows, cut off from the module; all again.
 
     The second is by place, the third as the loss takes it.

@@ -1,26 +1,34 @@
 """What a module does with its weights, tried on a few rows before anything is trained."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from skorch import NeuralNet
 from torch import nn
 
 from sklearn_halrp._head import columns_of
 from sklearn_halrp._low_rank import Factors, matrix_shape
 from sklearn_halrp._modules import get_tensor, same
+from sklearn_halrp._network import Network
 from sklearn_halrp._perturbed import perturbed_module
 from sklearn_halrp._phase import has_own
 from sklearn_halrp._predictive import first_of
 from sklearn_halrp._random import seeded
 from sklearn_halrp._training import around, recipe_of
+from sklearn_halrp._types import TaskId
 from sklearn_halrp.exceptions import InvalidNetworkError
 
 ROWS = 8
 
 
-def forward_on(recipe, X, training=False):
+def forward_on(
+    recipe: NeuralNet, X: NDArray[Any], training: bool = False
+) -> Callable[[nn.Module], Any]:
     """Return a function that applies a module to a few rows, and gives what it predicts by.
 
     Parameters
@@ -34,7 +42,7 @@ def forward_on(recipe, X, training=False):
     return lambda module: first_of(outputs(module, training, gradients=training))
 
 
-def outputs_on(recipe, X):
+def outputs_on(recipe: NeuralNet, X: NDArray[Any]) -> Callable[..., Any]:
     """Return a function that applies a module to a few rows, and gives all that it returns.
 
     It takes the module, whether it is in training, and whether gradients are wanted.
@@ -52,7 +60,9 @@ def outputs_on(recipe, X):
     return outputs
 
 
-def check_reading_changes_nothing(module, forward, seed):
+def check_reading_changes_nothing(
+    module: nn.Module, forward: Callable[..., Any], seed: int
+) -> None:
     """Refuse a module that computes something else each time, or rewrites its weights."""
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
     outputs = []
@@ -73,7 +83,7 @@ def check_reading_changes_nothing(module, forward, seed):
         )
 
 
-def check_finite(module, outputs):
+def check_finite(module: nn.Module, outputs: Any) -> None:
     """Refuse outputs that are no matrix of real numbers, or not finite.
 
     Minus infinity may stand for a class that is ruled out.
@@ -103,7 +113,7 @@ def check_finite(module, outputs):
     )
 
 
-def check_gradients_reach(network, used):
+def check_gradients_reach(network: Network, used: set[str]) -> None:
     """Refuse a network in which no gradient reaches a weight that tasks perturb.
 
     Parameters
@@ -121,7 +131,7 @@ def check_gradients_reach(network, used):
         )
 
 
-def warn_if_unmoved(task_id, network, module):
+def warn_if_unmoved(task_id: TaskId, network: Network, module: nn.Module) -> None:
     """Say that a warm-up changed no weight, so that a task becomes its own tensors alone.
 
     Parameters
@@ -147,7 +157,9 @@ def warn_if_unmoved(task_id, network, module):
         )
 
 
-def with_weights_it_can_use(network, recipe, X, seed):
+def with_weights_it_can_use(
+    network: Network, recipe: NeuralNet, X: NDArray[Any], seed: int
+) -> Network:
     """Return the network, told to form its weights densely if its module needs that.
 
     A weight that is handed to compiled code, or to an autograd function of the user's own,
@@ -181,7 +193,7 @@ def with_weights_it_can_use(network, recipe, X, seed):
     return network if all(map(_close, found, expected)) else dense
 
 
-def _check_gradient(network, forward, seed):
+def _check_gradient(network: Network, forward: Callable[..., Any], seed: int) -> None:
     """Refuse a module whose gradient cannot be taken, with whatever weights."""
     names = network.roles.perturbed
     free = {name: get_tensor(network.base, name).detach().clone() for name in names}
@@ -196,12 +208,14 @@ def _check_gradient(network, forward, seed):
         ) from error
 
 
-def _own(network):
+def _own(network: Network) -> dict[str, torch.Tensor]:
     """Return copies, since running statistics change in training mode."""
     return {name: tensor.clone() for name, tensor in network.own_of_base().items()}
 
 
-def _trial(network, forward, seed):
+def _trial(
+    network: Network, forward: Callable[..., Any], seed: int
+) -> tuple[torch.Tensor | None, ...]:
     """Return the outputs of a perturbed module, and the gradients of all factors."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -226,7 +240,7 @@ def _trial(network, forward, seed):
     return outputs.detach(), *gradients
 
 
-def _close(found, expected):
+def _close(found: torch.Tensor | None, expected: torch.Tensor | None) -> bool:
     if found is None or expected is None:
         return found is expected
     finite = expected[torch.isfinite(expected)]  # a class that is ruled out has minus infinity
@@ -234,5 +248,5 @@ def _close(found, expected):
     return torch.allclose(found, expected, rtol=1e-2, atol=max(size, 1e-7), equal_nan=True)
 
 
-def _name(dtype):
+def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")

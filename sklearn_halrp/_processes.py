@@ -5,9 +5,12 @@ averaged. All the rest, such as validation, importance and predictions, each pro
 by itself on all rows, so that all of them find, decide and keep the same.
 """
 
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any, Self
 
 import torch
+from skorch import NeuralNet
 from skorch.hf import AccelerateMixin
 from torch.nn.parallel import DistributedDataParallel
 
@@ -26,54 +29,54 @@ class Alone:
 
     device_placement = False
 
-    def __init__(self, accelerator, training=False):
+    def __init__(self, accelerator: Any, training: bool = False) -> None:
         self.accelerator = accelerator
         self.training = training
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # asked for by pickle, before there is an accelerator
             raise AttributeError(name)
         return getattr(self.accelerator, name)
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: Any) -> Self:
         return self  # copies of an accelerator lose track of each other
 
     @property
-    def print(self):
+    def print(self) -> Callable[..., None]:
         """Python's own in the first process, where skorch heeds ``verbose``."""
         return print if self.accelerator.is_main_process else _print_nothing
 
-    def prepare(self, thing):
+    def prepare(self, thing: Any) -> Any:
         """Return what is trained ready for this training, all else as it is."""
         return self.accelerator.prepare(thing) if self.training and _trainable(thing) else thing
 
-    def gather_for_metrics(self, output):
+    def gather_for_metrics(self, output: Any) -> Any:
         """Return it as it is, since this process computed all of it."""
         return output
 
 
-def _print_nothing(*args, **kwargs):
+def _print_nothing(*args: Any, **kwargs: Any) -> None:
     pass
 
 
-def _trainable(thing):
+def _trainable(thing: Any) -> bool:
     if isinstance(thing, torch.nn.Module):  # a loss has mostly no parameters to share
         return any(parameter.requires_grad for parameter in thing.parameters())
     return not isinstance(thing, torch.utils.data.DataLoader)
 
 
-def is_shared(net):
+def is_shared(net: NeuralNet) -> bool:
     """Whether a net has an accelerator."""
     return isinstance(net, AccelerateMixin)
 
 
-def alone(accelerator):
+def alone(accelerator: Any) -> Alone:
     """Return what stands for this accelerator while a process works by itself."""
     return accelerator if isinstance(accelerator, Alone) else Alone(accelerator)
 
 
 @contextmanager
-def together(net):
+def together(net: NeuralNet) -> Iterator[None]:
     """Let all processes of the accelerator of a net in a phase train it, if it has one.
 
     Inside, ``net.module_`` is what the accelerator makes of it; after, it is the same
@@ -99,12 +102,14 @@ def together(net):
         _copy_from_first(accelerator, tensor.detach())
 
 
-def agreed_step(accelerator, step):
+def agreed_step(accelerator: Any, step: dict[str, Any]) -> dict[str, Any]:
     """Return a step with the loss of all processes, for callbacks to agree on."""
     return {**step, "loss": accelerator.reduce(step["loss"].detach(), "mean")}
 
 
-def named_as_in_module(net, parameters):
+def named_as_in_module(
+    net: NeuralNet, parameters: Iterable[tuple[str, torch.Tensor]]
+) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield names and parameters for callbacks, by the names in the user's module."""
     for name, parameter in parameters:
         if isinstance(net.module_, DistributedDataParallel):
@@ -112,7 +117,7 @@ def named_as_in_module(net, parameters):
         yield name, parameter
 
 
-def agreed(net, value):
+def agreed(net: NeuralNet, value: Any) -> Any:
     """Return the first process's value in every process that trains the net."""
     if is_shared(net) and net.accelerator.num_processes > 1:
         values = [value]
@@ -121,7 +126,7 @@ def agreed(net, value):
     return value
 
 
-def _copy_from_first(accelerator, tensor):
+def _copy_from_first(accelerator: Any, tensor: torch.Tensor) -> None:
     if accelerator.num_processes > 1:
         same = tensor.contiguous()
         torch.distributed.broadcast(same, src=0)

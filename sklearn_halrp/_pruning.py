@@ -1,8 +1,11 @@
 """Which entries of the factors go, and how what is left is stored."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 # Ranks are chosen so that pruning never has to remove more than this share of the
 # factors to meet the growth budget: beyond it, entries that were trained for a purpose
@@ -24,19 +27,19 @@ class Compact:
            [1., 0., 0.]])
     """
 
-    shape: tuple
-    values: np.ndarray
-    mask: np.ndarray | None
+    shape: tuple[int, ...]
+    values: NDArray[Any]
+    mask: NDArray[Any] | None
 
     @classmethod
-    def of(cls, array):
+    def of(cls, array: NDArray[Any]) -> Self:
         """Store an array; one without zeros needs no mask."""
         there = array != 0
         if there.all():
             return cls(array.shape, array.reshape(-1).copy(), None)
         return cls(array.shape, array[there], np.packbits(there.reshape(-1)))
 
-    def dense(self):
+    def dense(self) -> NDArray[Any]:
         """Return the whole array, zeros included."""
         if self.mask is None:
             return self.values.reshape(self.shape)
@@ -47,17 +50,19 @@ class Compact:
         return array.reshape(self.shape)
 
     @property
-    def n_numbers(self):
+    def n_numbers(self) -> int:
         """Numbers stored."""
         return self.values.size
 
     @property
-    def n_bytes(self):
+    def n_bytes(self) -> int:
         """Bytes stored, the mask included."""
         return self.values.nbytes + (0 if self.mask is None else self.mask.nbytes)
 
 
-def prune(pairs, threshold, max_numbers):
+def prune(
+    pairs: Mapping[str, tuple[NDArray[Any], NDArray[Any]]], threshold: float, max_numbers: int
+) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
     """Zero the smallest entries of all factors and drop the terms that end up empty.
 
     Entries of magnitude at most ``max(threshold, q)`` go, where ``q`` is the smallest
@@ -90,7 +95,7 @@ def prune(pairs, threshold, max_numbers):
     return {name: _drop_empty(*_above(u, v, cut)) for name, (u, v) in pruned.items()}
 
 
-def cut_to_fit(arrays, max_numbers):
+def cut_to_fit(arrays: Sequence[NDArray[Any]], max_numbers: int) -> float:
     """Return the magnitude up to which entries have to go so that no more are left than may be.
 
     Parameters
@@ -109,16 +114,16 @@ def cut_to_fit(arrays, max_numbers):
     >>> cut_to_fit([np.array([3., 0., -1.]), np.array([2.])], max_numbers=2)
     1.0
     """
-    magnitudes = [np.abs(array[array != 0]) for array in arrays]
+    magnitudes: Any = [np.abs(array[array != 0]) for array in arrays]
     magnitudes = np.concatenate(magnitudes) if magnitudes else np.zeros(0)
     surplus = magnitudes.size - max_numbers
     return float(np.partition(magnitudes, surplus - 1)[surplus - 1]) if surplus > 0 else 0.0
 
 
-def _above(u, v, threshold):
+def _above(u: NDArray[Any], v: NDArray[Any], threshold: float) -> tuple[NDArray[Any], NDArray[Any]]:
     return np.where(np.abs(u) > threshold, u, 0), np.where(np.abs(v) > threshold, v, 0)
 
 
-def _drop_empty(u, v):
+def _drop_empty(u: NDArray[Any], v: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     alive = u.any(axis=0) & v.any(axis=1)
     return u[:, alive], v[alive]

@@ -3,13 +3,16 @@
 import hashlib
 import random
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 
+from sklearn_halrp._types import TaskId
 
-def seed_for(root, task_id, visit):
+
+def seed_for(root: int, task_id: TaskId, visit: int) -> int:
     """Return the seed of one visit to one task.
 
     It depends on nothing else, so a task becomes the same whichever other tasks exist.
@@ -42,7 +45,7 @@ _GENERATORS = threading.RLock()
 
 
 @contextmanager
-def seeded(seed, device="cpu"):
+def seeded(seed: int, device: str | torch.device | None = "cpu") -> Iterator[None]:
     """Seed torch, numpy and Python inside, and restore their states after.
 
     Other threads that want to do the same wait.
@@ -55,7 +58,7 @@ def seeded(seed, device="cpu"):
 
 
 @contextmanager
-def no_draws(device="cpu"):
+def no_draws(device: str | torch.device | None = "cpu") -> Iterator[None]:
     """Restore the states of torch, numpy and Python after, whatever is drawn inside."""
     device = torch.device(device or "cpu")  # skorch: None leaves modules where they are
     devices = [device] if device.type == "cuda" else []

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from numbers import Real
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from sklearn_halrp._layer import Layer, Ranking
 ROUNDING = 1e-9
 
 
-def rankings(importance, layers: Mapping[str, Layer], held_out) -> dict[str, Ranking]:
+def rankings(importance: Any, layers: Mapping[str, Layer], held_out: Any) -> dict[str, Ranking]:
     """Rank the terms of all layers.
 
     Parameters
@@ -69,16 +70,16 @@ def rankings(importance, layers: Mapping[str, Layer], held_out) -> dict[str, Ran
     return ranked
 
 
-def _name(importance):
+def _name(importance: Any) -> str:
     """Return what a function or the class of an object is called."""
     return getattr(importance, "__qualname__", type(importance).__qualname__)
 
 
-def _diverged(held_out):
+def _diverged(held_out: Any) -> bool:
     return any(not torch.isfinite(loss).all() for loss, *_ in held_out.losses())
 
 
-def _read(value, layer):
+def _read(value: Any, layer: Layer) -> tuple[float | None, str | None]:
     """Return the number that an importance gave a layer, or None, and what is wrong with it."""
     if isinstance(value, Ranking):
         return None, _misfit(value, layer)
@@ -91,7 +92,7 @@ def _read(value, layer):
     return number, None
 
 
-def _number(value):
+def _number(value: Any) -> float | None:
     """Return a number of Python, numpy or torch as a float, and None of anything else.
 
     >>> _number(np.float32(2)), _number(torch.ones(())), _number("2"), _number([2])
@@ -102,7 +103,7 @@ def _number(value):
     return float(value) if isinstance(value, Real) else None
 
 
-def _misfit(ranking, layer):
+def _misfit(ranking: Ranking, layer: Layer) -> str | None:
     """Return why a ranking is none of this layer, or None."""
     n_terms = len(layer.energies)
     scores = np.asarray(ranking.scores)

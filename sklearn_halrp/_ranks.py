@@ -1,9 +1,19 @@
 """The global choice of ranks: which terms of which layers are worth keeping."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 
-def choose_ranks(scores, approximation_rate, max_rank, costs=None, max_cost=np.inf):
+def choose_ranks(
+    scores: Mapping[str, NDArray[Any]],
+    approximation_rate: float,
+    max_rank: int,
+    costs: Mapping[str, int] | None = None,
+    max_cost: float = np.inf,
+) -> dict[str, int]:
     """Choose one rank per layer from the scores of all layers together.
 
     Term ``i`` of layer ``l`` scores ``importance_l * sigma_{l,i}^2``. All scores are
@@ -59,7 +69,12 @@ def choose_ranks(scores, approximation_rate, max_rank, costs=None, max_cost=np.i
     return _afford(ranks, scores, costs, max_cost)
 
 
-def _afford(ranks, scores, costs, max_cost):
+def _afford(
+    ranks: Mapping[str, int],
+    scores: Mapping[str, NDArray[Any]],
+    costs: Mapping[str, int],
+    max_cost: float,
+) -> dict[str, int]:
     """Give up the terms of the lowest score until the rest fits."""
     terms = [
         (-float(scores[name][i]), i, position, name)

@@ -1,9 +1,15 @@
 """The scikit-learn face of a regressor: arguments in, numbers out."""
 
+from collections.abc import Callable
+from typing import Any, Literal, Self
+
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
+from sklearn.utils import Tags
 from sklearn.utils._param_validation import StrOptions
+from skorch import NeuralNet
 from torch.utils.data import Dataset
 
 from sklearn_halrp._datasets import labels_in
@@ -13,6 +19,7 @@ from sklearn_halrp._intake import dtype_of
 from sklearn_halrp._numbers import Numbers
 from sklearn_halrp._one_task import TaskRegressor
 from sklearn_halrp._row_weights import check_weights, in_proportion
+from sklearn_halrp._types import TaskId
 
 
 @documented
@@ -87,30 +94,30 @@ class ContinualRegressor(RegressorMixin, ContinualEstimator):
 
     def __init__(
         self,
-        net=None,
+        net: NeuralNet | None = None,
         *,
-        standardize="auto",
-        base="first",
-        head=None,
-        warmup_epochs=0.4,
-        approximation_rate=0.9,
-        max_rank=100,
-        l1_penalty=1e-6,
-        l2_penalty=1e-4,
-        factor_lr_scale=1.0,
-        prune_threshold=1e-5,
-        growth_budget=0.6,
-        retrain_epochs=0.5,
-        precision="full",
-        convolution="unfolded",
-        importance="fisher",
-        task_column=None,
-        dtype="float32",
-        random_state=None,
-        n_jobs=None,
-        cache_bytes=2**28,
-        verbose=0,
-    ):
+        standardize: Literal["auto"] | bool = "auto",
+        base: Literal["first", "pretrained"] = "first",
+        head: str | None = None,
+        warmup_epochs: int | float = 0.4,
+        approximation_rate: float = 0.9,
+        max_rank: int = 100,
+        l1_penalty: float = 1e-6,
+        l2_penalty: float = 1e-4,
+        factor_lr_scale: float = 1.0,
+        prune_threshold: float = 1e-5,
+        growth_budget: float = 0.6,
+        retrain_epochs: int | float = 0.5,
+        precision: Literal["full", "half"] = "full",
+        convolution: Literal["unfolded", "channel"] = "unfolded",
+        importance: str | Callable[..., Any] = "fisher",
+        task_column: int | str | None = None,
+        dtype: DTypeLike = "float32",
+        random_state: int | np.random.RandomState | None = None,
+        n_jobs: int | None = None,
+        cache_bytes: int = 2**28,
+        verbose: int = 0,
+    ) -> None:
         super().__init__(
             net=net,
             base=base,
@@ -136,7 +143,14 @@ class ContinualRegressor(RegressorMixin, ContinualEstimator):
         )
         self.standardize = standardize
 
-    def fit(self, X, y=None, task_id=None, *, sample_weight=None):
+    def fit(
+        self,
+        X: ArrayLike | Dataset[Any],
+        y: ArrayLike | None = None,
+        task_id: ArrayLike | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Forget everything and learn the tasks in the order they first appear.
 
         Parameters
@@ -169,7 +183,14 @@ class ContinualRegressor(RegressorMixin, ContinualEstimator):
         """
         return self._learn(X, y, task_id, sample_weight, afresh=True, **self._meaning())
 
-    def partial_fit(self, X, y=None, task_id=None, *, sample_weight=None):
+    def partial_fit(
+        self,
+        X: ArrayLike | Dataset[Any],
+        y: ArrayLike | None = None,
+        task_id: ArrayLike | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Learn a new task, or go on learning a known one.
 
         A new id learns a task. A known id goes on learning that task and changes no
@@ -226,11 +247,13 @@ class ContinualRegressor(RegressorMixin, ContinualEstimator):
         """
         return self._learn(X, y, task_id, sample_weight, **self._meaning())
 
-    def _meaning(self):
+    def _meaning(self) -> dict[str, Any]:
         """Return what decides, besides the numbers themselves, what the loss is given."""
         return {"standardize": self.standardize, "net": self.net, "dtype": dtype_of(self)}
 
-    def predict(self, X, task_id=None):
+    def predict(
+        self, X: ArrayLike | Dataset[Any], task_id: ArrayLike | None = None
+    ) -> NDArray[np.float64]:
         """Predict the numbers of every row, in the units of y.
 
         Parameters
@@ -260,7 +283,7 @@ class ContinualRegressor(RegressorMixin, ContinualEstimator):
         """
         return self._predict(X, task_id, "predict")
 
-    def _predict(self, X, task_id, method):
+    def _predict(self, X: Any, task_id: Any, method: str) -> NDArray[np.float64]:
         n_samples, groups = self._outputs(self._what_was_learned(), X, task_id, method)
         groups = list(groups)
         n_outputs = self._target.joined([target for target, *_ in groups])
@@ -269,7 +292,14 @@ class ContinualRegressor(RegressorMixin, ContinualEstimator):
             result[rows] = values
         return result[:, 0] if n_outputs == 1 else result
 
-    def score(self, X, y=None, *, task_id=None, sample_weight=None):
+    def score(
+        self,
+        X: ArrayLike | Dataset[Any],
+        y: ArrayLike | None = None,
+        *,
+        task_id: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
         """Return the coefficient of determination, R², of the predictions.
 
         Parameters
@@ -301,22 +331,22 @@ class ContinualRegressor(RegressorMixin, ContinualEstimator):
         y = labels_in(X, Numbers.prepared) if isinstance(X, Dataset) and y is None else y
         return r2_score(y, predicted, sample_weight=sample_weight)
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         """Describe the estimator to scikit-learn."""
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
 
     @property
-    def target_means_(self):
+    def target_means_(self) -> dict[TaskId, NDArray[np.float64]]:
         """What is taken off the targets of each task."""
         return self._of_targets("center")
 
     @property
-    def target_scales_(self):
+    def target_scales_(self) -> dict[TaskId, NDArray[np.float64]]:
         """What they are divided by."""
         return self._of_targets("scale")
 
-    def _of_targets(self, name):
+    def _of_targets(self, name: str) -> dict[TaskId, NDArray[np.float64]]:
         tasks = self._what_was_learned().tasks
         return {task_id: getattr(task.target, name).copy() for task_id, task in tasks.items()}

@@ -1,29 +1,37 @@
 """What was learned, as plain data and as tables."""
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-def ranks(network):
+from sklearn_halrp._types import TaskId
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def ranks(network: Any) -> dict[TaskId, dict[str, int]]:
     """Return the ranks after pruning, by task and weight."""
     return {name: ranks_of(network, task) for name, task in network.tasks.items()}
 
 
-def ranks_of(network, task):
+def ranks_of(network: Any, task: Any) -> dict[str, int]:
     """Return the ranks of one task after pruning, by weight; 0 where there are no terms."""
     found = task.ranks
     return {weight: found.get(weight, 0) for weight in network.roles.perturbed}
 
 
-def growth(network):
+def growth(network: Any) -> dict[TaskId, float]:
     """Return what each task stores besides the base, over what the base stores."""
     size = network.n_numbers
     return {name: task.n_numbers / size for name, task in network.tasks.items()}
 
 
-def epochs(network, task_id):
+def epochs(network: Any, task_id: TaskId) -> list[dict[str, Any]]:
     """Return the epochs of a task as dictionaries."""
     return network.tasks[task_id].history
 
 
-def of_task(network, task_id):
+def of_task(network: Any, task_id: TaskId) -> dict[str, Any]:
     """Return what was found while learning a task, with its sizes."""
     task = network.tasks[task_id]
     return {
@@ -37,7 +45,7 @@ def of_task(network, task_id):
     }
 
 
-def table(network, level):
+def table(network: Any, level: str) -> "pandas.DataFrame":
     """Return a DataFrame with one row per task, layer or epoch."""
     if level not in _ROWS:
         raise ValueError(f"level must be one of {sorted(_ROWS)}; got {level!r}.")
@@ -54,7 +62,7 @@ def table(network, level):
     return pd.DataFrame(rows, columns=columns).set_index(index)
 
 
-def _task_rows(network, name):
+def _task_rows(network: Any, name: TaskId) -> Iterator[dict[str, Any]]:
     found = of_task(network, name)
     seconds = found["seconds"]
     yield {
@@ -66,13 +74,13 @@ def _task_rows(network, name):
     }
 
 
-def _layer_rows(network, name):
+def _layer_rows(network: Any, name: TaskId) -> Iterator[dict[str, Any]]:
     report = of_task(network, name)
     for layer, found in report.get("layers", {}).items():
         yield {"task": name, "layer": layer, **found, "rank_after_pruning": report["ranks"][layer]}
 
 
-def _epoch_rows(network, name):
+def _epoch_rows(network: Any, name: TaskId) -> Iterator[dict[str, Any]]:
     for row in epochs(network, name):
         yield {"task": name, **row}
 

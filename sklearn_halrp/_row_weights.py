@@ -1,14 +1,18 @@
 """Weights of rows as they come in: finite, not negative, and balanced within a task."""
 
+from collections.abc import Sized
 from numbers import Number
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils.validation import _check_sample_weight
 
 from sklearn_halrp._labels import entries
+from sklearn_halrp._types import TaskId
 
 
-def check_weights(sample_weight, X):
+def check_weights(sample_weight: Any, X: Sized) -> NDArray[np.float64]:
     """Return the weights of rows as finite numbers that are not negative."""
     rows = np.empty((len(X), 1))
     weights = sample_weight if isinstance(sample_weight, Number) else entries(sample_weight)
@@ -18,7 +22,7 @@ def check_weights(sample_weight, X):
         raise ValueError("sample_weight has an int that is too large for a float.") from error
 
 
-def in_proportion(weights):
+def in_proportion(weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return weights over a power of two, so that no sum is infinite and no digit another.
 
     >>> in_proportion(np.array([2.0**1023, 2.0**1022])).tolist()
@@ -27,12 +31,12 @@ def in_proportion(weights):
     return np.ldexp(weights, -np.frexp(weights.max())[1])
 
 
-def rows_of(array, rows):
+def rows_of(array: NDArray[Any] | None, rows: slice | NDArray[Any]) -> NDArray[Any] | None:
     """Return some entries of an array that may be None."""
     return None if array is None else array[rows]
 
 
-def balanced(task_id, weights):
+def balanced(task_id: TaskId, weights: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return the weights of a task with the mean 1, so that the step size stays as it is."""
     if not weights.any():
         raise ValueError(f"All sample weights of task {task_id!r} are zero.")

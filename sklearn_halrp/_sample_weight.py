@@ -1,6 +1,13 @@
 """Weights of single rows, in every loss that a task is learned from."""
 
+from collections.abc import Callable
+from typing import Any
+
 import skorch
+import torch
+from numpy.typing import NDArray
+from skorch import NeuralNet
+from torch import nn
 from torch.utils.data import Dataset
 
 
@@ -14,14 +21,14 @@ class WithWeights(Dataset):
     weights : array of shape (n_samples,)
     """
 
-    def __init__(self, dataset, weights):
+    def __init__(self, dataset: Any, weights: NDArray[Any]) -> None:
         self.dataset = dataset
         self.weights = weights
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: Any) -> tuple[Any, Any]:
         row, label = self.dataset[i]
         return with_weights(row, self.weights[i]), label
 
@@ -33,29 +40,29 @@ class _SkorchWithWeights(WithWeights, skorch.dataset.Dataset):
     y = property(lambda self: self.dataset.y)
 
 
-def rows_with_weights(dataset, weights):
+def rows_with_weights(dataset: Any, weights: NDArray[Any]) -> WithWeights:
     """Return a dataset of which each row brings its weight along."""
     known = isinstance(dataset, skorch.dataset.Dataset)
     return (_SkorchWithWeights if known else WithWeights)(dataset, weights)
 
 
-def with_weights(rows, weights):
+def with_weights(rows: Any, weights: Any) -> dict[str, Any]:
     """Return rows and their weights as one input of a net."""
     return {"rows": rows, "sample_weight": weights}
 
 
-def weights_in(x):
+def weights_in(x: Any) -> Any:
     """Return the weights that an input of a net brings along, or None."""
     brings = isinstance(x, dict) and set(x) == {"rows", "sample_weight"}
     return x["sample_weight"] if brings else None
 
 
-def rows_in(x):
+def rows_in(x: Any) -> Any:
     """Return an input of a net without the weights that it may bring along."""
     return x if weights_in(x) is None else x["rows"]
 
 
-def check_criterion(criterion):
+def check_criterion(criterion: nn.Module) -> None:
     """Refuse a criterion that cannot give the loss of each row."""
     if not hasattr(criterion, "reduction"):
         raise ValueError(
@@ -65,7 +72,15 @@ def check_criterion(criterion):
         )
 
 
-def weighted_loss(net, get_loss, y_pred, y_true, *args, X=None, **parameters):
+def weighted_loss(
+    net: NeuralNet,
+    get_loss: Callable[..., Any],
+    y_pred: Any,
+    y_true: Any,
+    *args: Any,
+    X: Any = None,
+    **parameters: Any,
+) -> torch.Tensor:
     """Return the mean of weight times loss of the rows, by a net's own ``get_loss``.
 
     Raises

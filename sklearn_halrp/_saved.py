@@ -4,10 +4,15 @@ Format 4 keeps the tasks as a list of states with their ids, 1 to 3 as a diction
 Since format 3 the notes of all tasks lie together.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from skorch import NeuralNet
+from torch import nn
 
 from sklearn_halrp._building import build_module, with_outputs
 from sklearn_halrp._learned import Columns, Learned
@@ -18,13 +23,14 @@ from sklearn_halrp._probing import forward_on
 from sklearn_halrp._random import seeded
 from sklearn_halrp._targets import target_from_state
 from sklearn_halrp._task import Task, pack_notes, unpack_notes
+from sklearn_halrp._types import TaskId
 from sklearn_halrp._version import __version__
 from sklearn_halrp.exceptions import InvalidNetworkError
 
 FORMAT = 4
 
 
-def learned_to_state(learned, with_net=True):
+def learned_to_state(learned: Learned, with_net: bool = True) -> dict[str, Any]:
     """Return what an estimator has learned as a dictionary of arrays and settings.
 
     Parameters
@@ -50,7 +56,7 @@ def learned_to_state(learned, with_net=True):
     return {**state, "net_": net} if with_net else state
 
 
-def learned_from_state(state):
+def learned_from_state(state: dict[str, Any]) -> Learned | None:
     """Take what was learned out of a state that may hold other things too.
 
     Returns
@@ -85,7 +91,9 @@ _LEARNED = (
 )
 
 
-def network_to_state(network, recipe=None, seed=None):
+def network_to_state(
+    network: Network, recipe: NeuralNet | None = None, seed: Any = None
+) -> dict[str, Any]:
     """Return a network as a dictionary of arrays and settings.
 
     Parameters
@@ -97,7 +105,7 @@ def network_to_state(network, recipe=None, seed=None):
     seed : int, optional
         With which the recipe builds its module.
     """
-    base = _arrays(network.base)
+    base: dict[str, Any] = _arrays(network.base)
     if recipe is not None and isinstance(recipe.module, torch.nn.Module):
         built = _arrays(build_module(recipe, seed))
         base = {name: None if _same(a, built.get(name)) else a for name, a in base.items()}
@@ -116,7 +124,7 @@ def network_to_state(network, recipe=None, seed=None):
 
 
 @torch.inference_mode(False)  # its tensors may be trained later
-def network_from_state(recipe, state, seed):
+def network_from_state(recipe: NeuralNet, state: dict[str, Any], seed: int) -> Network:
     """Return the network that was saved, on the net's own device.
 
     Raises
@@ -156,7 +164,7 @@ def network_from_state(recipe, state, seed):
     return replace(network, base=base.eval())
 
 
-def check_format(number):
+def check_format(number: int) -> None:
     """Refuse what a later version wrote."""
     if number > FORMAT:
         raise ValueError(
@@ -166,7 +174,7 @@ def check_format(number):
         )
 
 
-def tasks_from_state(state):
+def tasks_from_state(state: dict[str, Any]) -> dict[TaskId, Task]:
     """Return the tasks of a network's state, by id."""
     tasks = state["tasks"]
     if isinstance(tasks, dict):
@@ -182,7 +190,9 @@ def tasks_from_state(state):
     return found
 
 
-def state_of_earlier_file(about, arrays):
+def state_of_earlier_file(
+    about: dict[str, Any], arrays: Mapping[str, NDArray[Any]]
+) -> dict[str, Any]:
     """Return settings and arrays of a safe file of format 1 to 3 as one nested state.
 
     Parameters
@@ -219,22 +229,22 @@ def state_of_earlier_file(about, arrays):
     }
 
 
-def _arrays(module):
+def _arrays(module: nn.Module) -> dict[str, NDArray[Any]]:
     return {name: to_array(tensor) for name, tensor in named_tensors(module).items()}
 
 
-def _same(array, other):
+def _same(array: NDArray[Any], other: NDArray[Any] | None) -> bool:
     """Whether two arrays are the same to the last bit; the second may be None."""
     if other is None or (array.dtype, array.shape) != (other.dtype, other.shape):
         return False
     return array.tobytes() == other.tobytes()
 
 
-def _is_bfloat16(tensor):
+def _is_bfloat16(tensor: torch.Tensor) -> bool:
     return tensor.dtype is torch.bfloat16
 
 
-def _as(array, like, bfloat16):
+def _as(array: NDArray[Any], like: torch.Tensor, bfloat16: bool) -> torch.Tensor:
     """Return an array as a tensor of its own type, as the module may now be built with another.
 
     It is like another in its layout, such as channels_last: sums over another layout round
@@ -248,7 +258,7 @@ def _as(array, like, bfloat16):
     return torch.empty_like(like, dtype=tensor.dtype).copy_(tensor)
 
 
-def check_complete(recipe, network, X, seed):
+def check_complete(recipe: NeuralNet, network: Network, X: NDArray[Any], seed: int) -> None:
     """Refuse a base that training changed in more than its parameters and buffers.
 
     Raises

@@ -1,14 +1,21 @@
 """Several tasks in one call: one by one, or in processes."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 import torch
 from joblib import Parallel, delayed, effective_n_jobs
 from joblib.parallel import get_active_backend
+from skorch import NeuralNet
 
 from sklearn_halrp._learning import learn_base, learn_task
+from sklearn_halrp._network import Network
 from sklearn_halrp._processes import is_shared
 from sklearn_halrp._saved import network_from_state, network_to_state
+from sklearn_halrp._task import Task
 from sklearn_halrp._training import writes_files
+from sklearn_halrp._visit import Lesson, Settings
 
 try:
     from joblib.externals import cloudpickle
@@ -16,7 +23,15 @@ except ImportError:  # since joblib 1.6 it is a package of its own
     import cloudpickle
 
 
-def learn_all(recipe, network, lessons, settings, root_seed, n_jobs=None, builder=None):
+def learn_all(
+    recipe: NeuralNet,
+    network: Network,
+    lessons: Iterable[Lesson],
+    settings: Settings,
+    root_seed: int,
+    n_jobs: int | None = None,
+    builder: NeuralNet | None = None,
+) -> Network:
     """Return a network in which all lessons are learned; the given one is kept.
 
     The base is trained first, if the first lesson is to train it. Given the base, tasks
@@ -65,7 +80,7 @@ def learn_all(recipe, network, lessons, settings, root_seed, n_jobs=None, builde
     return network
 
 
-def _one_by_one(recipe):
+def _one_by_one(recipe: NeuralNet) -> bool:
     """Whether tasks must not be learned at the same time, whatever n_jobs says.
 
     Not every backend listens to ``n_jobs=1``.
@@ -77,7 +92,7 @@ def _one_by_one(recipe):
     return shares or getattr(backend, "uses_threads", False)
 
 
-def _stay_here(recipe):
+def _stay_here(recipe: NeuralNet) -> bool:
     """Whether callbacks cannot go to other processes, such as with an open file."""
     try:
         cloudpickle.dumps([v for name, v in vars(recipe).items() if name.startswith("callbacks")])
@@ -89,15 +104,15 @@ def _stay_here(recipe):
 class _Parcel:
     """Names its size, by which dask decides to send it once and apart from the call."""
 
-    def __init__(self, contents, n_bytes):
+    def __init__(self, contents: Any, n_bytes: int) -> None:
         self.contents = contents
         self.n_bytes = n_bytes
 
-    def __sizeof__(self):
+    def __sizeof__(self) -> int:
         return self.n_bytes
 
 
-def _packed(network):
+def _packed(network: Network) -> Any:
     """Return a network for other processes: pickled, or where it cannot be, as plain arrays."""
     try:
         return np.frombuffer(cloudpickle.dumps(network), dtype=np.uint8)
@@ -105,7 +120,15 @@ def _packed(network):
         return network_to_state(network)
 
 
-def _learn_elsewhere(n_threads, recipe, builder, base, task, settings, root_seed):
+def _learn_elsewhere(
+    n_threads: int,
+    recipe: NeuralNet,
+    builder: NeuralNet,
+    base: _Parcel,
+    task: _Parcel,
+    settings: Settings,
+    root_seed: int,
+) -> Task:
     """Learn a task in another process."""
     if torch.get_num_threads() != n_threads:
         torch.set_num_threads(n_threads)

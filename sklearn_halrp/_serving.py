@@ -2,9 +2,11 @@
 
 from collections import OrderedDict
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from skorch import NeuralNet, NeuralNetClassifier
 from skorch.dataset import Dataset
 from skorch.utils import to_device, to_numpy
@@ -12,15 +14,17 @@ from torch.utils.data import DataLoader
 
 from sklearn_halrp._copies import copied
 from sklearn_halrp._modules import named_tensors
+from sklearn_halrp._network import Network
 from sklearn_halrp._phase import class_of, has_own
 from sklearn_halrp._predictive import first_of
 from sklearn_halrp._training import around
+from sklearn_halrp._types import TaskId
 
 # A classifier's calls the other one.
 _OF_SKORCH = (NeuralNet.predict_proba, NeuralNetClassifier.predict_proba)
 
 
-def outputs_of(net, X, private=False):
+def outputs_of(net: NeuralNet, X: Any, private: bool = False) -> NDArray[Any]:
     """Return what a net's predict_proba gives, by a shorter way where the net's is skorch's.
 
     Parameters
@@ -48,7 +52,7 @@ def outputs_of(net, X, private=False):
 _WAY = ("forward_iter", "evaluation_step", "get_dataset", "get_iterator")
 
 
-def batch_size_of(net):
+def batch_size_of(net: NeuralNet) -> int | None:
     """Return the size of the batches that a net in a phase cuts from arrays, or None.
 
     None stands for a net whose way from rows to outputs is its own.
@@ -70,11 +74,13 @@ BESIDES = 2**15
 class Predictors:
     """Merged networks, each inside a skorch net, kept while they fit in memory."""
 
-    def __init__(self):
-        self._nets = OrderedDict()
+    def __init__(self) -> None:
+        self._nets: OrderedDict[TaskId, Any] = OrderedDict()
         self._lock = Lock()
 
-    def net(self, recipe, network, task_id, max_bytes):
+    def net(
+        self, recipe: NeuralNet, network: Network, task_id: TaskId, max_bytes: int
+    ) -> NeuralNet:
         """Return an initialised skorch net that predicts this task.
 
         Parameters

@@ -11,15 +11,17 @@ start is one function here, and one line in `STARTS`.
 """
 
 import numpy as np
+import torch
 
 from sklearn_halrp._callbacks import diverged
 from sklearn_halrp._choosing import HeldOut, choose_factors, loss_increases
 from sklearn_halrp._low_rank import Factors, matrix_shape
 from sklearn_halrp._modules import get_tensor
 from sklearn_halrp._probing import warn_if_unmoved
+from sklearn_halrp._visit import Visit
 
 
-def warm_up(visit, epochs):
+def warm_up(visit: Visit, epochs: int) -> tuple[dict[str, torch.Tensor], dict[str, Factors]]:
     """Train a copy of the base freely, and cut what changed to low rank.
 
     Parameters
@@ -47,7 +49,7 @@ def warm_up(visit, epochs):
     return own, factors
 
 
-def scales_alone(visit, epochs):
+def scales_alone(visit: Visit, epochs: int) -> tuple[dict[str, torch.Tensor], dict[str, Factors]]:
     """Begin with the base's weights and no low-rank term: without a warm-up nothing asks for one.
 
     The task still trains its scales, biases, normalisation and head.

@@ -5,7 +5,9 @@ for one batch, by several optimizers. What has to be done at every step hangs on
 optimizers themselves.
 """
 
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from skorch.callbacks import Callback
 from torch.optim import Optimizer
@@ -14,20 +16,20 @@ from torch.optim import Optimizer
 class AtSteps(Callback):
     """A callback that also acts at every step."""
 
-    def before_loss(self, optimizer):
+    def before_loss(self, optimizer: Optimizer) -> None:
         """Act before the loss of a step is computed, if the optimizer computes it.
 
         It may do so several times in a step. Otherwise this comes right before `before_step`.
         """
 
-    def before_step(self, optimizer):
+    def before_step(self, optimizer: Optimizer) -> None:
         """Act when the gradients are those that the optimizer will use."""
 
-    def after_step(self, optimizer):
+    def after_step(self, optimizer: Optimizer) -> None:
         """Act when the parameters have been moved."""
 
 
-def innermost(optimizer):
+def innermost(optimizer: Optimizer) -> list[Optimizer]:
     """Return the optimizers that take the steps: where one has others inside, these.
 
     So it is with an accelerator, and where steps are sharpness-aware.
@@ -45,17 +47,19 @@ class Attending:
     actions : sequence of AtSteps
     """
 
-    def __init__(self, optimizer, actions):
+    def __init__(self, optimizer: Optimizer, actions: Sequence[AtSteps]) -> None:
         self.actions = actions
         self.forget()
         optimizer.register_step_pre_hook(self._before)
         optimizer.register_step_post_hook(self._after)
 
-    def forget(self):
+    def forget(self) -> None:
         """Forget a step that came to no end."""
         self.depth = 0  # torch calls hooks again where a step calls that of the class above
 
-    def _before(self, optimizer, args, kwargs):
+    def _before(
+        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         self.depth += 1
         if self.depth > 1:
             return None
@@ -65,7 +69,7 @@ class Attending:
         self._computed(optimizer)
         return None
 
-    def _computed(self, optimizer, closure=lambda: None):
+    def _computed(self, optimizer: Optimizer, closure: Callable[[], Any] = lambda: None) -> Any:
         for action in self.actions:
             action.before_loss(optimizer)
         loss = closure()
@@ -73,7 +77,7 @@ class Attending:
             action.before_step(optimizer)
         return loss
 
-    def _after(self, optimizer, args, kwargs):
+    def _after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.depth -= 1
         if self.depth == 0:
             for action in self.actions:

@@ -1,14 +1,18 @@
 """From a trained perturbation to what a task keeps of it, within its budget."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
+from torch import nn
 
 from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._modules import get_tensor
-from sklearn_halrp._network import to_array
+from sklearn_halrp._network import Network, to_array
 from sklearn_halrp._pruning import Compact, prune
-from sklearn_halrp._task import StoredFactors
+from sklearn_halrp._task import StoredFactors, Task
 
 PRECISIONS = ("full", "half")
 
@@ -29,15 +33,15 @@ class Budget:
     numbers: int
 
     @classmethod
-    def of(cls, network, growth_budget):
+    def of(cls, network: Network, growth_budget: float) -> Self:
         """Return the budget of a task: a share of what the base stores."""
         return cls(int(growth_budget * network.n_numbers))
 
-    def left(self, taken):
+    def left(self, taken: int) -> int:
         """Return how many numbers are left when some are taken."""
         return max(self.numbers - taken, 0)
 
-    def left_for_terms(self, network, module):
+    def left_for_terms(self, network: Network, module: nn.Module) -> int:
         """Return how many numbers are left for low-rank terms.
 
         That is before training has shown which of the task's own tensors differ from the
@@ -48,12 +52,19 @@ class Budget:
         own = sum(get_tensor(module, name).numel() for name in roles.own)
         return self.left(scales + own)
 
-    def exceeded_by(self, task):
+    def exceeded_by(self, task: Task) -> bool:
         """Whether a task stores more."""
         return task.n_numbers > self.numbers
 
 
-def store(network, module, factors, budget, prune_threshold, precision):
+def store(
+    network: Network,
+    module: nn.Module,
+    factors: Mapping[str, Factors],
+    budget: Budget,
+    prune_threshold: float,
+    precision: str,
+) -> tuple[dict[str, NDArray[Any]], dict[str, StoredFactors], int]:
     """Prune to the growth budget and keep what is left as plain arrays.
 
     Parameters
@@ -74,7 +85,10 @@ def store(network, module, factors, budget, prune_threshold, precision):
         Numbers that the task would store without pruning.
     """
     own = network.changed(module)
-    arrays = {name: Factors(*map(to_array, tensors)) for name, tensors in factors.items()}
+    arrays: dict[str, Any] = {
+        name: Factors(*map(to_array, tensors))  # type: ignore[arg-type] # arrays, for now
+        for name, tensors in factors.items()
+    }
     fixed = sum(array.size for array in own.values())
     fixed += sum(f.r.size + f.s.size for f in arrays.values())
     pruned = prune(
@@ -93,7 +107,7 @@ def store(network, module, factors, budget, prune_threshold, precision):
     return own, stored, before
 
 
-def in_half(array):
+def in_half(array: NDArray[Any]) -> NDArray[Any]:
     """Return numbers of two bytes, or the array itself where they would not be right.
 
     They are where some number is too large for two bytes, or so many too small that rounding

@@ -6,14 +6,17 @@ which kind of target it is. A new kind is one class beside `Classes` and `Number
 in the table below, and a face.
 """
 
+from typing import Any
+
 from sklearn_halrp._classes import Classes
 from sklearn_halrp._numbers import Numbers
+from sklearn_halrp._types import Target
 
 # By an entry of a saved state that only this kind has.
-_KINDS = {"classes": Classes, "center": Numbers}
+_KINDS: dict[str, Any] = {"classes": Classes, "center": Numbers}
 
 
-def target_from_state(state):
+def target_from_state(state: dict[str, Any]) -> Target:
     """Return the target that was saved with a task; its entries are taken out of the state.
 
     >>> import numpy as np

@@ -2,13 +2,16 @@
 
 import copy
 import random
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from sklearn.base import clone
+from skorch import NeuralNet
 from skorch.callbacks import Callback, Checkpoint, EarlyStopping
 from skorch.dataset import unpack_data
+from torch import nn
 from torch.utils.data import Subset
 
 from sklearn_halrp._phase import Phase, in_phase
@@ -16,7 +19,7 @@ from sklearn_halrp._processes import alone, is_shared, together
 from sklearn_halrp._sample_weight import check_criterion, weights_in
 
 
-def recipe_of(net):
+def recipe_of(net: NeuralNet) -> NeuralNet:
     """Return an unfitted copy of a skorch net that shares its module with the original.
 
     A module given as an instance may be large, and cloning would copy it. Callbacks begin anew
@@ -39,7 +42,7 @@ def recipe_of(net):
 _GENERATORS = (np.random.RandomState, np.random.Generator, torch.Generator, random.Random)
 
 
-def _anew(part):
+def _anew(part: Any) -> Any:
     """Return a callback as it is before any training, or a list with such callbacks.
 
     skorch trains with the very callback. Here each phase has one of its own, made of the same
@@ -69,8 +72,16 @@ def _anew(part):
 
 
 def around(
-    recipe, module, first=(), last=(), sets=None, draws=True, weighted=False, own=True, **settings
-):
+    recipe: NeuralNet,
+    module: nn.Module,
+    first: Iterable[Callback] = (),
+    last: Iterable[Callback] = (),
+    sets: tuple[Any, Any] | None = None,
+    draws: bool = True,
+    weighted: bool = False,
+    own: bool = True,
+    **settings: Any,
+) -> NeuralNet:
     """Return an initialised copy of a skorch net that computes with this module.
 
     Parameters
@@ -107,18 +118,18 @@ def around(
     return net
 
 
-def writes_files(recipe):
+def writes_files(recipe: NeuralNet) -> bool:
     """Whether a callback of the recipe writes files, which processes would share."""
     return any(isinstance(c, Checkpoint) or c is Checkpoint for c in callbacks_of(recipe))
 
 
-def callbacks_of(net):
+def callbacks_of(net: NeuralNet) -> list[Any]:
     """Return the callbacks that a net was given, or their classes, without names."""
     callbacks = net.callbacks if isinstance(net.callbacks, list | tuple) else []
     return [c[1] if isinstance(c, tuple | list) else c for c in callbacks]
 
 
-def train(net, X, y, epochs):
+def train(net: NeuralNet, X: Any, y: Any, epochs: int) -> None:
     """Train an initialised net; unlike skorch, let an interruption through.
 
     The net trains on the sets it was given; `X` and `y` are what callbacks see.
@@ -135,7 +146,7 @@ def train(net, X, y, epochs):
     net.phase_.sets = None  # the data would outlive their use
 
 
-def _fit(net, X, y, epochs):
+def _fit(net: NeuralNet, X: Any, y: Any, epochs: int) -> None:
     net.notify("on_train_begin", X=X, y=y)
     try:
         net.fit_loop(X, y, epochs=epochs)
@@ -145,16 +156,17 @@ def _fit(net, X, y, epochs):
     net.notify("on_train_end", X=X, y=y)
 
 
-def _stopped_early(net):
+def _stopped_early(net: NeuralNet) -> bool:
     stops = [c for _, c in net.callbacks_ if isinstance(c, EarlyStopping)]
     return any(stop.misses_ == stop.patience for stop in stops)
 
 
-def spread(dataset, n_rows):
+def spread(dataset: Any, n_rows: int) -> Any:
     """Return at most this many rows, evenly spread: they may be sorted by class."""
     if n_rows >= len(dataset):
         return dataset
-    return Subset(dataset, np.linspace(0, len(dataset) - 1, n_rows).round().astype(int))
+    places: Any = np.linspace(0, len(dataset) - 1, n_rows).round().astype(int)
+    return Subset(dataset, places)
 
 
 class Measured(NamedTuple):
@@ -169,7 +181,12 @@ class Measured(NamedTuple):
     drawn: bool = False
 
 
-def losses(net, dataset, n_rows=None, curvature_loss=None):
+def losses(
+    net: NeuralNet,
+    dataset: Any,
+    n_rows: int | None = None,
+    curvature_loss: Callable[..., Any] | None = None,
+) -> Iterator[Measured]:
     """Yield what `Measured` says of each batch, in evaluation mode.
 
     Parameters
@@ -190,21 +207,21 @@ def losses(net, dataset, n_rows=None, curvature_loss=None):
         for batch in net.get_iterator(dataset, training=False):
             x, y = unpack_data(batch)
             outputs = net.infer(x)
-            loss = curvature_loss(net, outputs, y, x) if curvature_loss else None
+            loss: Any = curvature_loss(net, outputs, y, x) if curvature_loss else None
             drawn = loss is not None
             if not drawn:
                 loss = net.get_loss(outputs, y, X=x, training=False)
             yield Measured(loss, len(y), weights_in(x), drawn)
 
 
-def mean_loss(net, dataset, n_rows=None):
+def mean_loss(net: NeuralNet, dataset: Any, n_rows: int | None = None) -> float:
     """Return the mean loss over the rows, without gradients."""
     with torch.no_grad():
         pairs = [(loss.item(), n) for loss, n, *_ in losses(net, dataset, n_rows)]
     return sum(loss * n for loss, n in pairs) / max(sum(n for _, n in pairs), 1)
 
 
-def epochs_of(net, phase):
+def epochs_of(net: NeuralNet, phase: str) -> list[dict[str, Any]]:
     """Return the net's history as plain dictionaries, one per epoch."""
     return [
         {"phase": phase}
@@ -213,6 +230,6 @@ def epochs_of(net, phase):
     ]
 
 
-def _plain(entry):
+def _plain(entry: tuple[str, Any]) -> tuple[str, Any]:
     key, value = entry
     return key, value.item() if isinstance(value, np.generic) else value

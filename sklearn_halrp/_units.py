@@ -2,6 +2,8 @@
 
 import copy
 from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,19 +17,25 @@ class Units(nn.Module):
     center, scale : tensor of shape (n_outputs,)
     """
 
-    def __init__(self, center, scale):
+    def __init__(self, center: torch.Tensor, scale: torch.Tensor) -> None:
         super().__init__()
         self.register_buffer("center", center)
         self.register_buffer("scale", scale)
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         """Return x in its own units; of several outputs, the first."""
         if isinstance(x, tuple):
             return (self(x[0]), *x[1:])
         return self.scale * x + self.center
 
 
-def in_units(module, head, center, scale, trial):
+def in_units(
+    module: nn.Module,
+    head: str,
+    center: Any,
+    scale: Any,
+    trial: Callable[[], Callable[..., Any]],
+) -> nn.Module:
     """Return a module whose outputs are ``scale * x + center`` of those of this one.
 
     Where the outputs are the head's own, the head takes in center and scale, and the module is
@@ -49,7 +57,7 @@ def in_units(module, head, center, scale, trial):
     """
     if not center.any() and (scale == 1).all():
         return module
-    layer = module.get_submodule(head)
+    layer: Any = module.get_submodule(head)
     center, scale = (torch.from_numpy(a).to(layer.weight.device) for a in (center, scale))
     if _ends_in(module, head, trial()):
         return _scaled(module, head, scale, center)
@@ -57,10 +65,11 @@ def in_units(module, head, center, scale, trial):
     return nn.Sequential(OrderedDict(network=module, units=units)).eval()
 
 
-def _ends_in(module, head, forward):
+def _ends_in(module: nn.Module, head: str, forward: Callable[..., Any]) -> bool:
     """Whether the outputs of a module are those of its head, also where these are far away."""
+    seen: list[Any]
     for factor in (1, -1024):  # what bends, or cuts off, does not leave both alone
-        trial = copy.deepcopy(module)
+        trial: Any = copy.deepcopy(module)
         factors = torch.full((trial.get_submodule(head).out_features,), factor)
         trial, seen = _scaled(trial, head, factors), []
         layer = trial.get_submodule(head)
@@ -74,9 +83,11 @@ def _ends_in(module, head, forward):
     return True
 
 
-def _scaled(module, head, scale, center=None):
+def _scaled(
+    module: nn.Module, head: str, scale: torch.Tensor, center: torch.Tensor | None = None
+) -> nn.Module:
     """Return the module with a head that multiplies each output by a number, and adds one."""
-    layer = module.get_submodule(head)
+    layer: Any = module.get_submodule(head)
     weight, bias = layer.weight, layer.bias
     scale = scale.to(weight.device).double()
     layer.weight = _like(weight, weight.double() * scale[:, None])
@@ -87,5 +98,5 @@ def _scaled(module, head, scale, center=None):
     return module
 
 
-def _like(parameter, values):
+def _like(parameter: torch.Tensor, values: torch.Tensor) -> nn.Parameter:
     return nn.Parameter(values.detach().to(parameter.dtype), requires_grad=parameter.requires_grad)

@@ -1,6 +1,7 @@
 """A tensor that stands for a perturbed weight while a task is trained."""
 
 import copy
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -48,7 +49,7 @@ class PerturbedWeight(torch.Tensor):
     """
 
     @staticmethod
-    def __new__(cls, weight, factors, form):
+    def __new__(cls, weight: torch.Tensor, factors: Factors, form: str) -> "PerturbedWeight":
         """Make a tensor of the weight's shape that has no storage of its own."""
         expected = matrix_shape(weight.shape, form)
         if (factors.u.shape[0], factors.v.shape[1]) != expected:
@@ -59,25 +60,25 @@ class PerturbedWeight(torch.Tensor):
         self.weight, self.factors, self.form = weight.detach(), factors, form
         return self
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"PerturbedWeight(shape={tuple(self.weight.shape)}, rank={self.factors.u.shape[1]})"
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: dict[int, Any]) -> "PerturbedWeight":
         """Copy the factors with it, once, as the module that registers them does."""
         factors = Factors(*(copy.deepcopy(tensor, memo) for tensor in self.factors))
         memo[id(self)] = PerturbedWeight(self.weight, factors, self.form)
         return memo[id(self)]
 
-    def __reduce_ex__(self, protocol):
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         """Pickle the factors with it, once, as the module that registers them does."""
         return PerturbedWeight, (self.weight, self.factors, self.form)
 
-    def dense(self):
+    def dense(self) -> torch.Tensor:
         """Return the weight it stands for, with gradients to the factors."""
         return effective_weight(self.weight, self.factors, self.form)
 
     @classmethod
-    def __torch_function__(cls, func, types, args=(), kwargs=None):
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Answer a function that is given one of these instead of a plain weight."""
         kwargs = kwargs or {}
         if func in _DESCRIPTIONS or func.__name__ == "__set__":
@@ -93,16 +94,18 @@ class PerturbedWeight(torch.Tensor):
         return func(*args, **kwargs)
 
     @classmethod
-    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Refuse what went past `__torch_function__`: it would lose the gradient."""
         raise NotImplementedError(f"{func} cannot be used on a perturbed weight.")
 
 
-def _linear_arguments(input, weight, bias=None):
+def _linear_arguments(
+    input: torch.Tensor, weight: Any, bias: torch.Tensor | None = None
+) -> tuple[torch.Tensor, Any, torch.Tensor | None]:
     return input, weight, bias
 
 
-def _linear(x, weight, bias):
+def _linear(x: torch.Tensor, weight: Any, bias: torch.Tensor | None) -> torch.Tensor:
     r, s, u, v = weight.factors
     y = F.linear(x * s, weight.weight)
     y = y * r.to(y.dtype)  # under autocast a linear layer gives a type of its own

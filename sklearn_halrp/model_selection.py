@@ -373,7 +373,7 @@ class TaskStratifiedKFold(BaseCrossValidator):
                 f"{'not ' if task_id is None else ''}passed, groups were "
                 f"{'not ' if groups is None else ''}passed."
             )
-        return given[0] if given else split_task_column(X, self.task_column)[1]
+        return given[0] if given else split_task_column(X, self.task_column)[1]  # type: ignore[arg-type]
 
     def _folds(self, y: NDArray[Any], groups: dict[int | str, Any]) -> NDArray[np.intp]:
         """Return the fold of every row.

@@ -1,0 +1,48 @@
+"""What the rooms hand each other, as types: ids of tasks, and kinds of target."""
+
+from typing import Any, ClassVar, Protocol
+
+from numpy.typing import NDArray
+from skorch import NeuralNet
+from torch import nn
+
+TaskId = int | str
+
+
+class Target(Protocol):
+    """What the outputs of a network mean for one task; see `_targets.py`."""
+
+    noun: ClassVar[str]
+    shown: ClassVar[tuple[str, str, str]]
+
+    @property
+    def n_outputs(self) -> int:
+        """Outputs that the head needs."""
+
+    def check_outputs(self, recipe: NeuralNet, outputs: Any) -> None:
+        """Refuse or question outputs that are not what is asked for."""
+
+    def check_loss(self, criterion: nn.Module, task_id: TaskId) -> None:
+        """Refuse a loss that does not fit this task."""
+
+    def curvature_loss(self, net: NeuralNet, outputs: Any, y: Any, x: Any) -> Any:
+        """Return a scalar whose squared gradient stands for the Hessian, or None."""
+
+    def decoded(self, outputs: NDArray[Any], net: NeuralNet) -> NDArray[Any]:
+        """Return what a net's outputs say."""
+
+    def finished(self, module: nn.Module, head: str, trial: Any) -> nn.Module:
+        """Return a task's module as it is given away."""
+
+    def summary(self) -> dict[str, int]:
+        """Return what a report says of the target."""
+
+    def names(self) -> list[str]:
+        """Return a name for each output."""
+
+    def to_state(self) -> dict[str, Any]:
+        """Return arrays and settings to save."""
+
+    @staticmethod
+    def joined(several: Any) -> Any:
+        """Return what the targets of several tasks are together."""
