@@ -162,7 +162,7 @@ def _seeded_outputs(
     """Return `outputs_on` the first rows, with the same random numbers each time."""
     outputs = outputs_on(recipe, X[:ROWS])
 
-    def again(module, training):
+    def again(module: nn.Module, training: bool) -> Any:
         with seeded(seed):
             return outputs(module, training)
 

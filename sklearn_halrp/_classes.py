@@ -79,8 +79,9 @@ class Classes:
     y_checks: ClassVar[dict[str, Any]] = {}  # beside those of scikit-learn's `check_X_y`
     default_net = staticmethod(default_net)
     check_outputs = staticmethod(check_outputs)
-    noun = "classes"
-    shown = ("valid_acc", "held-out accuracy", ".1%")  # how well it is learned, for a notebook
+    noun: ClassVar[str] = "classes"
+    # How well it is learned, for a notebook.
+    shown: ClassVar[tuple[str, str, str]] = ("valid_acc", "held-out accuracy", ".1%")
 
     @staticmethod
     def prepared(y: Any, name: str = "y") -> Any:

@@ -328,5 +328,5 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
     @property
     def task_classes_(self) -> dict[TaskId, NDArray[Any]]:
         """The labels of each task, sorted."""
-        tasks = self._what_was_learned().tasks
+        tasks: dict[TaskId, Any] = self._what_was_learned().tasks
         return {name: task.target.labels.copy() for name, task in tasks.items()}

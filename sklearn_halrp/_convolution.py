@@ -74,7 +74,17 @@ def _each(setting: Any, x: torch.Tensor) -> tuple[int, ...]:
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, r, s, u, v, function, padding):
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        r: torch.Tensor,
+        s: torch.Tensor,
+        u: torch.Tensor,
+        v: torch.Tensor,
+        function: Callable[..., Any],
+        padding: tuple[int, ...],
+    ) -> torch.Tensor:
         ctx.dense = effective_weight(weight, Factors(r, s, u, v), "channel")
         y = function(x, ctx.dense, None, 1, padding)
         ctx.save_for_backward(x, weight, r, s, u, v)
@@ -84,7 +94,7 @@ class _Convolution(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx, g):
+    def backward(ctx: Any, g: Any) -> Any:
         saved = ctx.saved_tensors  # which checkpointing lets us read but once
         x, _, r, s, u, v = saved
         dense, (_, padding) = ctx.dense, ctx.settings
@@ -107,7 +117,7 @@ class _Convolution(torch.autograd.Function):
         return gx, None, dr, ds, m @ v.T, u.T @ m, None, None
 
 
-def _windows(x, kernel, padding):
+def _windows(x: torch.Tensor, kernel: tuple[int, ...], padding: tuple[int, ...]) -> torch.Tensor:
     """Return the sums of the input over the window of each output."""
     x = F.pad(x, [size for size in reversed(padding) for _ in range(2)])
     for axis, length in enumerate(kernel, start=2):
@@ -119,7 +129,9 @@ def _windows(x, kernel, padding):
     return x
 
 
-def _through_the_weight(saved, settings, g):
+def _through_the_weight(
+    saved: tuple[torch.Tensor, ...], settings: tuple[Any, Any], g: torch.Tensor
+) -> tuple[torch.Tensor | None, ...]:
     """Return the gradients by computing anew, differentiable themselves if asked to be."""
     x, weight, r, s, u, v = saved
     function, padding = settings

@@ -20,7 +20,7 @@ Fisher Matrix for Convolution Layers", ICML 2016, arXiv:1602.01407.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -234,16 +234,22 @@ def _is_plain(layer: nn.Module, leaf: str) -> bool:
 class _Layer:
     """What was seen of one layer: this batch, and the sums over all."""
 
-    def __init__(self, module, change):
+    def __init__(self, module: Any, change: torch.Tensor) -> None:
         self.module = module
         self.change = change.to(torch.promote_types(change.dtype, torch.float32))
         self.is_linear = isinstance(module, nn.Linear)
         wide = self.is_linear and change.shape[0] > change.shape[1]
         self.side = "right" if wide else "left"
+        self.near: Any
+        self.far: Any
         self.near = self.far = self.n_rows = 0.0
+        self.seen: list[torch.Tensor | None]
+        self.gradient: torch.Tensor | None
         self.seen, self.gradient = [], None
 
-    def see(self, module, args, kwargs, output):
+    def see(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
         """Remember a pass, and later the gradient in its output.
 
         A hook of the output itself gets that gradient even where the output is changed in
@@ -253,10 +259,10 @@ class _Layer:
         if isinstance(output, torch.Tensor) and output.requires_grad:
             output.register_hook(self._remember)
 
-    def _remember(self, gradient):
+    def _remember(self, gradient: torch.Tensor) -> None:
         self.gradient = gradient.detach()
 
-    def add(self, n_rows, gradient, weights):
+    def add(self, n_rows: int, gradient: torch.Tensor | None, weights: torch.Tensor | None) -> bool:
         """Take in a batch; return whether the weight is used as it should be."""
         (seen, self.seen), (g, self.gradient) = (self.seen, []), (self.gradient, None)
         if len(seen) != 1 or seen[0] is None or g is None or gradient is None:
@@ -275,7 +281,7 @@ class _Layer:
             return False
         axis = -1 if self.is_linear else 1
         x, y, g = (t.movedim(axis, -1) for t in (x, y, n_rows * g))
-        total = n_rows
+        total: float = n_rows
         if weights is not None:
             total = weights.sum().item()
             w = weights.to(self.change).reshape(-1, *(1,) * (x.dim() - 1)).sqrt()
@@ -291,12 +297,12 @@ class _Layer:
         self.n_rows += total
         return True
 
-    def _apply(self, x):
+    def _apply(self, x: torch.Tensor) -> torch.Tensor:
         """Return what the layer's operation gives with D in place of the weight."""
         if self.is_linear:
             return F.linear(x, self.change)
         return self.module._conv_forward(x, self.change, None)
 
-    def curvature(self):
+    def curvature(self) -> Curvature:
         """Return the means over all rows."""
         return Curvature(self.near / self.n_rows, self.far / self.n_rows, self.side)

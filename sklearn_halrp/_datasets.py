@@ -152,7 +152,7 @@ class DatasetRows:
         return _Labelled(self.dataset, y)
 
 
-class _Typed(Dataset):
+class _Typed(Dataset[Any]):
     """The same rows, of one type and shape."""
 
     def __init__(self, dataset: Any, dtype: DTypeLike) -> None:
@@ -173,7 +173,7 @@ class _Typed(Dataset):
         return np.asarray(row, dtype=self.dtype), label
 
 
-class _Labelled(Dataset):
+class _Labelled(Dataset[Any]):
     def __init__(self, dataset: Any, y: NDArray[Any]) -> None:
         self.dataset = dataset
         self.y = y

@@ -322,7 +322,7 @@ class ContinualEstimator(BaseEstimator):
         groups = group_rows(default_task_id(intake.task_id, tasks, method), len(X))
         check_known(groups, tasks)
 
-        def said(name, rows):
+        def said(name: TaskId, rows: Any) -> tuple[Any, Any, NDArray[Any]]:
             net = learned.net_for(name, max_bytes=self.cache_bytes)
             outputs = outputs_of(net, given(X[rows]), private=not isinstance(rows, slice))
             target = tasks[name].target

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,6 +65,7 @@ def learn_task(
     """
     with visiting(recipe, network, lesson, settings, root_seed) as visit:
         epochs = recipe.max_epochs
+        own: dict[str, Any]
         if visit.known and visit.known.factors:
             own, factors = visit.own(), network.factors(visit.known)
         else:

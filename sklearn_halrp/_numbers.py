@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -46,8 +46,8 @@ class Numbers:
     net_class = NeuralNetRegressor
     y_checks = {"multi_output": True, "y_numeric": True}  # beside those of `check_X_y`
     default_net = staticmethod(partial(default_net, kind=NeuralNetRegressor, criterion=nn.MSELoss))
-    noun = "outputs"
-    shown = ("valid_loss", "held-out loss", ".3g")
+    noun: ClassVar[str] = "outputs"
+    shown: ClassVar[tuple[str, str, str]] = ("valid_loss", "held-out loss", ".3g")
 
     @staticmethod
     def prepared(y: Any, name: str = "y") -> Any:

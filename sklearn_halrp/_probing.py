@@ -51,7 +51,7 @@ def outputs_on(recipe: NeuralNet, X: NDArray[Any]) -> Callable[..., Any]:
     dataset = net.get_dataset(X, np.zeros(len(X), dtype=np.int64))
     (batch, _), *_ = net.get_iterator(dataset, training=False)
 
-    def outputs(module, training, gradients=True):
+    def outputs(module: nn.Module, training: bool, gradients: bool = True) -> Any:
         with torch.set_grad_enabled(gradients):
             module.train(training)
             ready = around(net, module, own=own, callbacks="disable", compile=False)
@@ -219,7 +219,7 @@ def _trial(
     """Return the outputs of a perturbed module, and the gradients of all factors."""
     generator = torch.Generator().manual_seed(seed)
 
-    def parameter(*shape, like, mean=0.0):
+    def parameter(*shape: int, like: torch.Tensor, mean: float = 0.0) -> nn.Parameter:
         values = mean + 0.1 * torch.randn(*shape, generator=generator)
         return nn.Parameter(values.to(like))
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 
-class WithWeights(Dataset):
+class WithWeights(Dataset[Any]):
     """A dataset of which each row brings its weight along.
 
     Parameters

@@ -13,7 +13,7 @@ from sklearn_halrp._numbers import Numbers
 from sklearn_halrp._types import Target
 
 # By an entry of a saved state that only this kind has.
-_KINDS: dict[str, Any] = {"classes": Classes, "center": Numbers}
+_KINDS: dict[str, type[Target]] = {"classes": Classes, "center": Numbers}
 
 
 def target_from_state(state: dict[str, Any]) -> Target:

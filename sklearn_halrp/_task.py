@@ -7,12 +7,15 @@ task would take more memory than what they hold.
 import json
 import lzma
 import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sklearn_halrp._pruning import Compact
+from sklearn_halrp._types import Target
 
 DIGITS = 5  # of numbers in notes, which are there to be read by people
 
@@ -21,13 +24,13 @@ DIGITS = 5  # of numbers in notes, which are there to be read by people
 class StoredFactors:
     """The perturbation of one weight: r (out,), s (in,), u (out, k), v (k, m)."""
 
-    r: np.ndarray
-    s: np.ndarray
+    r: NDArray[Any]
+    s: NDArray[Any]
     u: Compact
     v: Compact
 
     @property
-    def n_numbers(self):
+    def n_numbers(self) -> int:
         """Numbers stored."""
         return self.r.size + self.s.size + self.u.n_numbers + self.v.n_numbers
 
@@ -51,14 +54,22 @@ class Task:
         5 significant digits: JSON, compressed.
     """
 
-    target: Any
+    target: Target
     visits: int
     n_numbers: int
-    data: np.ndarray
+    data: NDArray[np.uint8]
     notes: bytes
 
     @classmethod
-    def of(cls, target, factors=None, own=None, visits=1, history=(), report=None):
+    def of(
+        cls,
+        target: Target,
+        factors: Mapping[str, StoredFactors] | None = None,
+        own: Mapping[str, NDArray[Any]] | None = None,
+        visits: int = 1,
+        history: Sequence[Mapping[str, Any]] = (),
+        report: Mapping[str, Any] | None = None,
+    ) -> Self:
         """Return a task.
 
         Parameters
@@ -101,17 +112,17 @@ class Task:
         )
 
     @property
-    def n_bytes(self):
+    def n_bytes(self) -> int:
         """Bytes this task stores besides the base."""
         return self.data.nbytes
 
     @property
-    def own(self):
+    def own(self) -> dict[str, NDArray[Any]]:
         """Tensors kept in full, by name."""
         return {name: array for (part, name), array in self._arrays().items() if part == "own"}
 
     @property
-    def factors(self):
+    def factors(self) -> dict[str, StoredFactors]:
         """Perturbations, by weight."""
         arrays = self._arrays()
         return {
@@ -125,22 +136,22 @@ class Task:
         }
 
     @property
-    def ranks(self):
+    def ranks(self) -> dict[str, int]:
         """Ranks after pruning, by weight."""
         return {name: u[1] for name, (u, _) in self._notes()["shapes"].items()}
 
     @property
-    def history(self):
+    def history(self) -> list[dict[str, Any]]:
         """One dictionary per epoch, over all visits."""
         history = self._notes()["history"]
         return history if isinstance(history, list) else _rows(history)  # list: up to format 2
 
     @property
-    def report(self):
+    def report(self) -> dict[str, Any]:
         """What was measured while learning it."""
         return self._notes()["report"]
 
-    def check(self):
+    def check(self) -> None:
         """Refuse a task whose notes do not fit its numbers.
 
         Raises
@@ -158,7 +169,7 @@ class Task:
         ):
             raise ValueError("a task does not hold the numbers that it names")
 
-    def to_state(self):
+    def to_state(self) -> dict[str, Any]:
         """Return the task as plain arrays and settings."""
         return {
             **self.target.to_state(),
@@ -168,10 +179,10 @@ class Task:
             "notes": self.notes,
         }
 
-    def _notes(self):
+    def _notes(self) -> dict[str, Any]:
         return json.loads(zlib.decompress(self.notes))
 
-    def _arrays(self):
+    def _arrays(self) -> dict[tuple[str, str], NDArray[Any]]:
         """Return views of the arrays, by part and name."""
         arrays, begin = {}, 0
         for part, name, kind, shape in self._notes()["arrays"]:
@@ -181,7 +192,7 @@ class Task:
         return arrays
 
 
-def pack_notes(several):
+def pack_notes(several: Iterable[bytes]) -> bytes:
     """Return the notes of several tasks as one block, where what they share takes no room.
 
     >>> several = [zlib.compress(b"[1]"), zlib.compress(b"[2]")]
@@ -191,12 +202,12 @@ def pack_notes(several):
     return lzma.compress(b"\n".join(zlib.decompress(notes) for notes in several))
 
 
-def unpack_notes(block):
+def unpack_notes(block: bytes) -> list[bytes]:
     """Return the notes of each task; JSON has no line break that is not escaped."""
     return [zlib.compress(notes) for notes in lzma.decompress(block).splitlines()]
 
 
-def _rounded(value):
+def _rounded(value: Any) -> Any:
     """Return plain data with its floats rounded.
 
     >>> _rounded({"loss": [0.123456789, 2], "seconds": 1e-9 / 3})
@@ -211,7 +222,7 @@ def _rounded(value):
     return value
 
 
-def _columns(rows):
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Return dictionaries as one of columns, so that each key is written once; None is missing.
 
     >>> _rows(_columns([{"a": 1, "b": 2}, {"a": 3}]))
@@ -221,7 +232,7 @@ def _columns(rows):
     return {key: [row.get(key) for row in rows] for key in keys}
 
 
-def _rows(columns):
+def _rows(columns: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
     return [
         {key: entry for key, entry in zip(columns, row, strict=True) if entry is not None}
         for row in zip(*columns.values(), strict=True)

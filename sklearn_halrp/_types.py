@@ -1,6 +1,6 @@
 """What the rooms hand each other, as types: ids of tasks, and kinds of target."""
 
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 from numpy.typing import NDArray
 from skorch import NeuralNet
@@ -14,6 +14,10 @@ class Target(Protocol):
 
     noun: ClassVar[str]
     shown: ClassVar[tuple[str, str, str]]
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """Return the target that `to_state` was asked for; take its entries out."""
 
     @property
     def n_outputs(self) -> int:

@@ -1,13 +1,17 @@
 """One visit to one task: its settings and data, and what is written down on the way."""
 
 import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from numbers import Integral
-from typing import Any
+from typing import Any, Self
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
+from skorch import NeuralNet
+from skorch.callbacks import Callback
+from torch import nn
 from tqdm.auto import tqdm
 
 from sklearn_halrp._callbacks import ShowProgress, StopIfDiverged, diverged
@@ -15,11 +19,13 @@ from sklearn_halrp._datasets import DatasetRows, given
 from sklearn_halrp._fixed import check_split
 from sklearn_halrp._head import grow_head, head_tensors, with_head
 from sklearn_halrp._modules import get_tensor, named_tensors
+from sklearn_halrp._network import Network
 from sklearn_halrp._phase import Phase, in_phase
 from sklearn_halrp._random import seed_for, seeded
 from sklearn_halrp._storing import Budget
 from sklearn_halrp._task import Task
 from sklearn_halrp._training import around, epochs_of, recipe_of, train
+from sklearn_halrp._types import TaskId
 from sklearn_halrp.exceptions import InvalidNetworkError
 
 
@@ -41,20 +47,20 @@ class Settings:
     verbose: int
 
     @classmethod
-    def of(cls, estimator):
+    def of(cls, estimator: Any) -> Self:
         """Return the parameters of an estimator that have the same names."""
         return cls(**{field.name: getattr(estimator, field.name) for field in fields(cls)})
 
-    def warmup(self, epochs):
+    def warmup(self, epochs: int) -> int:
         """Return how many of all epochs are warm-up."""
         return _epochs(self.warmup_epochs, epochs)
 
-    def retrain(self, epochs):
+    def retrain(self, epochs: int) -> int:
         """Return how many of the low-rank epochs come after pruning."""
         return _epochs(self.retrain_epochs, epochs)
 
 
-def _epochs(wanted, there):
+def _epochs(wanted: int | float, there: int) -> int:
     """Return a number of epochs, or a share of those that there are."""
     if not isinstance(wanted, Integral):
         wanted = max(1, round(wanted * there))
@@ -77,15 +83,17 @@ class Lesson:
         With the mean 1.
     """
 
-    task_id: int | str
-    X: np.ndarray | DatasetRows
-    y: np.ndarray
-    target: Any
-    weights: np.ndarray | None = None
+    task_id: TaskId
+    X: NDArray[Any] | DatasetRows
+    y: NDArray[Any]
+    target: Any  # a Target, which has places_of too if its outputs can grow
+    weights: NDArray[Any] | None = None
 
 
 @contextmanager
-def visiting(recipe, network, lesson, settings, root_seed):
+def visiting(
+    recipe: NeuralNet, network: Network, lesson: Lesson, settings: Settings, root_seed: int
+) -> Iterator["Visit"]:
     """Seed everything for this visit to this task, and show its progress."""
     known = network.tasks.get(lesson.task_id)
     seed = seed_for(root_seed, lesson.task_id, known.visits if known else 0)
@@ -98,7 +106,7 @@ def visiting(recipe, network, lesson, settings, root_seed):
 
 
 @contextmanager
-def _progress_bar(task_id, epochs, verbose):
+def _progress_bar(task_id: TaskId, epochs: int, verbose: int) -> Iterator[Any]:
     if not verbose:
         yield None
         return
@@ -129,17 +137,26 @@ class Visit:
         What a phase finds out is written down here, for the task's report.
     """
 
-    def __init__(self, recipe, network, lesson, settings, known, bar):
+    def __init__(
+        self,
+        recipe: NeuralNet,
+        network: Network,
+        lesson: Lesson,
+        settings: Settings,
+        known: Task | None,
+        bar: Any,
+    ) -> None:
         self.recipe, self.network, self.settings = recipe, network, settings
         self.lesson, self.known, self.bar = lesson, known, bar
         self.budget = Budget.of(network, growth_budget=settings.growth_budget)
         self.sets = _split(recipe, lesson)
         self.report = {"n_samples": len(lesson.y)}
-        self._seconds, self._epochs = {}, []
+        self._seconds: dict[str, float] = {}
+        self._epochs: list[dict[str, Any]] = []
 
     # --- what a phase begins with
 
-    def free_module(self, *roles):
+    def free_module(self, *roles: str) -> nn.Module:
         """Return a module all of whose perturbed weights, and others, can be trained.
 
         Parameters
@@ -154,7 +171,7 @@ class Visit:
         }
         return network.module_with({**network.fixed(), **weights, **self.own()})
 
-    def own(self):
+    def own(self) -> dict[str, torch.Tensor]:
         """Return the task's own tensors to start from, with a head for its outputs."""
         network, target = self.network, self.lesson.target
         own = network.own(self.known) if self.known else network.own_of_base()
@@ -173,7 +190,14 @@ class Visit:
 
     # --- one phase
 
-    def trained(self, module, phase, epochs, callbacks=(), **settings):
+    def trained(
+        self,
+        module: nn.Module,
+        phase: str,
+        epochs: int,
+        callbacks: Iterable[Callback] = (),
+        **settings: Any,
+    ) -> NeuralNet:
         """Train a module on the visit's rows, and return the net around it.
 
         Parameters
@@ -219,7 +243,7 @@ class Visit:
         self._epochs += epochs_of(net, phase)
         return net
 
-    def _check_fixed(self, module):
+    def _check_fixed(self, module: nn.Module) -> None:
         """Refuse what a callback did to a tensor that belongs to the base."""
         for name, tensor in self.network.fixed().items():
             if not torch.equal(get_tensor(module, name), tensor):
@@ -230,7 +254,7 @@ class Visit:
                 )
 
     @contextmanager
-    def timed(self, phase):
+    def timed(self, phase: str) -> Iterator[None]:
         """Write down the seconds that a phase takes."""
         begin = time.perf_counter()
         yield
@@ -238,7 +262,7 @@ class Visit:
 
     # --- what it ends with
 
-    def task(self, **stored):
+    def task(self, **stored: Any) -> Task:
         """Return what was learned, after this visit and all before.
 
         Parameters
@@ -259,7 +283,7 @@ class Visit:
         )
 
 
-def _split(recipe, lesson):
+def _split(recipe: NeuralNet, lesson: Lesson) -> tuple[Any, Any]:
     """Return the training set and the held-out set, or None for the latter."""
     try:
         net = in_phase(recipe_of(recipe), Phase(row_weights=lesson.weights))
@@ -275,7 +299,7 @@ def _split(recipe, lesson):
     return train_set, valid_set
 
 
-def _added(before, now):
+def _added(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     """Return the report of several visits: rows and seconds add up, the rest is the last."""
     seconds = dict(before["seconds"])
     for phase, value in now["seconds"].items():
