@@ -250,6 +250,7 @@ class _Layer:
 
     def add(self, n_rows, gradient, weights):
         """Take in a batch; return whether the weight is used as it should be."""
+        # A batch is taken in once: what the hooks remembered of it is forgotten here.
         (seen, self.seen), (g, self.gradient) = (self.seen, []), (self.gradient, None)
         if len(seen) != 1 or seen[0] is None or g is None or gradient is None:
             return False
@@ -265,14 +266,20 @@ class _Layer:
         difference = (y * g).sum() - (self.change * gradient).sum()
         if not difference.abs() <= TOLERANCE * self.change.norm() * gradient.norm():
             return False
+        # Channels come last from here on, and g is the gradient of each row's own loss, not
+        # of the batch's mean.
         axis = -1 if self.is_linear else 1
         x, y, g = (t.movedim(axis, -1) for t in (x, y, n_rows * g))
         total = n_rows
         if weights is not None:
+            # A weight is a repetition of its row. It came into g once, with the loss, and must
+            # be in each product of two once: x and y take its root, and g gives one back.
             total = weights.sum().item()
             w = weights.to(self.change).reshape(-1, *(1,) * (x.dim() - 1)).sqrt()
             x, y, g = x * w, y * w, torch.where(w > 0, g / w, 0)
         x, y, g = (t.flatten(0, -2) for t in (x, y, g))
+        # The inputs are summed over the places of a row, the gradients averaged over them: so
+        # A (x) G stands for the whole row.
         places = len(g) / n_rows
         if self.side == "left":
             near, far = g.T @ g / places, y.T @ y

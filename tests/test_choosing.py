@@ -108,6 +108,7 @@ def hold_out_the_last(dataset, y=None, **kwargs):
     return Subset(dataset, range(120)), Subset(dataset, range(120, len(dataset)))
 
 
+@pytest.mark.filterwarnings("ignore:The warm-up of task 1 changed none")  # as it is meant to here
 @pytest.mark.parametrize("held_out", [True, False])
 def test_importance_is_measured_on_held_out_rows_where_there_are_any(digits, held_out):
     X, y = digits

@@ -161,6 +161,7 @@ def test_new_classes_grow_the_head(digits, task_id, others):
     assert clf.score(rows[900:], y[900:] * 2, task_id=task_id) > 0.8
 
 
+@pytest.mark.filterwarnings("ignore:The warm-up of task .* changed none")  # lr is 0
 @pytest.mark.parametrize("task_id", ["first", 2, "third", "alone"])
 def test_going_on_begins_where_the_task_was(learned, digits, task_id):
     X, y = digits
@@ -174,6 +175,7 @@ def test_going_on_begins_where_the_task_was(learned, digits, task_id):
     assert np.array_equal(clf.predict_proba(X, task_id=task_id), before)
 
 
+@pytest.mark.filterwarnings("ignore:The warm-up of task .* changed none")  # lr is 0
 @pytest.mark.parametrize(("task_id", "others"), [("a", False), ("a", True), ("b", True)])
 def test_a_grown_head_gives_the_old_classes_the_same_logits(digits, task_id, others):
     X, y = digits
