@@ -24,8 +24,8 @@ class FactorPenalty(AtSteps):
     added directly, so the loss that is shown stays the loss of the data. Where the optimizer
     computes the loss, as in skorch, it is added before callbacks that clip gradients see them;
     otherwise right before the step, when the net has summed, unscaled and clipped as it likes.
-    An optimizer that computes the loss several times in a step, such as LBFGS, gets it in each
-    gradient; a line search compares losses of the data.
+    An optimizer that computes the loss several times in a step gets it in each gradient, and
+    LBFGS, which compares losses, gets their sum.
 
     Parameters
     ----------
@@ -53,6 +53,14 @@ class FactorPenalty(AtSteps):
     def before_step(self, optimizer: Optimizer) -> None:
         """Change the gradients, if that is not done yet."""
         self._add()
+
+    @torch.no_grad()
+    def value(self) -> float:
+        """Return the penalties."""
+        return sum(
+            l1 * float(tensor.abs().sum()) + l2 / 2 * float(tensor.square().sum())
+            for tensor, l1, l2 in self.weights
+        )
 
     @torch.no_grad()
     def _add(self) -> None:

@@ -24,7 +24,7 @@ from sklearn_halrp._predictive import in_four_bytes
 from sklearn_halrp._processes import agreed_step, named_as_in_module
 from sklearn_halrp._random import no_draws
 from sklearn_halrp._sample_weight import rows_in, rows_with_weights, weighted_loss
-from sklearn_halrp._steps import AtSteps, Attending, innermost
+from sklearn_halrp._steps import attend
 
 
 @dataclass
@@ -51,8 +51,8 @@ class Phase:
         Ours. They hear of everything before and after the user's, and nobody sees them.
     accelerator : accelerate.Accelerator, optional
         While several processes train the net together.
-    attended : list of pairs of Optimizer and Attending
-        At whose steps ours act.
+    attended : dict of int to tuple
+        The optimizers at whose steps ours act; see `attend`.
     """
 
     module: Any = None
@@ -64,7 +64,7 @@ class Phase:
     first: tuple[Callback, ...] = ()
     last: tuple[Callback, ...] = ()
     accelerator: Any = None
-    attended: list[tuple[Optimizer, Attending]] = field(default_factory=list)
+    attended: dict[int, tuple[Optimizer, Any]] = field(default_factory=dict)
 
 
 def in_phase(net: NeuralNet, phase: Phase) -> NeuralNet:
@@ -192,18 +192,16 @@ class _InPhase:
         super().notify(method_name, **parameters)
         for callback in self.phase_.last:
             getattr(callback, method_name)(self, **parameters)
-        self._attend_steps(method_name)
+        if method_name.endswith("_begin"):
+            self._attend_steps()
 
-    def _attend_steps(self, method_name):
+    def _attend_steps(self):
         """Act at the steps of all optimizers that there are by now."""
-        actions = [callback for callback in self.phase_.first if isinstance(callback, AtSteps)]
-        for name in self._optimizers if actions else ():
-            for optimizer in innermost(getattr(self, name + "_")):
-                known = [hooks for other, hooks in self.phase_.attended if other is optimizer]
-                if not known:
-                    self.phase_.attended.append((optimizer, Attending(optimizer, actions)))
-                elif method_name == "on_batch_begin":
-                    known[0].forget()
+        for name in self._optimizers:
+            attend(getattr(self, name + "_"), self.phase_.first, self.phase_.attended)
+        for _, hooks in self.phase_.attended.values():
+            if hooks:
+                hooks.forget()
 
     def train_step(self, batch, **parameters):
         step, accelerator = super().train_step(batch, **parameters), self.phase_.accelerator

@@ -271,7 +271,8 @@ def check_complete(recipe: NeuralNet, network: Network, X: NDArray[Any], seed: i
         outputs, again = forward(network.base), forward(network.base)
         if not torch.equal(outputs, again):
             return  # random by intention, or counting its calls
-        loaded = network_from_state(recipe, network_to_state(network), seed)
+        state = network_to_state(network.without_tasks())
+        loaded = network_from_state(recipe, state, seed)
         if not torch.equal(outputs, forward(loaded.base)):
             raise InvalidNetworkError(
                 "Training changed something in the module that is neither a parameter nor a "

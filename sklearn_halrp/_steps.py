@@ -5,12 +5,12 @@ for one batch, by several optimizers. What has to be done at every step hangs on
 optimizers themselves.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 from skorch.callbacks import Callback
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 
 
 class AtSteps(Callback):
@@ -28,14 +28,34 @@ class AtSteps(Callback):
     def after_step(self, optimizer: Optimizer) -> None:
         """Act when the parameters have been moved."""
 
+    def value(self) -> float:
+        """Return what it adds to the loss, where it changes gradients."""
+        return 0.0
 
-def innermost(optimizer: Optimizer) -> list[Optimizer]:
-    """Return the optimizers that take the steps: where one has others inside, these.
 
-    So it is with an accelerator, and where steps are sharpness-aware.
+def attend(
+    optimizer: Optimizer, callbacks: Iterable[Any], attended: dict[int, tuple[Optimizer, Any]]
+) -> None:
+    """Let those of the callbacks that act at steps take part in every step of an optimizer.
+
+    Where one has others inside, as with an accelerator or where steps are sharpness-aware,
+    the steps are theirs.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+    callbacks : sequence of skorch callbacks
+    attended : dict of int to tuple
+        By id, the optimizers for which this is done, each with its hooks; is added to.
     """
+    if id(optimizer) in attended:
+        return
     inside = [value for value in vars(optimizer).values() if isinstance(value, Optimizer)]
-    return [each for other in inside for each in innermost(other)] or [optimizer]
+    for each in inside:
+        attend(each, callbacks, attended)
+    actions = [callback for callback in callbacks if isinstance(callback, AtSteps)]
+    hooks = Attending(optimizer, actions) if actions and not inside else None
+    attended[id(optimizer)] = optimizer, hooks
 
 
 class Attending:
@@ -75,6 +95,8 @@ class Attending:
         loss = closure()
         for action in self.actions:
             action.before_step(optimizer)
+        if isinstance(optimizer, LBFGS):  # it compares losses
+            loss = loss + sum(action.value() for action in self.actions)
         return loss
 
     def _after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

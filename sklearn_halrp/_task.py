@@ -18,6 +18,7 @@ from sklearn_halrp._pruning import Compact
 from sklearn_halrp._types import Target
 
 DIGITS = 5  # of numbers in notes, which are there to be read by people
+PAGE = 64  # epochs that share a page of a history: few more are ever written again
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,9 @@ class Task:
     notes : bytes
         Their names, types and shapes, and history and report, with floats rounded to
         5 significant digits: JSON, compressed.
+    pages : tuple of bytes
+        The history in pieces, where the task was learned several times: a visit adds to the
+        last piece, and costs the same however many came before.
     """
 
     target: Target
@@ -59,6 +63,7 @@ class Task:
     n_numbers: int
     data: NDArray[np.uint8]
     notes: bytes
+    pages: tuple[bytes, ...] = ()
 
     @classmethod
     def of(
@@ -69,6 +74,7 @@ class Task:
         visits: int = 1,
         history: Sequence[Mapping[str, Any]] = (),
         report: Mapping[str, Any] | None = None,
+        before: "Task | None" = None,
     ) -> Self:
         """Return a task.
 
@@ -81,9 +87,11 @@ class Task:
             Tensors kept in full. Those equal to the base's are left out.
         visits : int
         history : sequence of dict
-            One entry per epoch, over all visits.
+            One entry per epoch, since the task that was there before.
         report : dict, optional
             What was measured while learning it; rows and seconds of all visits together.
+        before : Task, optional
+            What the task was before this visit.
         """
         factors, own = factors or {}, own or {}
         arrays = [("own", name, array) for name, array in own.items()]
@@ -95,10 +103,11 @@ class Task:
                 if compact.mask is not None:
                     arrays.append((f"{part} mask", name, compact.mask))
         arrays.sort(key=lambda entry: -entry[2].itemsize)  # so that each is aligned
+        history = _rounded(history)
         notes = {
             "arrays": [(part, name, a.dtype.str, a.shape) for part, name, a in arrays],
             "shapes": {name: (f.u.shape, f.v.shape) for name, f in factors.items()},
-            "history": _columns(_rounded(history)),
+            "history": _columns([] if before else history),
             "report": _rounded(report or {}),
         }
         parts = [np.ascontiguousarray(array).reshape(-1).view(np.uint8) for *_, array in arrays]
@@ -108,7 +117,8 @@ class Task:
             sum(array.size for array in own.values())
             + sum(stored.n_numbers for stored in factors.values()),
             np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint8),
-            zlib.compress(json.dumps(notes, separators=(",", ":")).encode()),
+            _written(notes),
+            _with_rows(before._all_pages(), history) if before else (),
         )
 
     @property
@@ -143,8 +153,7 @@ class Task:
     @property
     def history(self) -> list[dict[str, Any]]:
         """One dictionary per epoch, over all visits."""
-        history = self._notes()["history"]
-        return history if isinstance(history, list) else _rows(history)  # list: up to format 2
+        return [row for page in self._all_pages() for row in _rows(_read(page))]
 
     @property
     def report(self) -> dict[str, Any]:
@@ -176,11 +185,22 @@ class Task:
             "visits": self.visits,
             "n_numbers": self.n_numbers,
             "data": self.data,
-            "notes": self.notes,
+            "notes": self._whole_notes(),
         }
 
     def _notes(self) -> dict[str, Any]:
-        return json.loads(zlib.decompress(self.notes))
+        return _read(self.notes)
+
+    def _all_pages(self) -> tuple[bytes, ...]:
+        history = self._notes()["history"]
+        history = _columns(history) if isinstance(history, list) else history  # up to format 2
+        return (_written(history), *self.pages) if history else self.pages
+
+    def _whole_notes(self) -> bytes:
+        """Return the notes with all of the history, as files have them."""
+        if not self.pages:
+            return self.notes
+        return _written({**self._notes(), "history": _columns(self.history)})
 
     def _arrays(self) -> dict[tuple[str, str], NDArray[Any]]:
         """Return views of the arrays, by part and name."""
@@ -205,6 +225,32 @@ def pack_notes(several: Iterable[bytes]) -> bytes:
 def unpack_notes(block: bytes) -> list[bytes]:
     """Return the notes of each task; JSON has no line break that is not escaped."""
     return [zlib.compress(notes) for notes in lzma.decompress(block).splitlines()]
+
+
+def _written(notes: Any) -> bytes:
+    return zlib.compress(json.dumps(notes, separators=(",", ":")).encode())
+
+
+def _read(notes: bytes) -> Any:
+    return json.loads(zlib.decompress(notes))
+
+
+def _with_rows(pages: tuple[bytes, ...], rows: Sequence[Mapping[str, Any]]) -> tuple[bytes, ...]:
+    """Return the pages of a history with more rows; those that are full stay as they are.
+
+    >>> pages = ()
+    >>> for epoch in range(PAGE + 1):
+    ...     pages = _with_rows(pages, [{"epoch": epoch}])
+    >>> [len(_rows(_read(page))) for page in pages]
+    [64, 1]
+    """
+    last = _rows(_read(pages[-1])) if pages else []
+    if len(last) >= PAGE:
+        last = []
+    elif pages:
+        pages = pages[:-1]
+    rows = [*last, *rows]
+    return (*pages, _written(_columns(rows))) if rows else pages
 
 
 def _rounded(value: Any) -> Any:

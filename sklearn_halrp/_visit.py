@@ -270,15 +270,15 @@ class Visit:
         **stored
             ``own`` and ``factors``, as for `Task.of`.
         """
-        visits, before, report = 0, [], {**self.report, "seconds": self._seconds}
+        visits, report = 0, {**self.report, "seconds": self._seconds}
         if self.known:
-            visits, before = self.known.visits, self.known.history
-            report = _added(self.known.report, report)
+            visits, report = self.known.visits, _added(self.known.report, report)
         return Task.of(
             target=self.lesson.target,
             visits=visits + 1,
-            history=[*before, *({"visit": visits, **row} for row in self._epochs)],
+            history=[{"visit": visits, **row} for row in self._epochs],
             report=report,
+            before=self.known,
             **stored,
         )
 

@@ -208,16 +208,20 @@ def test_penalties_act_once_at_every_step(way, digits):
         torch.testing.assert_close(Factors.end[name], tensor * (1 - 0.1 * 0.5) ** steps)
 
 
-def test_an_optimizer_that_looks_for_the_minimum_finds_that_of_the_penalty(digits):
-    net = {"optimizer": torch.optim.LBFGS, "lr": 1.0}
+@pytest.mark.parametrize(
+    "settings", [{"lr": 0.5}, {"lr": 0.5, "optimizer__line_search_fn": "strong_wolfe"}]
+)
+def test_an_optimizer_that_looks_for_the_minimum_finds_that_of_the_penalty(digits, settings):
+    net = {"optimizer": torch.optim.LBFGS, "batch_size": -1, **settings}
     learned(Net, digits, net, l1_penalty=0.0, l2_penalty=0.5)
-    assert all((tensor > 0.5).all() for name, tensor in Factors.begin.items() if name[-1] in "rs")
-    assert all(tensor.abs().max() < 1e-6 for tensor in Factors.end.values())
+    assert sum(float(tensor.abs().sum()) for tensor in Factors.begin.values()) > 10
+    assert all(tensor.abs().max() < 1e-3 for tensor in Factors.end.values())
 
 
 def test_one_rate_for_all_and_one_for_factors_do_not_go_together(digits):
+    net = {"optimizer": torch.optim.LBFGS, "batch_size": -1}
     with pytest.raises(ValueError, match=r"LBFGS has one learning rate.*factor_lr_scale at 1"):
-        learned(Net, digits, {"optimizer": torch.optim.LBFGS, "lr": 1.0}, factor_lr_scale=3.0)
+        learned(Net, digits, net, factor_lr_scale=3.0)
 
 
 class Watching(NeuralNetClassifier):

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,3 +67,35 @@ def test_everything_comes_back_as_it_was(own, factors, history):
         counted += stored.r.size + stored.s.size
         counted += np.count_nonzero(stored.u.dense()) + np.count_nonzero(stored.v.dense())
     assert task.n_numbers == counted
+
+
+def visited(before, visit, rows):
+    return Task.of(Classes(np.array([1, 2])), visits=visit, history=rows, before=before)
+
+
+@given(st.lists(st.tuples(rows, st.booleans()), max_size=12))
+def test_visit_after_visit_the_history_is_all_rows(visits):
+    task, expected = None, []
+    for visit, (added, saved) in enumerate(visits):
+        task = visited(task, visit + 1, added)
+        expected += added
+        if saved:  # and loaded, so that all notes are in one piece
+            state = task.to_state()
+            task = Task(target_from_state(state), **state)
+        found = [{**row, **({"loss": None} if "loss" in row else {})} for row in task.history]
+        assert found == [{**r, **({"loss": None} if "loss" in r else {})} for r in expected]
+
+
+def test_a_visit_writes_nothing_anew_that_was_written_long_before():
+    task, seen = None, []
+    for visit in range(500):
+        task = visited(task, visit + 1, [{"epoch": 1, "train_loss": visit / 7, "visit": visit}])
+        seen.append((task.notes, task.pages))
+    for (notes, _), (others, _) in pairwise(seen[1:]):
+        assert notes == others
+    for (_, before), (_, after) in pairwise(seen[1:]):
+        kept = [page for page, old in zip(after, before, strict=False) if page is old]
+        assert len(kept) >= len(before) - 1
+        assert sum(map(len, after)) - sum(map(len, kept)) < 4000
+    assert [row["visit"] for row in task.history] == list(range(500))
+    assert len(task.to_state()["notes"]) < 2 * sum(map(len, task.pages))
