@@ -16,6 +16,7 @@ from benchmarks.streams import STREAMS, load
 HELP = {  # of what is counted
     "seeds": "how many: 0, 1 and so on",
     "tasks": "how many",
+    "sites": "how many of the later ones",
     "epochs": "for every task",
     "batch_size": "rows a step",
     "rows": "of a task",
