@@ -3,7 +3,6 @@
 python -m benchmarks.goals
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +11,7 @@ import numpy as np
 from scipy.stats import t, ttest_ind
 
 from benchmarks import compare, little_data, tables
+from benchmarks.command import Parser
 from benchmarks.tables import deviation, grouped
 
 RESULTS = Path(__file__).parent / "results"
@@ -156,9 +156,7 @@ def table(results=RESULTS):
 
 def main(arguments=None):
     """Run the command."""
-    argparse.ArgumentParser(
-        prog="benchmarks.goals", description=__doc__.splitlines()[0]
-    ).parse_args(arguments)
+    Parser("goals", __doc__).parse_args(arguments)
     print(table())
 
 

@@ -6,7 +6,6 @@ Everything on the page comes from the files in benchmarks/results. What is said 
 benchmarks/findings.md.
 """
 
-import argparse
 import json
 import re
 from collections import Counter
@@ -25,6 +24,7 @@ from benchmarks import (
     pictures,
     theorem,
 )
+from benchmarks.command import Parser
 from benchmarks.goals import RESULTS
 
 HERE = Path(__file__).parent
@@ -105,11 +105,7 @@ def build(results=RESULTS, folder=None):
 
 def main(arguments=None):
     """Write the page."""
-    argparse.ArgumentParser(
-        prog="benchmarks.page",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    ).parse_args(arguments)
+    Parser("page", __doc__).parse_args(arguments)
     (DOCS / "evidence.md").write_text(build(folder=DOCS / "_static" / "evidence"))
 
 

@@ -38,25 +38,23 @@ def learn_stream(stream, method, every=True, part="test"):
     learner = method(stream.network)
     measured = {"accuracy": [], "seconds": [], "predicting": 0.0, "numbers": [], "bytes": []}
     last = len(stream.tasks) - 1
-    with learner.on_device():
-        for i, task in enumerate(stream.tasks):
+    for i, task in enumerate(stream.tasks):
+        begin = time.process_time()
+        learner.learn(task)
+        if i == last:
+            learner.finish()
+        measured["seconds"].append(round(time.process_time() - begin, 3))
+        measured["numbers"].append(int(learner.n_numbers()))
+        measured["bytes"].append(int(learner.n_bytes()))
+        accuracy = [None] * (last + 1)
+        shown = range(i + 1) if every or i == last else [i]
+        for j in shown if learner.incremental or i == last else ():
+            X, y = getattr(stream.tasks[j], part)
             begin = time.process_time()
-            learner.learn(task)
-            if i == last:
-                learner.finish()
-            measured["seconds"].append(round(time.process_time() - begin, 3))
-            measured["numbers"].append(int(learner.n_numbers()))
-            measured["bytes"].append(int(learner.n_bytes()))
-            accuracy = [None] * (last + 1)
-            shown = range(i + 1) if every or i == last else [i]
-            for j in shown if learner.incremental or i == last else ():
-                known = task if j == i else stream.tasks[j]  # some streams make it anew
-                X, y = getattr(known, part)
-                begin = time.process_time()
-                predicted = learner.predict(known.name, X)
-                measured["predicting"] += (i == last) * (time.process_time() - begin)
-                accuracy[j] = round(float(np.mean(predicted == y)), 6)
-            measured["accuracy"].append(accuracy)
+            predicted = learner.predict(stream.tasks[j].name, X)
+            measured["predicting"] += (i == last) * (time.process_time() - begin)
+            accuracy[j] = round(float(np.mean(predicted == y)), 6)
+        measured["accuracy"].append(accuracy)
     measured["predicting"] = round(measured["predicting"], 4)
     return {**measured, "network": network_bytes(stream)}
 

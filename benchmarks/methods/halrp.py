@@ -1,11 +1,7 @@
 """The package's own estimator, through its public face."""
 
-from contextlib import nullcontext
-
 import numpy as np
 import torch
-from skorch.callbacks import LRScheduler
-from torch.optim.lr_scheduler import ExponentialLR
 
 from benchmarks.methods._method import Method
 from benchmarks.networks import recipe
@@ -34,21 +30,14 @@ class HALRP(Method):
     def __init__(self, network, training, seed, **settings):
         super().__init__(network, training, seed)
         self.split = HoldOut()
-        decay = LRScheduler(policy=ExponentialLR, gamma=training.decay, step_every="batch")
         net = recipe(
             network,
             training.epochs,
             lr=training.lr,
             batch_size=training.batch_size,
             train_split=self.split,
-            callbacks=[("decay", decay)] if training.decay != 1 else [],
-            device=training.device,
         )
         self.classifier = ContinualClassifier(net, random_state=seed, **settings)
-
-    def on_device(self):
-        """Return no context: the net has its device."""
-        return nullcontext()
 
     def learn(self, task):
         """Learn the task."""
