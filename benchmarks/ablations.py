@@ -24,7 +24,6 @@ class WithoutScales(HALRP):
     """The method with r and s at 1: W_t = W + U V. They are still counted in what is stored."""
 
     def learn(self, task):
-        """Learn the task."""
         with inside.scales_at_one(self.classifier):  # no setting does this
             super().learn(task)
 
@@ -138,7 +137,6 @@ def jobs_of(stream, training, seeds, names=None, part="test"):
 
 
 def measured(stream, method, training, seed, settings, part):
-    """Run one variant."""
     learners = []
 
     def make(network):
@@ -190,7 +188,6 @@ def later(run, bases):
 
 
 def table(values):
-    """Return one line per variant."""
     rows = [
         [
             name,
@@ -211,7 +208,6 @@ def changed(difference):
 
 
 def main(arguments=None):
-    """Run the command."""
     one = parser("ablations", __doc__, variant, seeds=2, jobs=1)
     one.add_argument(
         "--part", choices=["test", "valid"], default="test", help="rows that are predicted"

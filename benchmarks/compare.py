@@ -77,7 +77,6 @@ def found(runs):
 
 
 def table(values):
-    """Return one line per method."""
     rows = [
         [
             f"**{name}**" if name.startswith("HALRP") else name,

@@ -155,7 +155,6 @@ def table(results=RESULTS):
 
 
 def main(arguments=None):
-    """Run the command."""
     Parser("goals", __doc__).parse_args(arguments)
     print(table())
 

@@ -61,7 +61,6 @@ class Timed:
         self.seconds = []
 
     def __call__(self, layers, held_out):
-        """Ask the importance."""
         begin = time.process_time()
         found = self.importance(layers, held_out)
         self.seconds.append(time.process_time() - begin)
@@ -193,7 +192,6 @@ def plain(values, form):
 
 
 def main(arguments=None):
-    """Run the command."""
     one = Parser("importances", __doc__, seeds=3, epochs=10, jobs=1).data().results()
     names = [*STREAMS, *QUICK]
     one.add_argument("--streams", nargs="+", choices=names, default=[*STREAMS], help="only these")

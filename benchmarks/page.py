@@ -104,7 +104,6 @@ def build(results=RESULTS, folder=None):
 
 
 def main(arguments=None):
-    """Write the page."""
     Parser("page", __doc__).parse_args(arguments)
     (DOCS / "evidence.md").write_text(build(folder=DOCS / "_static" / "evidence"))
 

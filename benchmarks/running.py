@@ -162,7 +162,6 @@ class Results:
         return [self.find(key) for key, *_ in jobs]
 
     def save(self):
-        """Write the file."""
         if self.path:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             runs = ",\n  ".join(json.dumps(run) for run in self.content["runs"])

@@ -259,7 +259,6 @@ def table_of(runs):
 
 
 def main(arguments=None):
-    """Run the command."""
     one = Parser("sites", __doc__, seeds=3, sites=None, jobs=1).results()
     one.add_argument("table", choices=TABLES)
     options = one.parse_args(arguments)

@@ -58,7 +58,6 @@ def shown(results=RESULTS):
 
 
 def main(arguments=None):
-    """Run the command."""
     parser = Parser("suite", __doc__, jobs=1).data()
     parser.add_argument(
         "--only", nargs="+", choices=COMMANDS, default=list(COMMANDS), help="only these questions"

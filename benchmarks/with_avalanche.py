@@ -135,7 +135,6 @@ class Naive(Method):
         )
 
     def make_strategy(self, **settings):
-        """Return the library's strategy."""
         return supervised.Naive(**settings)
 
     def learn(self, task):

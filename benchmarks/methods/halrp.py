@@ -14,7 +14,6 @@ class HoldOut:
     n_rows = 0
 
     def __call__(self, dataset, y=None, **kwargs):
-        """Split a data set as skorch asks."""
         cut = len(dataset) - self.n_rows
         rows = np.arange(len(dataset))
         return (torch.utils.data.Subset(dataset, part) for part in (rows[:cut], rows[cut:]))
@@ -40,22 +39,18 @@ class HALRP(Method):
         self.classifier = ContinualClassifier(net, random_state=seed, **settings)
 
     def learn(self, task):
-        """Learn the task."""
         X, y = (np.concatenate(parts) for parts in zip(task.train, task.valid, strict=True))
         self.split.n_rows = len(task.valid[1])
         self.classifier.net.set_params(train_split=self.split)
         self.classifier.partial_fit(X, y, task_id=task.name)
 
     def predict(self, name, X):
-        """Return labels."""
         return self.classifier.predict(X, task_id=name)
 
     def n_numbers(self):
-        """Count what the estimator stores."""
         return self.classifier.n_numbers_
 
     def n_bytes(self):
-        """Count its bytes."""
         return self.classifier.n_bytes_
 
 
@@ -63,6 +58,5 @@ class TrainingRowsOnly(HALRP):
     """The same without the validation rows: importances come from the rows it learns."""
 
     def learn(self, task):
-        """Learn the task."""
         self.classifier.net.set_params(train_split=None)
         self.classifier.partial_fit(*task.train, task_id=task.name)

@@ -21,12 +21,10 @@ class Joint(FineTuning):
         self.tasks = []
 
     def learn(self, task):
-        """Keep the rows."""
         self.start(task)
         self.tasks.append(task)
 
     def finish(self):
-        """Train on all of them."""
         names = [task.name for task in self.tasks]
         self.draw(" ".join(names))
         rows = [tuple(map(torch.as_tensor, task.train)) for task in self.tasks]

@@ -48,7 +48,6 @@ class L2(FineTuning):
         }
 
     def n_numbers(self):
-        """Count the centre as well."""
         return super().n_numbers() + sum(tensor.numel() for tensor in self.centre.values())
 
 
@@ -66,7 +65,6 @@ class EWC(L2):
         self.n_rows = n_rows
 
     def importance(self, task):
-        """Return the Fisher information."""
         X = torch.as_tensor(task.train[0])
         X = X[torch.randperm(len(X))[: self.n_rows]]
         tensors = self.tensors(task.name)
@@ -83,5 +81,4 @@ class EWC(L2):
         return fisher
 
     def n_numbers(self):
-        """Count the importance too."""
         return super().n_numbers() + sum(tensor.numel() for tensor in self.total.values())
