@@ -4,9 +4,10 @@ import re
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from sklearn.model_selection import ParameterGrid
+
 from benchmarks import methods
 from benchmarks.methods._method import parts
-from benchmarks.running import settings_of
 from sklearn_halrp import ContinualClassifier, published_settings
 
 BOTH = ["own", "shared"]
@@ -45,7 +46,7 @@ class Contestant:
 
     def settings(self):
         """Return the settings to choose from."""
-        return [{**self.fixed, **chosen} for chosen in settings_of(self.grid)]
+        return [{**self.fixed, **chosen} for chosen in ParameterGrid(self.grid)]
 
     def beyond(self, tried, best):
         """Return what lies one step further on, where the best of what was tried is at an end.

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-import matplotlib
+import matplotlib.pyplot as plt
 
 from benchmarks import (
     ablations,
@@ -62,7 +62,7 @@ SECTIONS = {
 }
 
 
-def section(plt, kind, results, folder):
+def section(kind, results, folder):
     """Return the tables of a kind of results, one for each stream, and draw their pictures."""
     command, draw = SECTIONS[kind]
     library = stored("avalanche", results) if kind == "compare" else {}
@@ -74,7 +74,7 @@ def section(plt, kind, results, folder):
         found = command.found([run for one in files for run in one["runs"]])
         name = f"{kind}-{stream}.svg"
         if folder:
-            figure = draw(plt, found, stream)
+            figure = draw(found, stream)
             figure.savefig(folder / name, metadata={"Date": None})
             plt.close(figure)
         parts.append(
@@ -88,16 +88,13 @@ def section(plt, kind, results, folder):
 
 def build(results=RESULTS, folder=None):
     """Return the text of the page; draw its pictures if a folder for them is given."""
-    plt = None
     if folder:
-        matplotlib.use("agg")
-        matplotlib.rcParams.update({"svg.hashsalt": "evidence", "svg.fonttype": "path"})
-        import matplotlib.pyplot as plt
-
+        plt.switch_backend("agg")
+        plt.rcParams.update({"svg.hashsalt": "evidence", "svg.fonttype": "path"})
         folder.mkdir(parents=True, exist_ok=True)
     text = (HERE / "findings.md").read_text()
     for kind in SECTIONS:
-        text = text.replace(f"<!-- {kind} -->", section(plt, kind, results, folder))
+        text = text.replace(f"<!-- {kind} -->", section(kind, results, folder))
     text = text.replace("<!-- goals -->", goals.table(results))
     text = re.sub(r"## [^\n]+\n+(?=## )", "", text)  # what has neither words nor results
     return text

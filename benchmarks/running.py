@@ -1,6 +1,5 @@
 """Run a method on a stream, many of them in parallel, and write down what was seen."""
 
-import itertools
 import json
 import shlex
 import sys
@@ -56,13 +55,8 @@ def learn_stream(stream, method, every=True, part="test"):
             accuracy[j] = round(float(np.mean(predicted == y)), 6)
         measured["accuracy"].append(accuracy)
     measured["predicting"] = round(measured["predicting"], 4)
-    return {**measured, "network": network_bytes(stream)}
-
-
-def network_bytes(stream):
-    """Return the bytes of one network with the first task's head, whatever the method."""
-    module = stream.network(n_classes=stream.tasks[0].n_classes)
-    return sum(4 * tensor.numel() for tensor in module.state_dict().values())
+    bare = stream.network(n_classes=stream.tasks[0].n_classes)
+    return {**measured, "network": sum(4 * one.numel() for one in bare.state_dict().values())}
 
 
 def summary(result):
@@ -81,15 +75,6 @@ def summary(result):
         "growth": result["bytes"][-1] / result["network"] - 1,
         "seconds": float(np.mean(seconds) if together else np.median(seconds[1:] or seconds)),
     }
-
-
-def settings_of(grid):
-    """Return all combinations of a grid's values.
-
-    >>> settings_of({"a": [1, 2], "b": [3]})
-    [{'a': 1, 'b': 3}, {'a': 2, 'b': 3}]
-    """
-    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
 class Results:

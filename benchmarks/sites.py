@@ -20,6 +20,7 @@ from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import Ridge
+from sklearn.model_selection import ParameterGrid
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -29,7 +30,7 @@ from skorch.dataset import ValidSplit
 from benchmarks import tables
 from benchmarks.command import Parser
 from benchmarks.networks import MLP
-from benchmarks.running import Results, settings_of
+from benchmarks.running import Results
 from benchmarks.tables import grouped, spread
 from sklearn_halrp import ContinualRegressor
 
@@ -219,7 +220,7 @@ def measure(results, table, seeds, n_jobs, n_sites=None):
             (table, 0, method, settings, "valid", to_choose),
         )
         for method, (_, grid) in METHODS.items()
-        for settings in settings_of(grid)
+        for settings in ParameterGrid(grid)
     ]
     runs = results.complete(tried, n_jobs)
     best = {}

@@ -12,19 +12,10 @@ digits for one epoch. The longer one goes on to what the page does not have yet.
 import shlex
 from pathlib import Path
 
-from benchmarks import ablations, compare, cost, little_data, many_tasks, orders, theorem
 from benchmarks.command import Parser, opened
-from benchmarks.page import RESULTS, stored
+from benchmarks.page import RESULTS, SECTIONS, stored
 
-COMMANDS = {
-    "compare": compare,
-    "orders": orders,
-    "little_data": little_data,
-    "ablations": ablations,
-    "theorem": theorem,
-    "cost": cost,
-    "many_tasks": many_tasks,  # on a stream of its own
-}
+COMMANDS = {name: command for name, (command, _) in SECTIONS.items()}
 MANY = "'HALRP, defaults' 'HALRP, published' 'separate networks' fine-tuning EWC PackNet"
 MANY += " BatchEnsemble 'LoRA, rank 4'"
 LITTLE = "'HALRP, defaults' 'separate networks' 'copies of the first' 'LoRA, rank 4'"

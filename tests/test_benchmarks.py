@@ -30,7 +30,7 @@ from benchmarks.compare import tune
 from benchmarks.contestants import Contestant
 from benchmarks.methods import Training
 from benchmarks.provenance import processor, revision
-from benchmarks.running import Results, learn_stream, settings_of, summary
+from benchmarks.running import Results, learn_stream, summary
 from benchmarks.streams import load
 from benchmarks.tables import grouped
 from sklearn_halrp.exceptions import GrowthBudgetWarning
@@ -411,15 +411,6 @@ def most_while_holding(n_bytes):
 def test_memory_is_seen_while_it_is_held():
     # In a fresh process, as the benchmark does: a system may take idle pages from an old one.
     assert 45e6 < cost.apart(most_while_holding, 50_000_000) < 80e6
-
-
-def test_settings_are_all_combinations():
-    assert settings_of({"a": [1, 2], "b": "xy"}) == [
-        {"a": 1, "b": "x"},
-        {"a": 1, "b": "y"},
-        {"a": 2, "b": "x"},
-        {"a": 2, "b": "y"},
-    ]
 
 
 def test_results_of_other_settings_are_not_mixed(tmp_path):
