@@ -88,15 +88,14 @@ BASES = {
     "base: the largest task": largest_first,
 }
 ALONE = "separate networks"
-VARIANTS = [*CHANGES, *METHODS, *BASES, ALONE]
-_BUDGETS_END = VARIANTS.index("budget 0.2") + 1
-VARIANTS[_BUDGETS_END:_BUDGETS_END] = [
+TOGETHER = [
     "budget 0.05, pruned at the end",
     "budget 0.05, plain singular values",
     "budget 0.05, importance: kfac",
     "budget 0.05, warm-up 1",
     "budget 0.02, labels of the rows",
 ]
+VARIANTS = [*CHANGES, *TOGETHER, *METHODS, *BASES, ALONE]
 
 
 def variant(name):

@@ -298,11 +298,6 @@ def test_tables_get_one_number_of_columns(tmp_path):
     np.testing.assert_allclose(np.cov(wide.T), np.eye(16) * 160 / 159, atol=1e-4)
 
 
-def test_a_task_is_shown_by_its_rows():
-    shown = repr(streams.load("digits", n_tasks=1).tasks[0])
-    assert shown == "Task('permuted 0', 10 classes; rows: train 300, valid 80, test 150)"
-
-
 def test_what_cannot_be_loaded():
     with pytest.raises(ValueError, match="no stream 'digit'; choose from digits"):
         streams.load("digit")

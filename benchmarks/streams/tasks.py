@@ -5,10 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-PARTS = ("train", "valid", "test")
 
-
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class Task:
     """Rows to learn, to choose settings by, and to test; each a pair (X, y).
 
@@ -20,10 +18,6 @@ class Task:
     train: tuple
     valid: tuple
     test: tuple
-
-    def __repr__(self):
-        rows = ", ".join(f"{part} {len(getattr(self, part)[1])}" for part in PARTS)
-        return f"Task({self.name!r}, {self.n_classes} classes; rows: {rows})"
 
     def fraction(self, share, seed):
         """Return the task with a share of its rows to learn and to choose by, class by class."""
