@@ -11,13 +11,14 @@ import argparse
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 from benchmarks import inside, tables
 from benchmarks.command import parser, prepared
 from benchmarks.contestants import DEFAULTS
 from benchmarks.methods import HALRP, Separate, TrainingRowsOnly
 from benchmarks.running import learn_stream
-from benchmarks.tables import deviation, grouped, spread
+from benchmarks.tables import deviation, spread
 
 
 class WithoutScales(HALRP):
@@ -163,21 +164,16 @@ def found(runs):
     and the growth of a task.
     """
     bases = {run["tasks"][0] for run in runs}
-    reference = {run["key"]["seed"]: run for run in runs if run["key"]["variant"] == "defaults"}
-    values = {}
-    for name, own in grouped(runs, "variant").items():
-        values[name] = {
-            "accuracy": np.array([later(run, bases) for run in own]),
-            "growth": np.array([growth(run) for run in own]),
-            "difference": np.array(
-                [
-                    later(run, bases) - later(reference[run["key"]["seed"]], bases)
-                    for run in own
-                    if run["key"]["seed"] in reference
-                ]
-            ),
-        }
-    return values
+    frame = pd.DataFrame(
+        {**run["key"], "accuracy": later(run, bases), "growth": growth(run)} for run in runs
+    )
+    defaults = frame[frame.variant == "defaults"].set_index("seed").accuracy
+    frame["difference"] = frame.accuracy - frame.seed.map(defaults)
+    measures = ("accuracy", "growth", "difference")
+    return {
+        name: {measure: own[measure].dropna().to_numpy() for measure in measures}
+        for name, own in frame.groupby("variant", sort=False)
+    }
 
 
 def later(run, bases):
