@@ -11,20 +11,20 @@ import argparse
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 from benchmarks import inside, tables
 from benchmarks.command import parser, prepared
 from benchmarks.contestants import DEFAULTS
 from benchmarks.methods import HALRP, Separate, TrainingRowsOnly
 from benchmarks.running import learn_stream
-from benchmarks.tables import deviation, grouped, spread
+from benchmarks.tables import deviation, spread
 
 
 class WithoutScales(HALRP):
     """The method with r and s at 1: W_t = W + U V. They are still counted in what is stored."""
 
     def learn(self, task):
-        """Learn the task."""
         with inside.scales_at_one(self.classifier):  # no setting does this
             super().learn(task)
 
@@ -89,15 +89,14 @@ BASES = {
     "base: the largest task": largest_first,
 }
 ALONE = "separate networks"
-VARIANTS = [*CHANGES, *METHODS, *BASES, ALONE]
-_BUDGETS_END = VARIANTS.index("budget 0.2") + 1
-VARIANTS[_BUDGETS_END:_BUDGETS_END] = [
+TOGETHER = [
     "budget 0.05, pruned at the end",
     "budget 0.05, plain singular values",
     "budget 0.05, importance: kfac",
     "budget 0.05, warm-up 1",
     "budget 0.02, labels of the rows",
 ]
+VARIANTS = [*CHANGES, *TOGETHER, *METHODS, *BASES, ALONE]
 
 
 def variant(name):
@@ -138,7 +137,6 @@ def jobs_of(stream, training, seeds, names=None, part="test"):
 
 
 def measured(stream, method, training, seed, settings, part):
-    """Run one variant."""
     learners = []
 
     def make(network):
@@ -166,21 +164,16 @@ def found(runs):
     and the growth of a task.
     """
     bases = {run["tasks"][0] for run in runs}
-    reference = {run["key"]["seed"]: run for run in runs if run["key"]["variant"] == "defaults"}
-    values = {}
-    for name, own in grouped(runs, "variant").items():
-        values[name] = {
-            "accuracy": np.array([later(run, bases) for run in own]),
-            "growth": np.array([growth(run) for run in own]),
-            "difference": np.array(
-                [
-                    later(run, bases) - later(reference[run["key"]["seed"]], bases)
-                    for run in own
-                    if run["key"]["seed"] in reference
-                ]
-            ),
-        }
-    return values
+    frame = pd.DataFrame(
+        {**run["key"], "accuracy": later(run, bases), "growth": growth(run)} for run in runs
+    )
+    defaults = frame[frame.variant == "defaults"].set_index("seed").accuracy
+    frame["difference"] = frame.accuracy - frame.seed.map(defaults)
+    measures = ("accuracy", "growth", "difference")
+    return {
+        name: {measure: own[measure].dropna().to_numpy() for measure in measures}
+        for name, own in frame.groupby("variant", sort=False)
+    }
 
 
 def later(run, bases):
@@ -190,7 +183,6 @@ def later(run, bases):
 
 
 def table(values):
-    """Return one line per variant."""
     rows = [
         [
             name,
@@ -211,7 +203,6 @@ def changed(difference):
 
 
 def main(arguments=None):
-    """Run the command."""
     one = parser("ablations", __doc__, variant, seeds=2, jobs=1)
     one.add_argument(
         "--part", choices=["test", "valid"], default="test", help="rows that are predicted"

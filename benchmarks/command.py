@@ -16,6 +16,7 @@ from benchmarks.streams import STREAMS, load
 HELP = {  # of what is counted
     "seeds": "how many: 0, 1 and so on",
     "tasks": "how many",
+    "sites": "how many of the later ones",
     "epochs": "for every task",
     "batch_size": "rows a step",
     "rows": "of a task",
@@ -48,10 +49,9 @@ class Parser(argparse.ArgumentParser):
                 help=HELP[count] + (f" ({default})" if default else ""),
             )
 
-    def data(self, **settings):
+    def data(self):
         """Add what says where files are."""
-        self.add_argument("--data-dir", help="folder of the original files", **settings)
-        self.add_argument("--download", action="store_true", help="let torchvision fetch them")
+        self.add_argument("--data-dir", help="folder of the original files")
         return self
 
     def results(self):
@@ -108,13 +108,13 @@ def said(training):
     return {"epochs": training.epochs, "batch_size": training.batch_size, "lr": training.lr}
 
 
-def opened(name, data_dir, download):
-    """Return a stream whose tasks are not made yet, or end with what is missing."""
-    if data_dir and not download and not Path(data_dir).is_dir():
+def opened(name, data_dir, n_tasks=None):
+    """Return a stream of so many tasks, or end with what is missing."""
+    if data_dir and not Path(data_dir).is_dir():
         raise SystemExit(f"There is no folder {data_dir} for --data-dir.")
     try:
-        return load(name, data_dir, download, lazily=True)
-    except (ValueError, OSError, ImportError) as error:
+        return load(name, data_dir, n_tasks)
+    except (ValueError, OSError) as error:
         raise SystemExit(str(error)) from None
 
 
@@ -123,13 +123,8 @@ def prepared(options, **versions):
 
     Versions are those of what computes besides the libraries that all commands use.
     """
-    stream = opened(options.stream, options.data_dir, options.download)
-    if options.tasks:
-        if options.tasks > len(stream.tasks):
-            raise SystemExit(f"{stream.name} has {len(stream.tasks)} tasks, not {options.tasks}.")
-        stream = stream.first(options.tasks)
+    stream = opened(options.stream, options.data_dir, options.tasks)
     training = Training(options.epochs, options.batch_size)
-    stream = stream.made()
     about = {"stream": options.stream, "tasks": len(stream.tasks), **said(training)}
     about["rows"] = fingerprint(stream)
     if "JPEG" in stream.name:

@@ -77,7 +77,6 @@ def found(runs):
 
 
 def table(values):
-    """Return one line per method."""
     rows = [
         [
             f"**{name}**" if name.startswith("HALRP") else name,
@@ -98,14 +97,21 @@ def forgotten(bwt):
     return spread(bwt) if bwt.any() else "0"
 
 
-def main(arguments=None):
-    """Run the command."""
-    options = parser("compare", __doc__, seeds=5, jobs=1).parse_args(arguments)
-    stream, training, results = prepared(options)
+def compare(options, contestants, **versions):
+    """Let all learn the stream, once per seed, and print the table.
+
+    ``contestants(stream, names)`` returns them by name; versions are those of their libraries.
+    """
+    stream, training, results = prepared(options, **versions)
     visits = [({}, stream, seed) for seed in range(options.seeds)]
     chosen = contestants(stream, options.methods)
     runs = learn(results, stream, chosen, training, visits, options.jobs, every=True)
     print(table(found(runs)))
+
+
+def main(arguments=None):
+    options = parser("compare", __doc__, seeds=5, jobs=1).parse_args(arguments)
+    compare(options, contestants)
 
 
 if __name__ == "__main__":

@@ -124,7 +124,6 @@ def table(values):
 
 
 def main(arguments=None):
-    """Run the command."""
     options = parser("cost", __doc__, rounds=3).parse_args(arguments)
     stream, training, results = prepared(options)
     jobs = jobs_of(stream, training, options.rounds, options.methods)

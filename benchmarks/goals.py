@@ -3,7 +3,6 @@
 python -m benchmarks.goals
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +11,7 @@ import numpy as np
 from scipy.stats import t, ttest_ind
 
 from benchmarks import compare, little_data, tables
+from benchmarks.command import Parser
 from benchmarks.tables import deviation, grouped
 
 RESULTS = Path(__file__).parent / "results"
@@ -31,34 +31,22 @@ class Lead(NamedTuple):
     half: float
 
 
-def lead(ours, others):
-    """Return the lead of ours over others, by the differences between runs of the same seed.
+def lead(ours, others, paired=True):
+    """Return the lead of ours over others, whose runs are pairs of one seed, or not (Welch).
 
-    >>> found = lead([0.93, 0.95], [0.92, 0.92])
-    >>> [round(value, 1) for value in found]
+    >>> [round(value, 1) for value in lead([0.93, 0.95], [0.92, 0.92])]
     [2.0, 1.0, 12.7]
-    """
-    differences = 100 * (np.asarray(ours) - np.asarray(others))
-    count = len(differences)
-    error = deviation(differences) / count**0.5
-    half = t.ppf(0.975, count - 1) * error if count > 1 else 0.0
-    return Lead(float(differences.mean()), float(error), float(half))
-
-
-def apart(ours, others):
-    """Return the lead of ours over others whose seeds have nothing in common (Welch).
-
-    >>> found = apart([0.93, 0.95], [0.91, 0.93])
-    >>> [round(value, 1) for value in found]
+    >>> [round(value, 1) for value in lead([0.93, 0.95], [0.91, 0.93], paired=False)]
     [2.0, 1.4, 6.1]
     """
-    error = 100 * sum(deviation(one) ** 2 / len(one) for one in (ours, others)) ** 0.5
-    ahead = 100 * (np.mean(ours) - np.mean(others))
+    ours, others = 100 * np.asarray(ours), 100 * np.asarray(others)
+    samples = [ours - others] if paired else [ours, others]
+    error = sum(deviation(one) ** 2 / len(one) for one in samples) ** 0.5
     half = 0.0
     if error:
-        low, high = ttest_ind(ours, others, equal_var=False).confidence_interval(0.95)
-        half = 50 * (high - low)
-    return Lead(float(ahead), float(error), float(half))
+        freedom = len(ours) - 1 if paired else ttest_ind(ours, others, equal_var=False).df
+        half = t.ppf(0.975, freedom) * error
+    return Lead(float(ours.mean() - others.mean()), float(error), float(half))
 
 
 def said(found, least, small=True):
@@ -96,11 +84,10 @@ def beside(results, stream, ours, other, least, growth, text):
     runs = runs_of(results, "compare", stream)
     found = compare.found(runs)
     if {ours, other} <= found.keys():
-        ahead = apart(found[ours]["ACC"], found[other]["ACC"])
+        ahead = lead(found[ours]["ACC"], found[other]["ACC"], paired=False)
         seeds = grouped([run for run in runs if "seed" in run["key"]], "method")
-        later = apart(
-            *([np.mean(little_data.later(run)) for run in seeds[name]] for name in (ours, other))
-        )
+        pair = ([np.mean(little_data.later(run)) for run in seeds[name]] for name in (ours, other))
+        later = lead(*pair, paired=False)
         grown = round(100 * float(found[ours]["growth"].mean()), 6)
         words = f"{ahead.points:+.2f} ± {ahead.error:.2f} points at {grown:.1f} % ({ours}); "
         words += f"{later.points:+.2f} ± {later.error:.2f} on the later tasks"
@@ -155,10 +142,7 @@ def table(results=RESULTS):
 
 
 def main(arguments=None):
-    """Run the command."""
-    argparse.ArgumentParser(
-        prog="benchmarks.goals", description=__doc__.splitlines()[0]
-    ).parse_args(arguments)
+    Parser("goals", __doc__).parse_args(arguments)
     print(table())
 
 

@@ -10,18 +10,16 @@ correlation of predicted and measured increases of the loss, layers being cut on
 the processor time that the importance takes for one task.
 """
 
-import argparse
 import copy
-import sys
 import time
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import spearmanr
 
 from benchmarks import tables
-from benchmarks.command import at_least, fingerprint, opened, said
+from benchmarks.command import Parser, fingerprint, opened, said
 from benchmarks.methods import HALRP, Training
 from benchmarks.running import Results
 from benchmarks.tables import deviation, grouped, spread
@@ -63,7 +61,6 @@ class Timed:
         self.seconds = []
 
     def __call__(self, layers, held_out):
-        """Ask the importance."""
         begin = time.process_time()
         found = self.importance(layers, held_out)
         self.seconds.append(time.process_time() - begin)
@@ -123,10 +120,10 @@ def measured(bases, name, seed, budget):
     }
 
 
-def jobs_of(name, data_dir, download, training, seeds, importances):
+def jobs_of(name, data_dir, training, seeds, importances):
     """Return what is to be run of a stream, seed by seed."""
     n_tasks, budget = (STREAMS | QUICK)[name]
-    stream = opened(name, data_dir, download).first(n_tasks).made()
+    stream = opened(name, data_dir, n_tasks)
     bases, rows = Bases(stream, training), fingerprint(stream)
     return [
         (
@@ -195,39 +192,19 @@ def plain(values, form):
 
 
 def main(arguments=None):
-    """Run the command."""
-    one = argparse.ArgumentParser(
-        prog="benchmarks.importances",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    count = partial(at_least, 1)
-    one.add_argument("--data-dir", help="folder of the original files")
-    one.add_argument("--download", action="store_true", help="fetch the files that are missing")
+    one = Parser("importances", __doc__, seeds=3, epochs=10, jobs=1).data().results()
+    names = [*STREAMS, *QUICK]
+    one.add_argument("--streams", nargs="+", choices=names, default=[*STREAMS], help="only these")
     one.add_argument(
-        "--streams", nargs="+", choices=[*STREAMS, *QUICK], default=list(STREAMS), help="only these"
+        "--importances", nargs="+", choices=IMPORTANCES, default=[*IMPORTANCES], help="only these"
     )
-    one.add_argument("--seeds", type=count, default=3, help="how many: 0, 1 and so on")
-    one.add_argument("--epochs", type=count, default=10, help="for every task")
-    one.add_argument(
-        "--importances",
-        nargs="+",
-        choices=IMPORTANCES,
-        default=list(IMPORTANCES),
-        help="only these",
-    )
-    one.add_argument("--jobs", type=count, default=1, help="processes, each with one thread")
-    one.add_argument("--json", help="file of runs to write; those that it has are not run again")
-    given = sys.argv[1:] if arguments is None else arguments
-    options = one.parse_args(given)
+    options = one.parse_args(arguments)
     training = Training(options.epochs)
-    results = Results(options.json, said(training), [one.prog, *given])
+    results = Results(options.json, said(training), options.words)
     jobs = [
         job
         for name in dict.fromkeys(options.streams)
-        for job in jobs_of(
-            name, options.data_dir, options.download, training, options.seeds, options.importances
-        )
+        for job in jobs_of(name, options.data_dir, training, options.seeds, options.importances)
     ]
     print(table(results.complete(jobs, options.jobs)))
 

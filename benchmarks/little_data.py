@@ -66,7 +66,6 @@ def table(values):
 
 
 def main(arguments=None):
-    """Run the command."""
     options = parser("little_data", __doc__, batch_size=32, seeds=3, jobs=1).parse_args(arguments)
     stream, training, results = prepared(options)
     visits = [

@@ -196,7 +196,6 @@ def in_words(values, name):
 
 
 def main(arguments=None):
-    """Run the command."""
     options = Parser("many_tasks", __doc__, tasks=1000, seeds=1).results().parse_args(arguments)
     about = {"stream": "three digits", "tasks": options.tasks, **said(TRAINING)}
     about["growth_budget"] = BUDGET

@@ -35,52 +35,25 @@ class MLP(nn.Sequential):
 
 
 class LeNet(nn.Module):
-    """The LeNet of the HALRP paper: two 5x5 convolutions and two hidden layers of these widths.
+    """The LeNet of the HALRP paper: two 5x5 convolutions and two hidden layers.
 
     Batch normalisation follows every layer but the head. The size of the images is a multiple of 4.
     """
 
-    def __init__(self, n_classes=10, channels=3, size=32, widths=(20, 50, 800, 500)):
+    def __init__(self, n_classes=10, channels=3, size=32):
         super().__init__()
         layers = []
-        for outputs in widths[:2]:
+        for outputs in (20, 50):
             layers += [nn.Conv2d(channels, outputs, 5, padding=2), nn.BatchNorm2d(outputs)]
             layers += [nn.ReLU(), nn.MaxPool2d(2)]
             channels = outputs
         layers.append(nn.Flatten())
         inputs = channels * (size // 4) ** 2
-        for outputs in widths[2:]:
+        for outputs in (800, 500):
             layers += [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU()]
             inputs = outputs
         self.features = nn.Sequential(*layers)
         self.last = nn.Linear(inputs, n_classes)
-
-    def forward(self, x):
-        """Return logits of shape (n_samples, n_classes)."""
-        return self.last(self.features(x))
-
-
-class AlexNet(nn.Module):
-    """The AlexNet of continual learning: three convolutions and two hidden layers of 2048.
-
-    As in the HALRP paper, batch normalisation and dropout follow every layer but the head. Its
-    code normalises by the batch when it predicts too; here, running statistics are kept.
-    """
-
-    def __init__(self, n_classes=10, channels=3, size=32):
-        super().__init__()
-        if size < 19:
-            raise ValueError(f"AlexNet needs images of 19x19 or larger; got size={size}.")
-        layers = []
-        for outputs, kernel, dropout in ((64, 4, 0.2), (128, 3, 0.2), (256, 2, 0.5)):
-            layers += [nn.Conv2d(channels, outputs, kernel), nn.BatchNorm2d(outputs)]
-            layers += [nn.ReLU(), nn.Dropout(dropout), nn.MaxPool2d(2)]
-            channels, size = outputs, (size - kernel + 1) // 2
-        layers.append(nn.Flatten())
-        for inputs in (256 * size**2, 2048):
-            layers += [nn.Linear(inputs, 2048), nn.BatchNorm1d(2048), nn.ReLU(), nn.Dropout(0.5)]
-        self.features = nn.Sequential(*layers)
-        self.last = nn.Linear(2048, n_classes)
 
     def forward(self, x):
         """Return logits of shape (n_samples, n_classes)."""

@@ -114,7 +114,6 @@ def found(runs):
 
 
 def table(values):
-    """Return one line per method."""
     rows = []
     for name, one in values.items():
         measures, sides = ("AOPD", "later", "MOPD"), ("orders", "seeds")
@@ -128,7 +127,6 @@ def table(values):
 
 
 def main(arguments=None):
-    """Run the command."""
     options = parser("orders", __doc__, orders=26, jobs=1).parse_args(arguments)
     stream, training, results = prepared(options)
     natural, *others = orders_of(len(stream.tasks), options.orders)

@@ -6,13 +6,12 @@ Everything on the page comes from the files in benchmarks/results. What is said 
 benchmarks/findings.md.
 """
 
-import argparse
 import json
 import re
 from collections import Counter
 from pathlib import Path
 
-import matplotlib
+import matplotlib.pyplot as plt
 
 from benchmarks import (
     ablations,
@@ -25,6 +24,7 @@ from benchmarks import (
     pictures,
     theorem,
 )
+from benchmarks.command import Parser
 from benchmarks.goals import RESULTS
 
 HERE = Path(__file__).parent
@@ -62,7 +62,7 @@ SECTIONS = {
 }
 
 
-def section(plt, kind, results, folder):
+def section(kind, results, folder):
     """Return the tables of a kind of results, one for each stream, and draw their pictures."""
     command, draw = SECTIONS[kind]
     library = stored("avalanche", results) if kind == "compare" else {}
@@ -74,7 +74,7 @@ def section(plt, kind, results, folder):
         found = command.found([run for one in files for run in one["runs"]])
         name = f"{kind}-{stream}.svg"
         if folder:
-            figure = draw(plt, found, stream)
+            figure = draw(found, stream)
             figure.savefig(folder / name, metadata={"Date": None})
             plt.close(figure)
         parts.append(
@@ -88,28 +88,20 @@ def section(plt, kind, results, folder):
 
 def build(results=RESULTS, folder=None):
     """Return the text of the page; draw its pictures if a folder for them is given."""
-    plt = None
     if folder:
-        matplotlib.use("agg")
-        matplotlib.rcParams.update({"svg.hashsalt": "evidence", "svg.fonttype": "path"})
-        import matplotlib.pyplot as plt
-
+        plt.switch_backend("agg")
+        plt.rcParams.update({"svg.hashsalt": "evidence", "svg.fonttype": "path"})
         folder.mkdir(parents=True, exist_ok=True)
     text = (HERE / "findings.md").read_text()
     for kind in SECTIONS:
-        text = text.replace(f"<!-- {kind} -->", section(plt, kind, results, folder))
+        text = text.replace(f"<!-- {kind} -->", section(kind, results, folder))
     text = text.replace("<!-- goals -->", goals.table(results))
     text = re.sub(r"## [^\n]+\n+(?=## )", "", text)  # what has neither words nor results
     return text
 
 
 def main(arguments=None):
-    """Write the page."""
-    argparse.ArgumentParser(
-        prog="benchmarks.page",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    ).parse_args(arguments)
+    Parser("page", __doc__).parse_args(arguments)
     (DOCS / "evidence.md").write_text(build(folder=DOCS / "_static" / "evidence"))
 
 

@@ -80,7 +80,6 @@ def table(runs):
 
 
 def main(arguments=None):
-    """Run the command."""
     counts = {"tasks": 8, "rows": 512, "epochs": 2, "rounds": 5}
     options = Parser("parallel", __doc__, **counts).results().parse_args(arguments)
     settings = {name: getattr(options, name) for name in counts}

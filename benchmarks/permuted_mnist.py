@@ -114,7 +114,6 @@ def table(runs):
 
 
 def main(arguments=None):
-    """Run the command."""
     one = Parser("permuted_mnist", __doc__, seeds=3, tasks=5, jobs=1).results()
     one.add_argument("--data-dir", required=True, help="folder of 0.json to 9.json")
     options = one.parse_args(arguments)

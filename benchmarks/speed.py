@@ -254,7 +254,6 @@ def cell(values):
 
 
 def main(arguments=None):
-    """Run the command."""
     one = Parser("speed", __doc__, rounds=9, threads=1).results()
     one.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     one.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))

@@ -9,23 +9,13 @@ minutes, needs no files, and shows only that everything runs: it learns two task
 digits for one epoch. The longer one goes on to what the page does not have yet.
 """
 
-import argparse
 import shlex
 from pathlib import Path
 
-from benchmarks import ablations, compare, cost, little_data, many_tasks, orders, theorem
-from benchmarks.command import opened
-from benchmarks.page import RESULTS, stored
+from benchmarks.command import Parser, opened
+from benchmarks.page import RESULTS, SECTIONS, stored
 
-COMMANDS = {
-    "compare": compare,
-    "orders": orders,
-    "little_data": little_data,
-    "ablations": ablations,
-    "theorem": theorem,
-    "cost": cost,
-    "many_tasks": many_tasks,  # on a stream of its own
-}
+COMMANDS = {name: command for name, (command, _) in SECTIONS.items()}
 MANY = "'HALRP, defaults' 'HALRP, published' 'separate networks' fine-tuning EWC PackNet"
 MANY += " BatchEnsemble 'LoRA, rank 4'"
 LITTLE = "'HALRP, defaults' 'separate networks' 'copies of the first' 'LoRA, rank 4'"
@@ -59,15 +49,7 @@ def shown(results=RESULTS):
 
 
 def main(arguments=None):
-    """Run the command."""
-    parser = argparse.ArgumentParser(
-        prog="benchmarks.suite",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--data-dir", help="folder of the original files")
-    parser.add_argument("--download", action="store_true", help="let torchvision fetch them")
-    parser.add_argument("--jobs", default="1", metavar="N", help="processes, each with one thread")
+    parser = Parser("suite", __doc__, jobs=1).data()
     parser.add_argument(
         "--only", nargs="+", choices=COMMANDS, default=list(COMMANDS), help="only these questions"
     )
@@ -80,17 +62,16 @@ def main(arguments=None):
     chosen = [(name, shlex.split(words)) for name, words in commands if name in options.only]
     streams = {words[0] for name, words in chosen if name != "many_tasks"}
     for stream in sorted(streams):  # what is missing is missed at once
-        opened(stream, options.data_dir, options.download)
+        opened(stream, options.data_dir, 0)
     folder = options.results or (None if options.quick else RESULTS)
     for name, words in chosen:
         stream = "digits" if name == "many_tasks" else words[0]
         print(f"\n{name}: {stream}", flush=True)
         given = [*words, *(["--json", str(folder / f"{name}-{stream}.json")] if folder else [])]
         if name not in ("cost", "many_tasks"):  # where methods take turns
-            given += ["--jobs", options.jobs]
+            given += ["--jobs", str(options.jobs)]
         if name != "many_tasks":
             given += ["--data-dir", options.data_dir] if options.data_dir else []
-            given += ["--download"] * options.download
         COMMANDS[name].main(given)
 
 

@@ -78,7 +78,6 @@ def increases(stream, training, seed, settings):
 
 
 def jobs_of(stream, training, seeds, importances):
-    """Return what is to be run."""
     names = ("importance", "approximation_rate", "warmup_epochs")
     jobs = []
     for *values, seed in itertools.product(importances, ALPHAS, WARMUPS, range(seeds)):
@@ -133,7 +132,6 @@ def or_nan(function, values):
 
 
 def main(arguments=None):
-    """Run the command."""
     one = parser("theorem", __doc__, None, epochs=4, seeds=2, jobs=1)
     one.add_argument(
         "--importances", nargs="+", choices=IMPORTANCES, default=["fisher"], help="(fisher)"

@@ -31,58 +31,46 @@ import math
 import torch
 from torch import nn
 
-from benchmarks.command import parser, prepared
-from benchmarks.compare import found, learn, table
-from benchmarks.contestants import Contestant
-from benchmarks.methods import Method
+from benchmarks.command import parser
+from benchmarks.compare import compare
+from benchmarks.contestants import CONTESTANTS, Contestant
+from benchmarks.methods._method import Method, head_of, parts
 
+try:
+    import torchvision  # noqa: F401
+except ModuleNotFoundError:
+    raise ModuleNotFoundError(
+        "Avalanche needs an environment of its own, which the head of "
+        "benchmarks/with_avalanche.py tells how to make."
+    ) from None
+except RuntimeError:
+    # Avalanche imports torchvision, whose images nobody needs here. Its compiled operators are for
+    # another build of torch than the one for processors alone; their names are enough.
+    OPERATORS = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        OPERATORS.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
-def import_torchvision():
-    """Import torchvision, whose images nobody needs here, also where its operators are missing.
-
-    Avalanche imports torchvision, which describes the shapes of its compiled operators as soon as
-    it is imported. Those of the package index are compiled for another build of torch than the
-    one for processors alone and cannot be loaded with it; then their names have to be there. They
-    are as long as the library that is returned.
-    """
-    try:
-        import torchvision  # noqa: F401
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            "Avalanche needs an environment of its own, which the head of "
-            "benchmarks/with_avalanche.py tells how to make."
-        ) from None
-    except RuntimeError:
-        names = torch.library.Library("torchvision", "DEF")
-        for name in ("nms", "qnms"):
-            names.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        return names
-
-
-OPERATORS = import_torchvision()
-
-import avalanche  # noqa: E402
-from avalanche.benchmarks import DatasetExperience, with_task_labels  # noqa: E402
-from avalanche.benchmarks.utils import (  # noqa: E402
+import avalanche
+from avalanche.benchmarks import DatasetExperience, with_task_labels
+from avalanche.benchmarks.utils import (
     ConstantSequence,
     DataAttribute,
     TaskAwareSupervisedClassificationDataset,
     TaskLabels,
 )
-from avalanche.models import MultiHeadClassifier, MultiTaskModule, avalanche_forward  # noqa: E402
-from avalanche.models.packnet import PackNetModel  # noqa: E402
-from avalanche.training import supervised  # noqa: E402
-from avalanche.training.plugins import ReplayPlugin  # noqa: E402
-from avalanche.training.storage_policy import ExperienceBalancedBuffer  # noqa: E402
+from avalanche.models import MultiHeadClassifier, MultiTaskModule, avalanche_forward
+from avalanche.models.packnet import PackNetModel
+from avalanche.training import supervised
+from avalanche.training.plugins import ReplayPlugin
+from avalanche.training.storage_policy import ExperienceBalancedBuffer
 
 
 def without_head(network):
     """Return a fresh network with nothing in the place of its head, and its number of outputs."""
     body = network(n_classes=2)
-    name = [name for name, part in body.named_modules() if isinstance(part, nn.Linear)][-1]
-    width = body.get_submodule(name).in_features
+    name, head = head_of(body)
     body.set_submodule(name, nn.Identity())
-    return body, width
+    return body, head.in_features
 
 
 class WithHeads(MultiTaskModule):
@@ -110,19 +98,16 @@ class PackedWithHeads(PackNetModel):
         self.heads = MultiHeadClassifier(width, n_outputs)
 
     def forward(self, x, task_labels):
-        """Return logits of rows of one task."""
         return self.heads(super().forward(x, task_labels), task_labels)
 
 
 def experience(task, number):
     """Return the rows that a task learns from as the library's strategies want them."""
     X, y = map(torch.as_tensor, task.train)
-    attributes = [
-        DataAttribute(y.tolist(), "targets"),
-        TaskLabels(ConstantSequence(number, len(y))),
-    ]
+    labels = TaskLabels(ConstantSequence(number, len(y)))
     dataset = TaskAwareSupervisedClassificationDataset(
-        [torch.utils.data.TensorDataset(X, y)], data_attributes=attributes
+        [torch.utils.data.TensorDataset(X, y)],
+        data_attributes=[DataAttribute(y.tolist(), "targets"), labels],
     )
     one = with_task_labels(DatasetExperience(dataset=dataset, current_experience=number))
     one.classes_in_this_experience = list(range(task.n_classes))
@@ -132,12 +117,13 @@ def experience(task, number):
 class Naive(Method):
     """Fine-tuning, and what the others have in common; outputs are for the task that has most."""
 
+    model_type = WithHeads
+
     def __init__(self, network, training, seed, n_outputs, **settings):
         super().__init__(network, training, seed)
-        self.n_outputs = n_outputs
         self.n_classes = {}
         self.draw("network")
-        self.model = self.make_model()
+        self.model = self.model_type(network, n_outputs)
         self.strategy = self.make_strategy(
             model=self.model,
             optimizer=torch.optim.Adam(self.model.parameters(), lr=training.lr),
@@ -148,25 +134,18 @@ class Naive(Method):
             **settings,
         )
 
-    def make_model(self):
-        """Return the network as the strategy wants it."""
-        return WithHeads(self.network, self.n_outputs)
-
     def make_strategy(self, **settings):
-        """Return the library's strategy."""
         return supervised.Naive(**settings)
 
     def learn(self, task):
         """Let the strategy train, with a fresh optimiser for each task as ours have."""
-        number = len(self.n_classes)
+        one = experience(task, len(self.n_classes))
         self.n_classes[task.name] = task.n_classes
         self.draw(task.name)
-        one = experience(task, number)
         self.strategy.train(one, eval_streams=[], reset_optimizer_state=True)
 
     @torch.no_grad()
     def predict(self, name, X):
-        """Return labels."""
         number = list(self.n_classes).index(name)
         self.model.eval()
         out = [
@@ -225,8 +204,7 @@ class Replay(Naive):
 class PackNet(Naive):
     """Each task keeps an equal part of the weights; a share of the epochs comes after pruning."""
 
-    def make_model(self):
-        return PackedWithHeads(self.network, self.n_outputs)
+    model_type = PackedWithHeads
 
     def make_strategy(self, n_tasks, retrain, **settings):
         self.n_tasks = n_tasks
@@ -247,15 +225,6 @@ class PackNet(Naive):
         return 4 * self.n_numbers() + weights * bits // 8
 
 
-def takes_packnet(network):
-    """Return whether the library's PackNet takes a network."""
-    try:
-        PackedWithHeads(network, 2)
-    except ValueError:  # it has a norm
-        return False
-    return True
-
-
 def contestants(stream, names=None):
     """Return those that are named, or all that can learn the stream."""
     outputs = {"n_outputs": max(task.n_classes for task in stream.tasks)}
@@ -267,20 +236,15 @@ def contestants(stream, names=None):
         "replay, 50 rows": Contestant(Replay, {**counted, "memory": 50}),
         "replay, 200 rows": Contestant(Replay, {**counted, "memory": 200}),
     }
-    if takes_packnet(stream.network):
-        found["PackNet"] = Contestant(PackNet, counted, {"retrain": [0.1, 0.2, 0.4, 0.6, 0.8, 0.9]})
+    if not parts(stream.network(n_classes=2))["norm"]:
+        found["PackNet"] = Contestant(PackNet, counted, CONTESTANTS["PackNet"].grid)
     found = {f"{name} (Avalanche)": one for name, one in found.items()}
     return {name: found[name] for name in names or found}
 
 
 def main(arguments=None):
-    """Run the command."""
     options = parser("with_avalanche", __doc__, str, seeds=5, jobs=1).parse_args(arguments)
-    stream, training, results = prepared(options, avalanche=avalanche.__version__)
-    chosen = contestants(stream, options.methods)
-    visits = [({}, stream, seed) for seed in range(options.seeds)]
-    runs = learn(results, stream, chosen, training, visits, options.jobs, every=True)
-    print(table(found(runs)))
+    compare(options, contestants, avalanche=avalanche.__version__)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import json
 import math
 import re
 import time
-from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -31,7 +30,7 @@ from benchmarks.compare import tune
 from benchmarks.contestants import Contestant
 from benchmarks.methods import Training
 from benchmarks.provenance import processor, revision
-from benchmarks.running import Results, learn_stream, settings_of, summary
+from benchmarks.running import Results, learn_stream, summary
 from benchmarks.streams import load
 from benchmarks.tables import grouped
 from sklearn_halrp.exceptions import GrowthBudgetWarning
@@ -216,9 +215,6 @@ class Table:
 
     def __init__(self, forget):
         self.forget, self.known = forget, {}
-
-    def on_device(self):
-        return nullcontext()
 
     def learn(self, task):
         self.known[task.name] = task
@@ -417,15 +413,6 @@ def test_memory_is_seen_while_it_is_held():
     assert 45e6 < cost.apart(most_while_holding, 50_000_000) < 80e6
 
 
-def test_settings_are_all_combinations():
-    assert settings_of({"a": [1, 2], "b": "xy"}) == [
-        {"a": 1, "b": "x"},
-        {"a": 1, "b": "y"},
-        {"a": 2, "b": "x"},
-        {"a": 2, "b": "y"},
-    ]
-
-
 def test_results_of_other_settings_are_not_mixed(tmp_path):
     path = tmp_path / "results.json"
     first = Results(path, {"epochs": 1}, WORDS)
@@ -527,9 +514,6 @@ class Peaked:
         self.miss = abs(np.log10(strength / best))
         self.tasks = {}
 
-    def on_device(self):
-        return nullcontext()
-
     def learn(self, task):
         self.tasks[task.name] = task
 
@@ -570,7 +554,8 @@ def test_the_first_half_of_the_tasks_is_tuned_on():
         Results(None, {}, WORDS),
         Contestant(Peaked, {"best": 1}, {"strength": [0.1, 1, 10]}),
     )
-    tune(results, load("digits", n_tasks=8), {"peaked": one}, None, 1)
+    stream = load("digits", n_tasks=4)
+    tune(results, replace(stream, tasks=stream.tasks * 2), {"peaked": one}, None, 1)
     assert {len(run["accuracy"]) for run in results.content["runs"]} == {4}
 
 

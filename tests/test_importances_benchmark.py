@@ -8,7 +8,7 @@ from benchmarks.methods import Training
 
 
 def test_all_learn_from_the_same_base_at_the_same_growth():
-    jobs = importances.jobs_of("digits", None, False, Training(epochs=2), 2, ["uniform", "fisher"])
+    jobs = importances.jobs_of("digits", None, Training(epochs=2), 2, ["uniform", "fisher"])
     assert [(key["seed"], key["importance"]) for key, *_ in jobs] == [
         *((0, "uniform"), (0, "fisher"), (1, "uniform"), (1, "fisher"))
     ]

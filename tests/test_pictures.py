@@ -19,7 +19,7 @@ def drawn(kind, stream):
     """Return the axes of a picture of the committed results, and the runs of its file."""
     command, draw = page.SECTIONS[kind]
     runs = json.loads((page.RESULTS / f"{kind}-{stream}.json").read_text())["runs"]
-    figure = draw(plt, command.found(runs), stream)
+    figure = draw(command.found(runs), stream)
     plt.close(figure)
     return figure.axes, runs
 

@@ -11,16 +11,11 @@ from torch.nn.functional import cross_entropy
 
 @dataclass(frozen=True)
 class Training:
-    """How every method trains on one task: Adam, whose rate decays by a factor after every batch.
-
-    The device is torch's name for it.
-    """
+    """How every method trains on one task, with Adam."""
 
     epochs: int = 10
     batch_size: int = 128
     lr: float = 1e-3
-    decay: float = 1.0
-    device: str = "cpu"
 
 
 class Method:
@@ -44,10 +39,6 @@ class Method:
 
     def __init__(self, network, training, seed):
         self.network, self.training, self.seed = network, training, seed
-
-    def on_device(self):
-        """Return the context in which it works: new tensors are on the training's device."""
-        return torch.device(self.training.device)
 
     def learn(self, task):
         """Learn a `benchmarks.streams.Task`; it may use its `train` rows and no earlier ones."""
@@ -121,7 +112,7 @@ class WithOwn(Method):
         tensors = self.tensors(name)
         batches = torch.as_tensor(X).split(1024)
         found = [logits(self.module, tensors, x, False).argmax(1) for x in batches]
-        return torch.cat(found).cpu().numpy()
+        return torch.cat(found).numpy()
 
     def every_tensor(self):
         """Return what tasks share, and what each owns."""
@@ -177,7 +168,6 @@ def train(step, parameters, n_rows, training, epochs=None):
     Epochs may be others than the training's own.
     """
     optimizer = torch.optim.Adam(parameters, lr=training.lr)
-    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, training.decay)
     for _ in range(training.epochs if epochs is None else epochs):
         for rows in torch.randperm(n_rows).split(training.batch_size):
             if len(rows) == 1 < n_rows:
@@ -185,7 +175,6 @@ def train(step, parameters, n_rows, training, epochs=None):
             optimizer.zero_grad()
             step(rows).backward()
             optimizer.step()
-            schedule.step()
 
 
 def logits(module, tensors, X, training):

@@ -17,7 +17,6 @@ class Adapters(WithOwn):
         self.changes = {}
 
     def learn(self, task):
-        """Train the base, or the changes for this task."""
         self.begin(task, like=self.first())
         own = self.own[task.name]
         # In the order of the module: that in which what is drawn for a task is drawn.
@@ -42,13 +41,11 @@ class Adapters(WithOwn):
         raise NotImplementedError
 
     def tensors(self, name):
-        """Return all tensors of the network for one task."""
         changes = self.changes[name].items()
         changed = {weight: self.changed(self.shared[weight], change) for weight, change in changes}
         return super().tensors(name) | changed
 
     def every_tensor(self):
-        """Return the changes too."""
         changes = [p for change in self.changes.values() for pair in change.values() for p in pair]
         return super().every_tensor() + changes
 
@@ -61,7 +58,6 @@ class BatchEnsemble(Adapters):
         return tuple(nn.Parameter(torch.ones(size)) for size in weight.shape[:2])
 
     def changed(self, weight, change):
-        """Return diag(r) W diag(s)."""
         rest = (1,) * (weight.dim() - 2)
         return weight * change[0].view(-1, 1, *rest) * change[1].view(1, -1, *rest)
 
@@ -86,5 +82,4 @@ class LoRA(Adapters):
         return nn.Parameter(torch.zeros(shape[0], rank)), nn.Parameter(v)
 
     def changed(self, weight, change):
-        """Return W + scale * U V."""
         return weight + self.scale * (change[0] @ change[1]).view(weight.shape)

@@ -21,7 +21,6 @@ class LearningWithoutForgetting(FineTuning):
         self.strength, self.temperature = strength, temperature
 
     def optimise(self, task):
-        """Train the shared network and all heads."""
         X, y = map(torch.as_tensor, task.train)
         earlier = [name for name in self.own if name != task.name]
         with torch.no_grad():

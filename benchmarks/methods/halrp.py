@@ -1,11 +1,7 @@
 """The package's own estimator, through its public face."""
 
-from contextlib import nullcontext
-
 import numpy as np
 import torch
-from skorch.callbacks import LRScheduler
-from torch.optim.lr_scheduler import ExponentialLR
 
 from benchmarks.methods._method import Method
 from benchmarks.networks import recipe
@@ -18,7 +14,6 @@ class HoldOut:
     n_rows = 0
 
     def __call__(self, dataset, y=None, **kwargs):
-        """Split a data set as skorch asks."""
         cut = len(dataset) - self.n_rows
         rows = np.arange(len(dataset))
         return (torch.utils.data.Subset(dataset, part) for part in (rows[:cut], rows[cut:]))
@@ -34,39 +29,28 @@ class HALRP(Method):
     def __init__(self, network, training, seed, **settings):
         super().__init__(network, training, seed)
         self.split = HoldOut()
-        decay = LRScheduler(policy=ExponentialLR, gamma=training.decay, step_every="batch")
         net = recipe(
             network,
             training.epochs,
             lr=training.lr,
             batch_size=training.batch_size,
             train_split=self.split,
-            callbacks=[("decay", decay)] if training.decay != 1 else [],
-            device=training.device,
         )
         self.classifier = ContinualClassifier(net, random_state=seed, **settings)
 
-    def on_device(self):
-        """Return no context: the net has its device."""
-        return nullcontext()
-
     def learn(self, task):
-        """Learn the task."""
         X, y = (np.concatenate(parts) for parts in zip(task.train, task.valid, strict=True))
         self.split.n_rows = len(task.valid[1])
         self.classifier.net.set_params(train_split=self.split)
         self.classifier.partial_fit(X, y, task_id=task.name)
 
     def predict(self, name, X):
-        """Return labels."""
         return self.classifier.predict(X, task_id=name)
 
     def n_numbers(self):
-        """Count what the estimator stores."""
         return self.classifier.n_numbers_
 
     def n_bytes(self):
-        """Count its bytes."""
         return self.classifier.n_bytes_
 
 
@@ -74,6 +58,5 @@ class TrainingRowsOnly(HALRP):
     """The same without the validation rows: importances come from the rows it learns."""
 
     def learn(self, task):
-        """Learn the task."""
         self.classifier.net.set_params(train_split=None)
         self.classifier.partial_fit(*task.train, task_id=task.name)

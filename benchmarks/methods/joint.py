@@ -1,7 +1,5 @@
 """All tasks at once, with all their rows: an upper reference, since old rows are gone."""
 
-from dataclasses import replace
-
 import torch
 from torch.nn.functional import cross_entropy
 
@@ -23,12 +21,10 @@ class Joint(FineTuning):
         self.tasks = []
 
     def learn(self, task):
-        """Keep the rows."""
         self.start(task)
         self.tasks.append(task)
 
     def finish(self):
-        """Train on all of them."""
         names = [task.name for task in self.tasks]
         self.draw(" ".join(names))
         rows = [tuple(map(torch.as_tensor, task.train)) for task in self.tasks]
@@ -43,9 +39,7 @@ class Joint(FineTuning):
             out = logits(self.module, self.tensors(names[task]), X[some], True)
             return cross_entropy(out, y[some])
 
-        # There are as many batches as of all tasks one by one, and the rate decays once over them.
-        training = replace(self.training, decay=self.training.decay ** (1 / len(names)))
-        train(step, trained(self.every_tensor()), int(lengths.sum()), training)
+        train(step, trained(self.every_tensor()), int(lengths.sum()), self.training)
         with torch.no_grad():  # batch normalisation follows weights that other tasks moved since
             for name, (X, _) in zip(names, rows, strict=True):
                 for batch in X.split(size):

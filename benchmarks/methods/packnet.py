@@ -28,7 +28,6 @@ class PackNet(WithOwn):
         self.owner = {n: torch.full(w.shape, -1, dtype=int) for n, w in self.shared.items()}
 
     def learn(self, task):
-        """Train, prune, train again."""
         number = len(self.own)
         kept = {name for kind in ("head", "norm", "bias") for name in self.parts[kind]}
         self.begin(task, kept, self.first())
@@ -63,7 +62,6 @@ class PackNet(WithOwn):
             weight.data[~free[name]] = fixed[name][~free[name]]
 
     def tensors(self, name):
-        """Return all tensors of the network for one task."""
         number = list(self.own).index(name)
         used = {n: (owner <= number) & (owner >= 0) for n, owner in self.owner.items()}
         weights = {n: torch.where(used[n], w, 0) for n, w in self.shared.items()}

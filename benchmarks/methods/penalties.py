@@ -2,7 +2,7 @@
 
 import torch
 
-from benchmarks.methods._method import logits, trained
+from benchmarks.methods._method import logits
 from benchmarks.methods.sharing import FineTuning
 
 
@@ -41,14 +41,13 @@ class L2(FineTuning):
 
     def importance(self, task):
         """Return the importance of each shared parameter for a task."""
-        return {
-            name: torch.ones_like(tensor)
-            for name, tensor in self.shared.items()
-            if isinstance(tensor, torch.nn.Parameter)
-        }
+        return {name: torch.ones_like(weight) for name, weight in self.weights().items()}
+
+    def weights(self):
+        """Return the parameters among the shared tensors."""
+        return {name: t for name, t in self.shared.items() if isinstance(t, torch.nn.Parameter)}
 
     def n_numbers(self):
-        """Count the centre as well."""
         return super().n_numbers() + sum(tensor.numel() for tensor in self.centre.values())
 
 
@@ -66,22 +65,19 @@ class EWC(L2):
         self.n_rows = n_rows
 
     def importance(self, task):
-        """Return the Fisher information."""
         X = torch.as_tensor(task.train[0])
         X = X[torch.randperm(len(X))[: self.n_rows]]
-        tensors = self.tensors(task.name)
-        weights = {name: t for name, t in self.shared.items() if isinstance(t, torch.nn.Parameter)}
+        tensors, weights = self.tensors(task.name), self.weights()
         fisher = {name: torch.zeros_like(weight) for name, weight in weights.items()}
         for x in X.split(1):
             out = logits(self.module, tensors, x, False)
             p = out.detach().softmax(1)
             drawn = p.sqrt() * (2 * torch.randint(0, 2, p.shape) - 1)
             slope = p * drawn.sum() - drawn  # sum over y of drawn_y d(-log p_y) / d logits
-            gradients = torch.autograd.grad(out, trained(weights.values()), slope)
+            gradients = torch.autograd.grad(out, [*weights.values()], slope)
             for square, gradient in zip(fisher.values(), gradients, strict=True):
                 square += gradient.square() / len(X)
         return fisher
 
     def n_numbers(self):
-        """Count the importance too."""
         return super().n_numbers() + sum(tensor.numel() for tensor in self.total.values())

@@ -20,7 +20,6 @@ class Replay(FineTuning):
         self.kept = {}
 
     def extra(self, task):
-        """Return the loss on kept rows."""
         names = list(self.kept)
         if not names:
             return None
@@ -39,7 +38,6 @@ class Replay(FineTuning):
         return self.every_tensor()
 
     def end(self, task):
-        """Keep some rows."""
         X, y = map(torch.as_tensor, task.train)
         some = torch.randperm(len(y))[: self.memory]
         self.kept[task.name] = X[some].half(), y[some]

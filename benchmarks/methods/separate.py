@@ -7,7 +7,6 @@ class Separate(WithOwn):
     """One network per task, each from a fresh start (STL)."""
 
     def learn(self, task):
-        """Train a network on the task's rows."""
         self.begin(task, like=self.start())
         own = self.own[task.name]
         self.fit(task, lambda: own, own.values())
@@ -20,5 +19,4 @@ class Copies(Separate):
     """One network per task, each begun as a copy of the first: transfer at full price."""
 
     def start(self):
-        """Return the first task's tensors."""
         return self.first()

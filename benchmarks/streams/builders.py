@@ -1,4 +1,4 @@
-"""Ways to make tasks from data sets; each gives recipes, so that tasks are made when needed.
+"""Ways to make tasks from data sets; each gives functions that make the tasks one by one.
 
 Halves are pairs of images or columns, and labels from 0; `rows` is a `Rows`.
 """
@@ -6,31 +6,22 @@ Halves are pairs of images or columns, and labels from 0; `rows` is a `Rows`.
 from functools import partial
 
 import numpy as np
-from scipy import ndimage
 
 from benchmarks.streams.preparing import moments, prepare
-from benchmarks.streams.tasks import Recipes, Task
+from benchmarks.streams.tasks import Task
 
 
-def make_task(name, train, test, rows, number, change):
+def make_task(name, halves, rows, number, change):
     """Return a task of some rows of two halves.
 
     Its number draws other rows for each task; `change` makes rows of the task from those of the
     data set.
     """
-    (X, y), (X_test, y_test) = train, test
+    (X, y), (X_test, y_test) = halves
     learn, valid, tested = rows.choose(y, y_test, number)
     parts = [(X, y, learn), (X, y, valid), (X_test, y_test, tested)]
     changed = ((change(X[i]), y[i].astype(np.int64)) for X, y, i in parts)
     return Task(name, int(y.max()) + 1, *changed)
-
-
-def changed(halves, rows, changes):
-    """Return tasks that see the same images in other ways, given as name -> change."""
-    return Recipes(
-        partial(make_task, name, *halves, rows, number, change)
-        for number, (name, change) in enumerate(changes.items())
-    )
 
 
 def permuted(halves, n_tasks, rows, size, channels):
@@ -42,22 +33,10 @@ def permuted(halves, n_tasks, rows, size, channels):
         X = prepare(images, size, channels, scale)
         return X.reshape(len(X), len(order))[:, order].reshape(X.shape)
 
-    changes = {f"permuted {number}": partial(permute, number) for number in range(n_tasks)}
-    return changed(halves, rows, changes)
-
-
-def rotated(halves, n_tasks, rows, size, channels):
-    """Return tasks that see the images turned by a share of a full turn."""
-    scale = moments(halves.train[0])
-
-    def turn(degrees, images):
-        if degrees:
-            images = ndimage.rotate(images, degrees, (2, 3), reshape=False, order=1)
-        return prepare(images, size, channels, scale)
-
-    angles = np.arange(n_tasks) * 360 / n_tasks
-    changes = {f"{angle:g} degrees": partial(turn, angle) for angle in angles}
-    return changed(halves, rows, changes)
+    return [
+        partial(make_task, f"permuted {number}", halves, rows, number, partial(permute, number))
+        for number in range(n_tasks)
+    ]
 
 
 def relabelled(half, classes):
@@ -72,38 +51,33 @@ def relabelled(half, classes):
 def split(halves, groups, rows, change):
     """Return tasks that have some classes each, given as name -> classes."""
 
-    def recipe(name, classes, number):
+    def make(name, classes, number):
         own = (relabelled(half, classes) for half in halves)
-        return make_task(name, *own, rows, number, change)
+        return make_task(name, own, rows, number, change)
 
-    return Recipes(
-        partial(recipe, name, classes, number)
-        for number, (name, classes) in enumerate(groups.items())
-    )
+    return [partial(make, *item, number) for number, item in enumerate(groups.items())]
 
 
 def in_groups(n_classes, size):
-    """Return the classes in groups of one size, as they come.
+    """Return the classes in groups of one size, as they come; what is left over is left out.
 
-    >>> in_groups(6, 3)
+    >>> in_groups(7, 3)
     {'0-2': range(0, 3), '3-5': range(3, 6)}
     """
-    if n_classes % size:
-        raise ValueError(f"{n_classes} classes cannot be divided into tasks of {size}.")
-    starts = range(0, n_classes, size)
+    starts = range(0, n_classes - n_classes % size, size)
     return {f"{start}-{start + size - 1}": range(start, start + size) for start in starts}
 
 
-def several(sets, rows, size, channels):
-    """Return one task for each data set, given as name -> halves."""
+def several(sets, rows, change):
+    """Return one task for each data set, given as name -> halves.
 
-    def recipe(name, halves, number):
-        change = partial(prepare, size=size, channels=channels, scale=moments(halves.train[0]))
-        return make_task(name, *halves, rows, number, change)
+    ``change(images)`` gives, for the training images of a set, what makes rows of its images.
+    """
 
-    return Recipes(
-        partial(recipe, name, halves, number) for number, (name, halves) in enumerate(sets.items())
-    )
+    def make(name, halves, number):
+        return make_task(name, halves, rows, number, change(halves.train[0]))
+
+    return [partial(make, *item, number) for number, item in enumerate(sets.items())]
 
 
 def with_rotations(images, labels):

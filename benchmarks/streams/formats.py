@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 
 def read_idx(path):
@@ -28,19 +29,13 @@ def read_idx(path):
     return values.reshape(shape)
 
 
-def image_files(path):
-    """Yield the name, with slashes, and the content of the images in a folder or zip archive."""
-    if path.is_dir():
-        files = [(file.relative_to(path.parent).as_posix(), file) for file in path.rglob("*")]
-        yield from ((name, file.read_bytes()) for name, file in files if _is_image(name))
-        return
+def zipped_images(path):
+    """Yield the name, with slashes, and the content of the images in a zip archive."""
     with zipfile.ZipFile(path) as archive:
-        yield from ((name, archive.read(name)) for name in archive.namelist() if _is_image(name))
-
-
-def _is_image(name):
-    hidden = name.rsplit("/", 1)[-1].startswith("._")  # what macOS puts into its archives
-    return name.lower().endswith((".png", ".jpg", ".jpeg")) and not hidden
+        for name in archive.namelist():
+            hidden = name.rsplit("/", 1)[-1].startswith("._")  # what macOS puts into its archives
+            if name.lower().endswith((".png", ".jpg")) and not hidden:
+                yield name, archive.read(name)
 
 
 def read_image(content, mode, size=None):
@@ -48,10 +43,6 @@ def read_image(content, mode, size=None):
 
     The mode is "L" for grey or "RGB" for colour; `size` is a height and width to reduce it to.
     """
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError("Images need Pillow: pip install pillow") from error
     with Image.open(io.BytesIO(content)) as image:
         image = image.convert(mode)
         if size is not None:

@@ -11,36 +11,29 @@ from benchmarks.streams.tasks import some_rows
 
 @dataclass(frozen=True)
 class Rows:
-    """How many rows a task has at most, and from which seed they are drawn.
+    """How many rows a task has at most.
 
     Rows to learn and to validate come from the training half, each class in its share. None
-    takes what there is: all test rows, or all training rows with a fifth kept to validate.
+    takes what there is: all test rows, and all training rows with a fifth kept to validate.
     """
 
     train: int | None = None
     valid: int | None = None
     test: int | None = None
-    split_seed: int = 0
-    valid_share: float = 0.2
 
     def choose(self, y, y_test, number=0):
         """Return the numbers of the rows to learn, validate and test of a task.
 
         They are drawn by the labels of the two halves, others for each number of a task.
         """
-        seed = 1000 * self.split_seed + number
-        total = len(y)
+        total, n_test = len(y), len(y_test)
+        n_valid = round(total / 5)
         if self.train is not None:
-            valid = self.valid
-            if valid is None:
-                valid = round(self.train * self.valid_share / (1 - self.valid_share))
-            total = min(total, self.train + valid)
-            n_valid = round(total * valid / (self.train + valid))
-        else:
-            n_valid = self.valid if self.valid is not None else round(total * self.valid_share)
-        rows = some_rows(y, total, seed)
-        valid = some_rows(y[rows], n_valid, seed)
-        test = some_rows(y_test, len(y_test) if self.test is None else self.test, seed)
+            total, n_test = min(total, self.train + self.valid), self.test
+            n_valid = round(total * self.valid / (self.train + self.valid))
+        rows = some_rows(y, total, number)
+        valid = some_rows(y[rows], n_valid, number)
+        test = some_rows(y_test, n_test, number)
         return np.delete(rows, valid), rows[valid], np.sort(test)
 
 

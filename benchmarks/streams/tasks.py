@@ -1,14 +1,12 @@
 """What a stream of tasks is."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-PARTS = ("train", "valid", "test")
 
-
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class Task:
     """Rows to learn, to choose settings by, and to test; each a pair (X, y).
 
@@ -21,30 +19,10 @@ class Task:
     valid: tuple
     test: tuple
 
-    def __repr__(self):
-        rows = ", ".join(f"{part} {len(getattr(self, part)[1])}" for part in PARTS)
-        return f"Task({self.name!r}, {self.n_classes} classes; rows: {rows})"
-
     def fraction(self, share, seed):
         """Return the task with a share of its rows to learn and to choose by, class by class."""
         parts = [_share(part, share, seed) for part in (self.train, self.valid)]
         return replace(self, train=parts[0], valid=parts[1])
-
-
-class Recipes(Sequence):
-    """Tasks that are made, each by a function, when they are asked for, and kept by nobody here.
-
-    Ten permutations of all of MNIST in three channels of 32x32 would take 9 GB, one takes 0.9.
-    """
-
-    def __init__(self, recipes):
-        self.recipes = tuple(recipes)
-
-    def __len__(self):
-        return len(self.recipes)
-
-    def __getitem__(self, i):
-        return Recipes(self.recipes[i]) if isinstance(i, slice) else self.recipes[i]()
 
 
 @dataclass(frozen=True)
@@ -55,7 +33,7 @@ class Stream:
     """
 
     name: str
-    tasks: Sequence[Task]
+    tasks: tuple[Task, ...]
     network: Callable
 
     def in_order(self, order):
@@ -65,9 +43,7 @@ class Stream:
                 f"An order of {self.name} names each of 0 to {len(self.tasks) - 1} once; "
                 f"got {list(order)}."
             )
-        lazy = isinstance(self.tasks, Recipes)
-        kept = self.tasks.recipes if lazy else self.tasks
-        return replace(self, tasks=(Recipes if lazy else tuple)(kept[i] for i in order))
+        return replace(self, tasks=tuple(self.tasks[i] for i in order))
 
     def fraction(self, share, seed):
         """Return the stream with a share of the rows of every task, its test rows apart."""
@@ -78,10 +54,6 @@ class Stream:
     def first(self, n):
         """Return the stream of the first n tasks."""
         return replace(self, tasks=self.tasks[:n])
-
-    def made(self):
-        """Return the stream with all its tasks in memory."""
-        return replace(self, tasks=tuple(self.tasks))
 
 
 def _share(part, share, seed):
