@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import DTypeLike, NDArray
-from scipy.sparse import issparse
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from sklearn_halrp._labels import entries, keep_types
@@ -41,7 +40,7 @@ def check_rows(X: Any) -> None:
     ------
     TypeError, ValueError
     """
-    if isinstance(X, Mapping) and not issparse(X):  # one kind of sparse matrix is a dict
+    if isinstance(X, Mapping) and not hasattr(X, "toarray"):  # one kind of sparse matrix is a dict
         raise TypeError(
             f"X is a {type(X).__name__}, and must be one array, DataFrame, tensor or Dataset. Of "
             f"columns make a table, pandas.DataFrame(X); of several inputs, {ONE_INPUT}"

@@ -15,7 +15,7 @@ from sklearn_halrp._network import Network
 from sklearn_halrp._perturbed import perturbed_module
 from sklearn_halrp._probing import ROWS
 from sklearn_halrp._saved import check_complete
-from sklearn_halrp._starting import STARTS
+from sklearn_halrp._starting import begun
 from sklearn_halrp._storing import store
 from sklearn_halrp._task import Task
 from sklearn_halrp._visit import Lesson, Settings, Visit, visiting
@@ -69,10 +69,7 @@ def learn_task(
         if visit.known and visit.known.factors:
             own, factors = visit.own(), network.factors(visit.known)
         else:
-            beginning = settings.warmup(epochs)
-            start = STARTS["warm-up" if beginning else "scales"]
-            own, factors = start(visit, beginning)
-            epochs -= beginning
+            own, factors, epochs = begun(visit, epochs)
         module, factors = _tune(visit, own, factors, epochs)
         with visit.timed("pruning"):
             own, stored, before = store(

@@ -6,8 +6,9 @@ A start is a function
 
 that gets the visit to the task and the number of epochs that it may take. It may train
 modules of its own by ``visit.trained``, look at the visit's rows, and write down what it
-found in ``visit.report``. It must not change the base: whatever it trains is a copy. A new
-start is one function here, and one line in `STARTS`.
+found in ``visit.report``. It must not change the base: whatever it trains is a copy.
+
+`begun` says which start a task takes. A new one is one function here, and one line there.
 """
 
 import numpy as np
@@ -79,4 +80,23 @@ def scales_alone(visit: Visit, epochs: int) -> tuple[dict[str, torch.Tensor], di
     return visit.own(), factors
 
 
-STARTS = {"warm-up": warm_up, "scales": scales_alone}
+def begun(visit: Visit, epochs: int) -> tuple[dict[str, torch.Tensor], dict[str, Factors], int]:
+    """Begin a task as its settings ask for.
+
+    Parameters
+    ----------
+    visit : Visit
+    epochs : int
+        That there are in all.
+
+    Returns
+    -------
+    own : dict of str to tensor
+    factors : dict of str to Factors
+    left : int
+        Epochs that the start has not taken.
+    """
+    beginning = visit.settings.warmup(epochs)
+    start = warm_up if beginning else scales_alone
+    own, factors = start(visit, beginning)
+    return own, factors, epochs - beginning

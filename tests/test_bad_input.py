@@ -369,6 +369,8 @@ def test_modules_in_fixed_form_are_refused(convert, message):
         ("approximation_rate", 1.5),
         ("max_rank", 0),
         ("l1_penalty", -1.0),
+        ("l2_penalty", -1.0),
+        ("factor_lr_scale", 0),
         ("growth_budget", 0),
         ("growth_budget", 60),
         ("convolution", "both"),

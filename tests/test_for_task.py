@@ -9,7 +9,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from sklearn.base import clone, is_classifier
+from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import make_blobs
 from sklearn.ensemble import StackingClassifier, VotingClassifier
@@ -32,7 +32,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_halrp import ContinualClassifier
+from sklearn_halrp import ContinualClassifier, ContinualRegressor
 from sklearn_halrp.exceptions import MissingTaskError, UnknownTaskError
 from tests.conftest import make_classifier, make_net, permuted
 from tests.inside import (
@@ -413,3 +413,43 @@ def test_mapie_takes_a_task_of_rows_with_names(conformal, points):
     mapie = conformal.SplitConformalClassifier(one, prefit=True)
     mapie.conformalize(frame[150:], y[150:])
     assert np.array_equal(mapie.predict(frame), one.predict(frame))
+
+
+def learned_numbers():
+    """A regressor with two tasks of one output, and rows of the second."""
+    X, y = make_blobs(200, n_features=4, random_state=0)
+    y = 10 * X[:, 0] + y
+    reg = ContinualRegressor(random_state=0).partial_fit(X, y, task_id="a")
+    return reg.partial_fit(X[:, ::-1], -y, task_id="b"), X[:, ::-1].copy(), -y
+
+
+def test_a_task_of_a_regressor_is_a_plain_regressor():
+    reg, X, y = learned_numbers()
+    one = reg.for_task("b")
+    check_is_fitted(one)
+    assert is_regressor(one)
+    assert clone(one) is one
+    assert np.array_equal(one.predict(X), reg.predict(X, task_id="b"))
+    assert np.array_equal(dumped(one).predict(X), one.predict(X))
+    assert one.score(X, y) == pytest.approx(reg.score(X, y, task_id="b"))
+    found = permutation_importance(one, X, y, n_repeats=2, random_state=0)
+    assert found.importances_mean.argmax() == 3  # where y comes from, columns turned round
+    display = PartialDependenceDisplay.from_estimator(one, X, [3])
+    assert display.pd_results[0]["average"].shape[0] == 1
+    plt.close("all")
+    frozen = make_pipeline(StandardScaler(with_mean=False, with_std=False), FrozenEstimator(one))
+    assert np.array_equal(frozen.fit(X, y).predict(X), one.predict(X))
+
+
+def test_mapie_gives_intervals_of_a_task_of_a_regressor():
+    mapie = pytest.importorskip("mapie.regression")
+    reg, X, y = learned_numbers()
+    one = reg.for_task("b")
+    conformal = mapie.SplitConformalRegressor(one, confidence_level=0.9, prefit=True)
+    predicted, intervals = conformal.conformalize(X[:100], y[:100]).predict_interval(X[100:])
+    assert np.array_equal(predicted, one.predict(X[100:]))
+    # By the formula: the residual of rank ceil((n + 1) 0.9) on either side.
+    residuals = np.sort(np.abs(y[:100] - one.predict(X[:100])))
+    half = residuals[int(np.ceil(101 * 0.9)) - 1]
+    np.testing.assert_allclose(intervals[:, 0, 0], predicted - half, rtol=1e-6)
+    np.testing.assert_allclose(intervals[:, 1, 0], predicted + half, rtol=1e-6)
