@@ -151,8 +151,8 @@ def warn_if_unmoved(task_id: TaskId, network: Network, module: nn.Module) -> Non
         warnings.warn(
             f"The warm-up of task {task_id!r} changed none of the weights that it could perturb "
             f"({', '.join(names)}), so it has rank 0 everywhere: only its head, biases and "
-            "normalisation are learned. Does a callback freeze them, is lr 0, or is no output "
-            "of the layers but 0?",
+            "normalisation are learned. Does a callback freeze them, is lr 0, or are all outputs "
+            "of the layers 0?",
             stacklevel=2,
         )
 

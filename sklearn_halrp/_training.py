@@ -64,7 +64,7 @@ def _anew(part: Any) -> Any:
         found = {}
     if found.keys() == given.keys() and all(found[name] is given[name] for name in given):
         return callback
-    # It makes more of itself than its arguments, so that it cannot be made again.
+    # Its __init__ does more than keep its arguments, so they do not make the same callback again.
     try:
         return copy.copy(part)
     except Exception:
