@@ -36,10 +36,10 @@ def build_module(recipe: NeuralNet, seed: int) -> nn.Module:
     it is a copy.
     """
     net = recipe_of(recipe)
-    if _is_given(recipe):
-        vars(net)["module"] = copied(recipe.module)  # see recipe_of
     net.compile = False
     with seeded(seed, net.device):
+        if _is_given(recipe):  # while no other thread tries other values in it: see check_copies
+            vars(net)["module"] = copied(recipe.module)  # see recipe_of
         try:
             module = net.initialize().module_
         except (TypeError, ValueError) as error:
@@ -156,15 +156,13 @@ def build_network(
     return network
 
 
-def _seeded_outputs(
-    recipe: NeuralNet, X: NDArray[Any], seed: int
-) -> Callable[[nn.Module, bool], Any]:
+def _seeded_outputs(recipe: NeuralNet, X: NDArray[Any], seed: int) -> Callable[..., Any]:
     """Return `outputs_on` the first rows, with the same random numbers each time."""
     outputs = outputs_on(recipe, X[:ROWS])
 
-    def again(module: nn.Module, training: bool) -> Any:
+    def again(module: nn.Module, training: bool, gradients: bool = True) -> Any:
         with seeded(seed):
-            return outputs(module, training)
+            return outputs(module, training, gradients)
 
     return again
 

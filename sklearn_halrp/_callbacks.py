@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._network import to_array
+from sklearn_halrp._predictive import broken_rows, first_of
 from sklearn_halrp._pruning import cut_to_fit
 from sklearn_halrp._steps import AtSteps
 from sklearn_halrp._types import TaskId
@@ -197,20 +198,56 @@ class StopIfDiverged(Callback):
     def __init__(self, task_id: TaskId, phase: str) -> None:
         self.task_id = task_id
         self.phase = phase
+        self.stepped = False
+
+    def on_train_begin(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Begin with weights that are finite."""
+        self.stepped = False
 
     def on_batch_end(
-        self, net: NeuralNet, training: bool = False, loss: Any = None, **kwargs: Any
+        self,
+        net: NeuralNet,
+        training: bool = False,
+        loss: Any = None,
+        y_pred: Any = None,
+        **kwargs: Any,
     ) -> None:
         """Look at the loss of every training batch."""
-        if training and not torch.isfinite(loss).all():
-            raise diverged(self.task_id, self.phase, f"the loss became {loss.item()}")
+        if not training:
+            return
+        if not torch.isfinite(loss).all():
+            what, cure = f"the loss became {loss.item()}", ""
+            broken = self._broken(net, first_of(y_pred))
+            if broken:
+                what += f", since {broken} are NaN or infinite"
+                cure = (
+                    "Look in the module for a division by 0, such as by the norm of an empty row, "
+                    "or a logarithm of 0. "
+                )
+            raise diverged(self.task_id, self.phase, what, cure)
+        self.stepped = True
+
+    def _broken(self, net: NeuralNet, outputs: Any) -> str:
+        """Return which outputs are not finite, if it may be for the rows and not for the weights.
+
+        Weights that are not finite break all rows. After the step they are no witness: a loss
+        that is NaN has made them so, and they were finite only before the first step.
+        """
+        if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
+            return ""
+        rows = broken_rows(outputs.detach())
+        count = int(rows.sum())
+        finite = not self.stepped or all(torch.isfinite(p).all() for p in net.module_.parameters())
+        if not count or (count == len(rows) and not finite):
+            return ""
+        return f"the module's outputs for {count} of the {len(rows)} rows in a batch"
 
 
-def diverged(task_id: TaskId, phase: str, what: str) -> TrainingDivergedError:
-    """Return the error for a training that went wrong, with the usual cures."""
+def diverged(task_id: TaskId, phase: str, what: str, cure: str = "") -> TrainingDivergedError:
+    """Return the error for a training that went wrong, with the usual cures after those given."""
     return TrainingDivergedError(
         f"Training task {task_id!r} diverged in the {phase} phase: {what}. Nothing of "
-        "this call was kept. Lower the learning rate (net__lr), scale the features, or "
+        f"this call was kept. {cure}Lower the learning rate (net__lr), scale the features, or "
         "clip gradients with skorch.callbacks.GradientNormClipping."
     )
 

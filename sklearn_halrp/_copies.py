@@ -8,13 +8,14 @@ such as a closure or a lambda, still holds the layer that it was made with.
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from sklearn_halrp._modules import ValuesOfActivations, same
+from sklearn_halrp._modules import ValuesOfActivations, named_tensors, same
 from sklearn_halrp.exceptions import InvalidNetworkError
 
 _CURE = (
@@ -67,7 +68,7 @@ def _what_cannot_be_copied(module: nn.Module) -> str:
 
 
 def check_copies(
-    module: nn.Module, forward: Callable[[nn.Module, bool], Any], users: nn.Module | None = None
+    module: nn.Module, forward: Callable[..., Any], users: nn.Module | None = None
 ) -> set[str]:
     """Refuse a module whose copies compute with other weights than their own.
 
@@ -77,7 +78,8 @@ def check_copies(
     ----------
     module : torch.nn.Module
     forward : callable
-        Takes a module and whether it is in training; returns its outputs, with gradients.
+        Takes a module, whether it is in training, and whether gradients are wanted (by default);
+        returns its outputs, with the same random numbers each time.
     users : torch.nn.Module, optional
         The instance that the module is a copy of.
 
@@ -112,6 +114,8 @@ def check_copies(
                     f"The module uses its {min(used - found)}, and a copy of it does not.{_CURE}"
                 )
             every |= found
+            # Without gradients, but in training: a module may ask for one there.
+            _check_values(partial(forward, clone, training, training), module, users)
     module.eval()
     return every
 
@@ -130,6 +134,75 @@ def _used(module: nn.Module, outputs: Any, original: nn.Module | None = None) ->
                     f"own.{_CURE}"
                 )
     return {name for name, parameter in module.named_parameters() if id(parameter) in leaves}
+
+
+def _check_values(forward: Callable[[], Any], *originals: nn.Module | None) -> None:
+    """Refuse a copy whose outputs, as given by ``forward()``, move with an original's values.
+
+    A weight that is read without gradients (``.detach()``, ``.data``) is in no graph.
+    """
+    tensors = [
+        (name, tensor)
+        for original in originals
+        if original is not None
+        for name, tensor in named_tensors(original).items()
+    ]
+
+    def moved(chosen: list[tuple[str, torch.Tensor]]) -> bool:
+        before = _values(forward())
+        try:
+            with _other_values([tensor for _, tensor in chosen]):
+                after = _values(forward())
+        except Exception:  # such as of a distribution with a negative scale
+            return True
+        # What computes something else each time, as in training, says nothing.
+        return not _equal(after, before) and _equal(_values(forward()), before)
+
+    if moved(tensors):
+        to_blame = (name for name, tensor in tensors if moved([(name, tensor)]))
+        raise InvalidNetworkError(
+            f"A copy of the module computes with {next(to_blame, 'weights')} of the original, not "
+            f"with its own.{_CURE}"
+        )
+
+
+def _values(outputs: Any) -> list[torch.Tensor]:
+    return [x.detach().clone() for x in tree_leaves(outputs) if isinstance(x, torch.Tensor)]
+
+
+def _equal(some: list[torch.Tensor], others: list[torch.Tensor]) -> bool:
+    return len(some) == len(others) and all(map(same, some, others))
+
+
+@contextmanager
+def _other_values(tensors: list[torch.Tensor]) -> Iterator[None]:
+    """Change tensors in place, all that share their memory too, and restore their bits after.
+
+    Integers stay, since they may be indices. By ``.data``, so that no graph of the user's that
+    waits for its backward pass takes notice; in inference mode, since tensors may be of one.
+    """
+    before: list[tuple[torch.Tensor, torch.Tensor]] = []
+    try:
+        with torch.inference_mode():
+            for tensor in tensors:
+                if tensor.layout is not torch.strided:
+                    continue
+                # One entry of those that an expanded tensor shows many times.
+                once = tensor.data[tuple(slice(None if s else 1) for s in tensor.stride())]
+                if once.is_floating_point() or once.is_complex() or once.dtype is torch.bool:
+                    before.append((once, once.clone()))
+            for once, value in before:  # after all are kept: some may share memory
+                once.copy_(~value if value.dtype is torch.bool else _another(value))
+        yield
+    finally:
+        with torch.inference_mode():
+            for once, value in before:
+                once.copy_(value)
+
+
+def _another(value: torch.Tensor) -> torch.Tensor:
+    """Return other numbers, with another sign, order and norm."""
+    return 0.37 - 2 * (value if value.is_complex() else value.float())
 
 
 def _leaves(outputs: Any) -> dict[int, torch.Tensor]:

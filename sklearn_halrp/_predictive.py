@@ -55,6 +55,17 @@ def first_of(outputs: Any) -> Any:
     return outputs[0] if isinstance(outputs, tuple) else outputs
 
 
+def broken_rows(outputs: torch.Tensor) -> torch.Tensor:
+    """Return which rows of a matrix have NaN or infinity.
+
+    Minus infinity may stand for a class that is ruled out.
+
+    >>> broken_rows(torch.tensor([[0.0, -torch.inf], [0.0, torch.nan]]))
+    tensor([False,  True])
+    """
+    return (outputs.isnan() | (outputs == torch.inf)).any(dim=1)
+
+
 def in_four_bytes(outputs: Any) -> Any:
     """Return outputs of two bytes a number in four.
 

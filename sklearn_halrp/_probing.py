@@ -17,7 +17,7 @@ from sklearn_halrp._modules import get_tensor, same
 from sklearn_halrp._network import Network
 from sklearn_halrp._perturbed import perturbed_module
 from sklearn_halrp._phase import has_own
-from sklearn_halrp._predictive import first_of
+from sklearn_halrp._predictive import broken_rows, first_of
 from sklearn_halrp._random import seeded
 from sklearn_halrp._training import around, recipe_of
 from sklearn_halrp._types import TaskId
@@ -98,7 +98,7 @@ def check_finite(module: nn.Module, outputs: Any) -> None:
             f"The module gives outputs of type {_name(outputs.dtype)}, and a loss takes real "
             "numbers. Return logits: no labels, and of complex numbers their .real or .abs()."
         )
-    rows = (outputs.isnan() | (outputs == torch.inf)).any(dim=1).nonzero().flatten().tolist()
+    rows = broken_rows(outputs).nonzero().flatten().tolist()
     if not rows:
         return
     broken = [name for name, p in module.named_parameters() if not torch.isfinite(p).all()]

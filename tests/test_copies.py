@@ -138,6 +138,78 @@ class PatchedNorm(MLP):
         return super().forward(self.norm(x))
 
 
+class DetachedNorm(MLP):
+    """A hook reads a weight without gradients, so that it is in no graph."""
+
+    def __init__(self):
+        super().__init__()
+        b = self.body[2]
+        self.body.register_forward_hook(lambda m, i, o: o * b.weight.detach().norm() / 3)
+
+
+class UnderNoGrad(MLP):
+    def __init__(self):
+        super().__init__()
+        b = self.body[2]
+
+        @torch.no_grad()
+        def scale():
+            return b.weight.std()
+
+        self.scale = scale
+
+    def forward(self, x):
+        return self.last(self.body(x) * self.scale())
+
+
+class DataMean(UnderNoGrad):
+    """Holds memory of the weight, not the weight."""
+
+    def __init__(self):
+        super().__init__()
+        w = self.body[2].weight.data
+        self.scale = lambda: w.mean()
+
+
+class DataInNumpy(UnderNoGrad):
+    def __init__(self):
+        super().__init__()
+        w = self.body[2].weight.detach().numpy()
+        self.scale = lambda: float(w.mean())
+
+
+class DetachedInTraining(DetachedNorm):
+    def __init__(self):
+        MLP.__init__(self)
+        b = self.body[2]
+        self.body.register_forward_hook(
+            lambda m, i, o: o * b.weight.detach().norm() if m.training else o
+        )
+
+
+class ReadsBuffer(MLP):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("scale", torch.ones(1).expand(24))  # many entries, one number
+        self.register_buffer("mask", torch.ones(24, dtype=torch.bool))
+        scale = self.scale
+        self.body.register_forward_hook(lambda m, i, o: o * scale)
+
+
+class ReadsMask(ReadsBuffer):
+    def __init__(self):
+        super().__init__()
+        mask = self.mask
+        self.body.register_forward_hook(lambda m, i, o: o * mask)
+
+
+class RandomDetached(DetachedNorm):
+    """Random by intention, as Monte Carlo dropout is."""
+
+    def forward(self, x):
+        return super().forward(nn.functional.dropout(x, 0.1, training=True))
+
+
 class Uncopied(nn.Linear):
     def __deepcopy__(self, memo):
         return self
@@ -163,11 +235,27 @@ KEPT = [
     PoppedFeatures,
     PatchedNorm,
     SharesLayer,
+    DetachedNorm,
+    UnderNoGrad,
+    DataMean,
+    DataInNumpy,
+    DetachedInTraining,
+    RandomDetached,
+    ReadsBuffer,
+    ReadsMask,
 ]
 NAMED = {
     OneOfTwo: r"body\.2\.weight",
     PatchedNorm: r"norm\.running_mean",
     PoppedFeatures: "'body'",
+    DetachedNorm: r"body\.2\.weight",
+    UnderNoGrad: r"body\.2\.weight",
+    DataMean: r"body\.2\.weight",
+    DataInNumpy: r"body\.2\.weight",
+    DetachedInTraining: r"body\.2\.weight",
+    RandomDetached: r"body\.2\.weight",
+    ReadsBuffer: r"with scale of",
+    ReadsMask: r"with (scale|mask) of",
     SharesLayer: r"body\.0 .* __deepcopy__",
 }
 

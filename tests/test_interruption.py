@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 from skorch.callbacks import Callback
+from torch import nn
 
 from sklearn_halrp.exceptions import TrainingDivergedError
 from tests.conftest import make_classifier, permuted
+from tests.modules import MLP
 from tests.test_promises import assert_untouched, snapshot
 
 
@@ -107,6 +109,42 @@ def test_a_loss_that_turns_nan_is_an_error(digits, phase):
     with pytest.raises(TrainingDivergedError, match=f"{phase} phase.*net__lr"):
         clf.partial_fit(permuted(X[:100], 1), y[:100], task_id="b")
     assert getattr(clf, "classes_", None) is None or clf.tasks_ == ["a"]
+
+
+class ByNorm(MLP):
+    def forward(self, x):
+        return super().forward(x / x.norm(dim=1, keepdim=True))
+
+
+class NormedByNorm(ByNorm):
+    """A normalisation spreads the NaN of one row over its batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.body.append(nn.BatchNorm1d(24))
+
+
+@pytest.mark.parametrize("phase", ["base", "warm-up", "low-rank"])
+@pytest.mark.parametrize("kind", [ByNorm, NormedByNorm])
+def test_a_row_that_the_module_turns_nan_is_said(digits, phase, kind):
+    X, y = digits
+    X = X[:128].copy()
+    net = {"train_split": None, "batch_size": 128 if kind is NormedByNorm else 16}
+    clf = make_classifier(kind, net=net, warmup_epochs=0 if phase == "low-rank" else 1)
+    if phase != "base":
+        clf.fit(X, y[:128], task_id="a")
+    X[100] = 0
+    count = "128 of the 128" if kind is NormedByNorm else "1 of the 16"
+    says = rf"{phase} phase.*outputs for {count} rows.*division by 0.*logarithm of 0.*net__lr"
+    with pytest.raises(TrainingDivergedError, match=says):
+        clf.partial_fit(X, y[:128], task_id="b")
+
+
+def test_a_learning_rate_that_is_too_high_does_not_blame_the_rows(digits):
+    X, y = digits
+    clf = make_classifier(net={"lr": float("inf")})
+    with pytest.raises(TrainingDivergedError, match=r"kept\. Lower the learning rate \(net__lr"):
+        clf.fit(X[:100], y[:100])
 
 
 def test_a_weight_that_turns_nan_in_the_last_step_is_an_error(digits):
