@@ -69,7 +69,7 @@ class HeldOut:
             rows. Only its squared gradient means something then: on average it is that of
             single rows. Signs are drawn for it, so the rows are gone through several times.
         n_rows : int, default=1024
-            Rows at most, evenly spread, and never more than by default.
+            Rows at most, evenly spread.
 
         Yields
         ------
@@ -78,7 +78,6 @@ class HeldOut:
             were drawn.
         """
         curvature_loss = self._target.curvature_loss if predicted else None
-        n_rows = min(n_rows, IMPORTANCE_ROWS)
         for _ in range(PASSES):
             drawn = False
             for measured in losses(self._net, self._rows, n_rows, curvature_loss):

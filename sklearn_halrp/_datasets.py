@@ -67,6 +67,34 @@ def check_rows(X: Any) -> None:
         )
 
 
+def check_one_input(X: Any, n_rows: int | None = None, n_axes: int | None = None) -> None:
+    """Refuse a list of several inputs of one shape, each with all rows.
+
+    Parameters
+    ----------
+    X : object
+        As it was passed. Arrays in a list are its rows.
+    n_rows : int, optional
+        As many as there are labels.
+    n_axes : int, optional
+        Of one row.
+
+    Raises
+    ------
+    ValueError
+    """
+    if not isinstance(X, list | tuple) or not len(X):
+        return
+    shape = tuple(getattr(X[0], "shape", ()))
+    too_many = n_axes is not None and len(shape) > n_axes
+    if len(shape) > 1 and (too_many or n_rows not in (None, len(X))):
+        labels = "" if n_rows is None else f", and y has {n_rows} labels"
+        raise ValueError(
+            f"X is a {type(X).__name__} of {len(X)} arrays of shape {shape}, which is read as "
+            f"{len(X)} rows{labels}. Of several inputs, {ONE_INPUT}"
+        )
+
+
 def _first_of_one_axis(X: Any) -> Any:
     """Return the first entry of what has one axis, such as a Series, else None."""
     shape = getattr(X, "shape", None)

@@ -76,7 +76,7 @@ importance : str or callable, default="fisher"
     - ``"uniform"``: all layers alike;
     - ``"gradient"``: square of the mean gradient;
     - ``"activation"``: mean square of the layer's outputs, output by output;
-    - ``"hessian"``: Frobenius norm of the layer's Hessian, the dear one.
+    - ``"hessian"``: Frobenius norm of the layer's Hessian, the most expensive.
 
     Or an object of a class in `sklearn_halrp.importance`, or any function of your own:
     ``importance(layers, held_out)`` returns a number, or a

@@ -21,6 +21,9 @@ _SPLIT = (
     "skorch.dataset.ValidSplit(5), or a function of the dataset and its labels."
 )
 
+# A random split, such as ShuffleSplit, may leave rows out, but hardly ever this share at the end.
+_MOST_LEFT_OUT = 0.2
+
 
 def check_for_many(net: NeuralNet) -> None:
     """Refuse a net with a setting that makes sense for a single training only.
@@ -80,12 +83,15 @@ def _check_samplers(net: NeuralNet) -> None:
             given = {**loader.keywords, **given}
         for name in ("sampler", "batch_sampler"):
             if given.get(name) is not None:
+                # With a batch_sampler torch takes no batch_size, which the net always passes.
+                taken = "dataset, batch_size" if name == "batch_sampler" else "dataset"
                 raise ValueError(
                     f"{iterator} has a {name}, a {type(given[name]).__name__}, made for the rows "
                     "of one training, and each task has others. Give the net a function that makes "
                     f"one for the rows that it gets, as {iterator}=batches with\n\n"
-                    "    def batches(dataset, **settings):\n"
+                    f"    def batches({taken}, **settings):\n"
                     f"        return DataLoader(dataset, {name}=..., **settings)\n\n"
+                    f"and leave out {iterator}__shuffle: torch takes either a {name} or shuffle. "
                     "To weigh rows or classes, sample_weight is enough."
                 )
 
@@ -107,7 +113,7 @@ def check_split(task_id: TaskId, sets: tuple[Any, Any]) -> None:
     Warns
     -----
     UserWarning
-        If it leaves out all rows of the second half, or more.
+        If neither set has any of the last rows, and these are more than a fifth of the task.
     """
     found = [_places(part) for part in sets if part is not None]
     ends = [
@@ -119,7 +125,8 @@ def check_split(task_id: TaskId, sets: tuple[Any, Any]) -> None:
                 f"The net's train_split takes row {last} of task {task_id!r}, which has {n_rows}. "
                 f"Are its rows those of another task? {_SPLIT}"
             )
-    if ends and len(ends) == len(found) and all(2 * (last + 1) <= n_rows for last, n_rows in ends):
+    left_out = [n_rows - last - 1 > _MOST_LEFT_OUT * n_rows for last, n_rows in ends]
+    if ends and len(ends) == len(found) and all(left_out):
         last, n_rows = max(ends)
         warnings.warn(
             f"The net's train_split takes no row after row {last} of task {task_id!r}, which has "

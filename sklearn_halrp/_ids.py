@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_array
 
-from sklearn_halrp._datasets import check_rows
+from sklearn_halrp._datasets import check_one_input, check_rows
 from sklearn_halrp._labels import (
     as_plain,
     entries,
@@ -185,6 +185,7 @@ def split_task_column(X: Any, column: int | str) -> tuple[Any, Any]:
         rest = X.drop(columns=[name]) if hasattr(X, "iloc") else X.drop(name)
         return rest, X[name]
     check_rows(X)
+    check_one_input(X, n_axes=1)
     given = X
     X = check_array(X, dtype=None, ensure_all_finite=False)
     if isinstance(given, list | tuple) and X.dtype.kind in "US":

@@ -43,13 +43,33 @@ def _free(layers: Mapping[str, Layer]) -> dict[str, torch.Tensor]:
 class Fisher:
     """The mean squared gradient, with the labels that the network itself predicts.
 
-    It is the trace of the Fisher information over the weights of the layer, and so near to
-    that of the Hessian. Where the outputs are no probabilities it is `Empirical`.
+    With p the probabilities that the network gives for a row x, and w_j the entries of the
+    layer's weight, the number of the layer is
+
+        mean_j F_jj,  F_jj = E_x E_{y ~ p} (d log p(y | x) / dw_j)^2
+
+    the mean of the diagonal of the Fisher information F. For cross-entropy F is the Gauss-Newton
+    matrix, and so near the Hessian. The mean over y is estimated with random signs. For other
+    losses the second derivatives in the outputs take the place of p; where the loss has none, or
+    the outputs are no probabilities, it is `Empirical`.
 
     References
     ----------
     Kunstner, Balles & Hennig, "Limitations of the Empirical Fisher Approximation for Natural
-    Gradient Descent", NeurIPS 2019, arXiv:1905.12558.
+    Gradient Descent", NeurIPS 2019, arXiv:1905.12558. Martens, "New Insights and Perspectives on
+    the Natural Gradient Method", JMLR 21(146), 2020, arXiv:1412.1193, for Gauss-Newton.
+
+    Examples
+    --------
+    Of two classes with the logits w and 0 the Fisher information is p (1 - p), and so is the
+    second derivative of the loss:
+
+    >>> w = torch.tensor([0.5], requires_grad=True)
+    >>> log_p = torch.log_softmax(torch.cat([w, torch.zeros(1)]), 0)
+    >>> slopes = torch.stack([torch.autograd.grad(q, w, retain_graph=True)[0] for q in log_p])
+    >>> p = log_p.exp()
+    >>> bool(torch.isclose(p @ slopes[:, 0] ** 2, p[0] * p[1]))
+    True
     """
 
     def __call__(self, layers: Mapping[str, Layer], held_out: Any) -> dict[str, float]:
@@ -60,12 +80,27 @@ class Fisher:
 class Empirical:
     """The mean squared gradient, with the labels of the rows, as published.
 
-    A few rows that are badly predicted outweigh all others, and where the mean gradient is
-    not 0, its square counts as often as a batch has rows.
+    With g_b the gradient of the mean loss of batch b, which has n_b rows of N, the number of the
+    layer is
+
+        sum_b n_b / N * n_b mean_j g_bj^2
+
+    For single rows, n_b = 1, it is the mean over rows and weights of the squared gradient. A few
+    rows that are badly predicted outweigh all others, and where the mean gradient is not 0, its
+    square counts as often as a batch has rows.
 
     References
     ----------
     arXiv:2311.15161, section 4.2.
+
+    Examples
+    --------
+    Two batches of one row, with the gradients (1, 1) and (3, -1):
+
+    >>> w = torch.zeros(2, requires_grad=True)
+    >>> losses = [(torch.tensor(g) @ w, 1, None) for g in ([1., 1.], [3., -1.])]
+    >>> mean_square_gradient(losses, {"weight": w})  # (1 + 1 + 9 + 1) / 4
+    {'weight': 3.0}
     """
 
     def __call__(self, layers: Mapping[str, Layer], held_out: Any) -> dict[str, float]:
@@ -74,9 +109,30 @@ class Empirical:
 
 
 class Kfac:
-    """The Hessian in Kronecker form, which weighs single directions; see `_curvature.py`.
+    """The Hessian in Kronecker form, which weighs single directions.
 
-    Layers of which that form says nothing are ranked as by `Fisher`.
+    With A the second moment of a layer's inputs and G that of the gradients in its outputs, the
+    Hessian in its weight is about the Kronecker product of A and G, and a change D of the weight
+    changes the loss near a minimum by about ``1/2 ||G^1/2 D A^1/2||^2``. Terms are ranked by the
+    squared singular values of ``G^1/2 D A^1/2``. The labels are those that the network predicts,
+    as for `Fisher`, and layers of which the form says nothing are ranked as by `Fisher`.
+
+    References
+    ----------
+    Martens & Grosse, "Optimizing Neural Networks with Kronecker-factored Approximate Curvature",
+    ICML 2015, arXiv:1503.05671. Grosse & Martens, "A Kronecker-factored Approximate Fisher Matrix
+    for Convolution Layers", ICML 2016, arXiv:1602.01407.
+
+    Examples
+    --------
+    For one row x and the loss ``1/2 y^T G y`` of y = W x the form is exact:
+
+    >>> x, change = torch.tensor([1., 2., 0.]), torch.randn(2, 3)
+    >>> G, A = torch.diag(torch.tensor([4., 1.])), torch.outer(x, x)
+    >>> increase = 0.5 * (change @ x) @ G @ (change @ x)  # from the minimum, W = 0
+    >>> root = A / A.trace().sqrt()  # of a matrix of rank 1
+    >>> bool(torch.isclose(increase, 0.5 * (G.sqrt() @ change @ root).square().sum()))
+    True
     """
 
     def __call__(self, layers: Mapping[str, Layer], held_out: Any) -> dict[str, float | Ranking]:
@@ -98,7 +154,21 @@ class Kfac:
 
 
 class Uniform:
-    """The same for all layers: ranks by singular values alone."""
+    """The same for all layers: ranks by singular values alone.
+
+    Every layer has the number 1, so a term is worth ``sigma^2``. In each layer that gives the
+    nearest matrix of its rank, and over all layers the smallest sum of squares that is left out.
+
+    References
+    ----------
+    Eckart & Young, "The approximation of one matrix by another of lower rank", Psychometrika
+    1(3), 1936.
+
+    Examples
+    --------
+    >>> Uniform()({"0.weight": None, "2.weight": None}, None)  # it looks at nothing
+    {'0.weight': 1.0, '2.weight': 1.0}
+    """
 
     def __call__(self, layers: Mapping[str, Layer], held_out: Any) -> dict[str, float]:
         """Return 1 for each layer."""
@@ -137,7 +207,7 @@ class Gradient:
 
 
 class Activation:
-    """The mean square of a layer's outputs, output by output: what is loud counts.
+    """The mean square of a layer's outputs, output by output: large outputs count more.
 
     With e_c the mean square of output c (of a convolution: of feature map c) over the held-out
     rows and all places, before any function that follows, a change D of the weight counts by
@@ -264,8 +334,9 @@ class Hessian:
     them, on the loss of held-out rows with their labels. With 8 the standard error is a quarter
     at most. Half the number times the squared norm of a cut is the bound of the theorem.
 
-    It is the dear one: with n layers it goes through its rows ``n_products`` times, each time once
-    forward, once back, and n times back through the way back. The network must be twice
+    It is the most expensive importance: it goes through its rows ``n_products`` times, each time
+    with one forward pass, one backward pass, and a second derivative for each layer, which
+    differentiates the backward pass. The network must be twice
     differentiable; where a part of it says that it is not, there is an error. (An autograd function
     of your own that does not say so counts as if its gradient were constant.) Recurrent layers
     do without cuDNN meanwhile, and attention without its fused kernels, which have no second
@@ -276,7 +347,8 @@ class Hessian:
     n_products : int, default=8
         For each layer.
     n_rows : int, default=256
-        Held-out rows at most, evenly spread.
+        Held-out rows at most, evenly spread. Where nothing is held out, a fifth of the training
+        rows serves, or 256 if that is more.
 
     References
     ----------
@@ -294,7 +366,7 @@ class Hessian:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not isinstance(value, Integral) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
                 raise ValueError(f"{name} is a whole number from 1 on; got {value!r}.")
 
     def __call__(self, layers: Mapping[str, Layer], held_out: Any) -> dict[str, float]:

@@ -4,13 +4,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import validate_data
 from torch.utils.data import Dataset
 
-from sklearn_halrp._datasets import DatasetRows, check_dataset, from_tensor, labels_in
+from sklearn_halrp._datasets import (
+    DatasetRows,
+    check_dataset,
+    check_one_input,
+    from_tensor,
+    labels_in,
+)
 from sklearn_halrp._ids import split_task_column
 from sklearn_halrp._learned import Columns
 from sklearn_halrp._row_weights import balanced, check_weights, in_proportion, rows_of
@@ -86,6 +93,7 @@ def rows_to_predict(estimator: Any, X: Any, task_id: Any, columns: Columns) -> I
     if isinstance(X, Dataset):
         X = DatasetRows(X, dtype_of(estimator))
     else:
+        check_one_input(X, n_axes=len(columns.sample_shape))
         X = validate_data(_asker(estimator, columns), X, reset=False, **_checks(estimator))
     _check_shape(X, columns)
     return Intake(X, task_id, columns)
@@ -117,10 +125,12 @@ def rows_to_learn(
         X, y = DatasetRows(X, dtype_of(estimator)), labels_in(X, kind.prepared)
         asker.n_features_in_ = X.shape[1]
     else:
+        y = kind.prepared(y)
+        check_one_input(X, n_rows=len(y) if np.ndim(y) else None)
         X, y = validate_data(
             asker,
             X,
-            kind.prepared(y),
+            y,
             reset=columns is None,
             **_checks(estimator),
             **kind.y_checks,

@@ -92,6 +92,21 @@ NO_ROWS = {
     "SliceDict": (SliceDict(**HALVES), f"X is a SliceDict.*{ONE}"),
     "UserDict": (UserDict(HALVES), f"X is a UserDict.*{ONE}"),
     "arrays of several shapes": ([X[:, :32], X[:, 28:]], f"several shapes.*{ONE}"),
+    "arrays of one shape": (
+        [X[:, :32], X[:, 32:]],
+        rf"list of 2 arrays of shape \(40, 32\), .* 2 rows.*{ONE}",
+    ),
+    "tuple": ((X[:, :32], X[:, 32:]), rf"tuple of 2 arrays of shape \(40, 32\).*{ONE}"),
+    "tensors": (
+        [torch.from_numpy(X), torch.from_numpy(X)],
+        rf"2 arrays of shape \(40, 64\).*{ONE}",
+    ),
+    "tables": ([pd.DataFrame(X), pd.DataFrame(X)], rf"2 arrays of shape \(40, 64\).*{ONE}"),
+    "one in a list": ([X], rf"list of 1 arrays of shape \(40, 64\).*{ONE}"),
+    "images": (
+        [X.reshape(40, 8, 8), X.reshape(40, 8, 8)],
+        rf"2 arrays of shape \(40, 8, 8\).*{ONE}",
+    ),
     "records": ([{"a": 1.0}] * 40, r"rows that are a dict.*pandas.DataFrame\(X\)"),
     "array of records": (np.array([{"a": 1.0}] * 40), "rows that are a dict"),
     "texts": (TEXTS, "rows that are strings.*vectorizer"),
@@ -123,6 +138,16 @@ def test_what_is_not_rows_of_numbers_is_refused_and_changes_nothing(clf, name, c
         with pytest.raises((TypeError, ValueError), match=message):
             TaskStratifiedKFold(2, task_column=column).split(rows, Y)
     assert vars(clf) == state
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_images_in_a_list_are_rows(kind):
+    images = X.reshape(40, 1, 8, 8)
+    expected = make_classifier(Conv2d).fit(images, Y).predict_proba(images)
+    clf = make_classifier(Conv2d).fit(kind(images), Y)
+    assert np.array_equal(clf.predict_proba(kind(images)), expected)
+    with pytest.raises(ValueError, match=r"40 rows, and y has 39 labels"):
+        clf.partial_fit(kind(images), Y[:39])
 
 
 def test_errors_show_no_data():

@@ -1,11 +1,13 @@
 """Settings that fit one training only are refused, with what to write instead."""
 
+import textwrap
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from sklearn.model_selection import KFold, PredefinedSplit, ShuffleSplit
+from skorch import NeuralNetClassifier
 from skorch.callbacks import LoadInitState, LRScheduler
 from skorch.dataset import Dataset, ValidSplit
 from skorch.helper import predefined_split
@@ -22,7 +24,9 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from tests.conftest import make_classifier, permuted
+from sklearn_halrp import ContinualClassifier
+from tests.conftest import make_classifier, make_net, permuted
+from tests.modules import MLP
 
 ROWS = range(90)
 
@@ -124,6 +128,78 @@ def test_rows_of_another_task_are_noticed(split, digits):
         clf.partial_fit(permuted(X[: 4 * n], 1), y[: 4 * n], task_id="b")
 
 
+@pytest.mark.parametrize("n_rows", [290, 320, 500, 900])
+def test_fixed_rows_are_noticed_in_a_task_of_any_other_size(n_rows, digits):
+    X, y = digits
+    clf = make_classifier(net={"train_split": first(270), "max_epochs": 1})
+    clf.partial_fit(X[:300], y[:300], task_id="a")
+    second = permuted(X[:n_rows], 1), y[:n_rows], "b"
+    if n_rows < 300:
+        with pytest.raises(ValueError, match="takes row 299 of task 'b', which has 290"):
+            clf.partial_fit(*second)
+    elif n_rows == 320:  # so few may be left out
+        clf.partial_fit(*second)
+    else:
+        with pytest.warns(UserWarning, match=f"no row after row 299 of task 'b', .* {n_rows}"):
+            clf.partial_fit(*second)
+
+
+def test_a_part_of_the_rows_draws_no_further_random_numbers(digits):
+    X, y = digits
+    calls = []
+
+    def some(dataset, y=None):
+        calls.append(len(dataset))
+        rows = np.random.permutation(len(dataset))[: len(dataset) // 2]
+        return Subset(dataset, rows[20:]), Subset(dataset, rows[:20])
+
+    make_classifier(net={"train_split": some, "max_epochs": 1}).fit(X[:300], y[:300])
+    assert calls == [300]
+
+
+def weighed(dataset):
+    labels = np.array([int(label) for _, label in dataset])
+    return WeightedRandomSampler((1 / np.bincount(labels)[labels]).tolist(), len(dataset))
+
+
+def from_refusal(settings, sampler):
+    """Return the function that the refusal says to write, with a sampler for the dots."""
+    with pytest.raises(ValueError, match="leave out iterator_train__shuffle") as caught:
+        make_classifier(net=settings).fit(np.zeros((90, 64)), np.arange(90) % 3)
+    lines = str(caught.value).splitlines()
+    start = next(i for i, line in enumerate(lines) if line.strip().startswith("def "))
+    names = {"DataLoader": DataLoader, "sampler": sampler}
+    written = textwrap.dedent("\n".join(lines[start : start + 2]))
+    exec(written.replace("...", "sampler(dataset)"), names)
+    return names["batches"]
+
+
+@pytest.mark.parametrize(
+    ("name", "sampler"),
+    [
+        ("weighted", weighed),
+        ("batches", lambda dataset: BatchSampler(weighed(dataset), 30, False)),
+    ],
+)
+def test_what_the_refusal_of_a_sampler_says_works_as_written(name, sampler, digits):
+    X, y = digits
+    net = make_net(iterator_train=from_refusal(FIXED[name][0], sampler))
+    with pytest.raises(ValueError, match="mutually exclusive"):  # shuffle is not left out
+        ContinualClassifier(net, random_state=0).fit(X[:90], y[:90])
+    net = NeuralNetClassifier(
+        MLP,
+        criterion=torch.nn.CrossEntropyLoss,
+        iterator_train=net.iterator_train,
+        batch_size=32,
+        max_epochs=1,
+        verbose=0,
+    )
+    clf = ContinualClassifier(net, random_state=0)
+    for task_id, n in enumerate((120, 90)):
+        clf.partial_fit(permuted(X[:n], task_id), y[:n], task_id=task_id)
+    assert clf.tasks_ == [0, 1]
+
+
 def batches(dataset, **settings):
     """As many rows of each class in all, as the refusal says to write it."""
     labels = np.array([int(label) for _, label in dataset])
@@ -140,7 +216,7 @@ def batches(dataset, **settings):
         {"train_split": ValidSplit(0.2)},
         {
             "train_split": lambda dataset, y=None: (
-                Subset(dataset, range(len(dataset) // 2 + 1)),
+                Subset(dataset, range(0, len(dataset), 2)),
                 None,
             )
         },

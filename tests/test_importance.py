@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from sklearn_halrp import importance as public
 from sklearn_halrp.exceptions import InvalidNetworkError
 from sklearn_halrp.importance import Activation, Fisher, Gradient, Hessian, Kfac
 from tests.conftest import make_classifier, make_net, permuted
@@ -130,6 +131,15 @@ def test_uniform_is_one_everywhere():
     assert set(IMPORTANCES) == {
         *("empirical", "fisher", "kfac", "uniform", "gradient", "activation", "hessian")
     }
+
+
+def test_every_importance_with_a_name_is_a_public_class_with_source_and_example():
+    for found in IMPORTANCES.values():
+        kind = type(found)
+        assert kind.__name__ in public.__all__
+        assert getattr(public, kind.__name__) is kind
+        assert "References\n" in kind.__doc__
+        assert ">>>" in kind.__doc__
 
 
 NEW = ("gradient", "activation", "hessian")
@@ -310,6 +320,17 @@ def test_the_hessian_goes_through_so_many_rows_so_many_times(digits):
     seen.clear()
     Hessian(n_products=1, n_rows=10**9)(layers, held_out)
     assert sum(seen) == 500
+    # More than the other importances take.
+    layers, held_out = looked_at(
+        module, ["body.0.weight"], np.tile(X[:500], (4, 1)), np.tile(y[:500], 4)
+    )
+    for n_rows in (1500, 2000):
+        seen.clear()
+        Hessian(n_products=1, n_rows=n_rows)(layers, held_out)
+        assert sum(seen) == n_rows
+    seen.clear()
+    Gradient()(layers, held_out)
+    assert sum(seen) == 1024
 
 
 class Once(torch.autograd.Function):
@@ -352,7 +373,16 @@ def test_kernels_without_second_derivatives_are_refused_too():
         hessian_norm(batches, {"q": q}, 1)
 
 
-@pytest.mark.parametrize("settings", [{"n_products": 0}, {"n_rows": 1.5}, {"n_products": None}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"n_products": 0},
+        {"n_rows": 1.5},
+        {"n_products": None},
+        {"n_products": True},
+        {"n_rows": True},
+    ],
+)
 def test_settings_of_the_hessian_are_whole_numbers(settings):
     with pytest.raises(ValueError, match=f"{next(iter(settings))} is a whole number from 1"):
         Hessian(**settings)
