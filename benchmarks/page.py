@@ -18,6 +18,7 @@ from benchmarks import (
     compare,
     cost,
     goals,
+    importances,
     little_data,
     many_tasks,
     orders,
@@ -86,6 +87,16 @@ def section(kind, results, folder):
     return "\n".join(parts)
 
 
+def family(results=RESULTS):
+    """Return the table of all importances at the same growth, and what was run."""
+    path = results / "importances.json"
+    if not path.exists():
+        return ""
+    content = json.loads(path.read_text())
+    versions = ", ".join(f"{name} {value}" for name, value in content["versions"].items())
+    return f"{importances.table(content['runs'])}\n\n`{content['command']}`. {versions}."
+
+
 def build(results=RESULTS, folder=None):
     """Return the text of the page; draw its pictures if a folder for them is given."""
     if folder:
@@ -96,6 +107,7 @@ def build(results=RESULTS, folder=None):
     for kind in SECTIONS:
         text = text.replace(f"<!-- {kind} -->", section(kind, results, folder))
     text = text.replace("<!-- goals -->", goals.table(results))
+    text = text.replace("<!-- importances -->", family(results))
     text = re.sub(r"## [^\n]+\n+(?=## )", "", text)  # what has neither words nor results
     return text
 
