@@ -306,7 +306,7 @@ class ContinualEstimator(BaseEstimator):
                     f"of {100 * self.growth_budget:.3g}%, which allows "
                     f"{budget.numbers}: its scales, biases, normalisation and head "
                     "alone need them, so it has no low-rank terms. Raise growth_budget, or "
-                    "use a network with wider hidden layers.",
+                    "use a network whose hidden layers are large beside its head.",
                     GrowthBudgetWarning,
                     stacklevel=5,
                 )

@@ -89,6 +89,7 @@ def save(estimator: ContinualEstimator, path: str | os.PathLike[str]) -> None:
         "format": FORMAT,
         "estimator": type(estimator).__name__,
         "own_net": estimator.net is not None and _name_of(estimator.net_.module),
+        "loss": _name_of(estimator.net_.criterion),
         "objects": objects,
         "parameters": parameters,
         "learned": _flat(learned_to_state(estimator._learned, with_net=False), "", arrays),
@@ -181,6 +182,7 @@ def load(
     )
     if net is not None:
         _warn_of_another_module(path, saved["own_net"], net)
+        _warn_of_another_loss(path, saved.get("loss"), net)
     if importance is not None:
         _warn_of_another_importance(path, saved, importance)
     return estimator
@@ -227,6 +229,18 @@ def _warn_of_another_module(path: str | os.PathLike[str], saved: object, net: Ne
         warnings.warn(
             f"{path} was saved with the module {saved}, and the net has {given}. If that is the "
             "same code under another name, all is well; if not, predictions are wrong.",
+            stacklevel=3,
+        )
+
+
+def _warn_of_another_loss(path: str | os.PathLike[str], saved: object, net: NeuralNet) -> None:
+    """Say that the loss has another name: it says what outputs are, logits or probabilities."""
+    given = _name_of(net.criterion)
+    if isinstance(saved, str) and given != saved:
+        warnings.warn(
+            f"{path} was saved from a net with the criterion {saved}, and the net has {given}. "
+            "What outputs mean depends on it, so predictions may be wrong. Pass criterion="
+            f"{saved.rpartition('.')[2]} to the net.",
             stacklevel=3,
         )
 

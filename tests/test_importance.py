@@ -1,4 +1,5 @@
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from sklearn_halrp import ContinualClassifier, ContinualRegressor
 from sklearn_halrp import importance as public
 from sklearn_halrp.exceptions import InvalidNetworkError
 from sklearn_halrp.importance import Activation, Fisher, Gradient, Hessian, Kfac
@@ -128,9 +130,14 @@ def test_an_unused_weight_has_no_importance():
 
 def test_uniform_is_one_everywhere():
     assert Uniform()({"a": None, "b": None}, None) == {"a": 1.0, "b": 1.0}
-    assert set(IMPORTANCES) == {
-        *("empirical", "fisher", "kfac", "uniform", "gradient", "activation", "hessian")
-    }
+
+
+@pytest.mark.parametrize("name", IMPORTANCES)
+def test_every_name_is_told_to_users(name):
+    guide = Path(__file__).parent.parent / "docs" / "guide" / "importance.md"
+    assert f'`"{name}"`' in guide.read_text(encoding="utf-8")
+    for face in (ContinualClassifier, ContinualRegressor):
+        assert f'``"{name}"``: ' in face.__doc__
 
 
 def test_every_importance_with_a_name_is_a_public_class_with_source_and_example():

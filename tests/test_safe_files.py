@@ -10,8 +10,10 @@ import pytest
 from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
+from skorch import NeuralNetClassifier, NeuralNetRegressor
+from torch import nn
 
-from sklearn_halrp import ContinualClassifier
+from sklearn_halrp import ContinualClassifier, ContinualRegressor
 from sklearn_halrp.persistence import load, save
 from tests.conftest import make_classifier, make_net, permuted
 from tests.inside import Task
@@ -74,6 +76,33 @@ def test_a_module_of_another_name_is_said(learned, digits, tmp_path, recwarn):
     with pytest.warns(UserWarning, match=r"module tests.modules.MLP, .* has .*Elsewhere"):
         loaded = load(tmp_path / "model", net=make_net(Elsewhere))
     assert np.array_equal(loaded.predict_proba(digits[0], 2), learned.predict_proba(digits[0], 2))
+
+
+@pytest.mark.parametrize(
+    ("kind", "saved", "other"),
+    [
+        (ContinualClassifier, nn.CrossEntropyLoss, nn.NLLLoss),
+        (ContinualRegressor, nn.MSELoss, nn.PoissonNLLLoss),
+    ],
+)
+def test_a_net_with_another_loss_is_said(kind, saved, other, digits, tmp_path, recwarn):
+    X, y = digits
+    net_class = NeuralNetClassifier if kind is ContinualClassifier else NeuralNetRegressor
+
+    n_outputs = 10 if kind is ContinualClassifier else 1
+    module = nn.Sequential(nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, n_outputs))
+
+    def net(criterion):
+        return net_class(module, criterion=criterion, max_epochs=1, verbose=0)
+
+    clf = kind(net(saved), random_state=0).fit(X[:100], y[:100])
+    save(clf, tmp_path / "model")
+    load(tmp_path / "model", net=net(saved))
+    assert not recwarn.list
+    with pytest.warns(
+        UserWarning, match=f"criterion .*{saved.__name__}, .* has .*{other.__name__}"
+    ):
+        load(tmp_path / "model", net=net(other))
 
 
 class Own(ContinualClassifier):
