@@ -101,7 +101,7 @@ print(task_report(search.best_estimator_, frame.iloc[test], y.iloc[test]))
 #
 # Optuna's `OptunaSearchCV <https://optuna-integration.readthedocs.io>`_ takes the same pipeline
 # and the same folds, and looks where the trials before were good. On several machines, run any of
-# these searches on dask: see :doc:`many tasks, many machines </machines>`.
+# these searches on dask: see :doc:`many tasks, many machines </guide/machines>`.
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 trials = OptunaSearchCV(
