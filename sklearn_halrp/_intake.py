@@ -126,7 +126,9 @@ def rows_to_learn(
         asker.n_features_in_ = X.shape[1]
     else:
         y = kind.prepared(y)
-        check_one_input(X, n_rows=len(y) if np.ndim(y) else None)
+        if isinstance(X, list | tuple):
+            n_rows = np.shape(np.asarray(y))[:1]  # none for y that is missing, or no array
+            check_one_input(X, n_rows=n_rows[0] if n_rows else None)
         X, y = validate_data(
             asker,
             X,
