@@ -323,7 +323,7 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
     @property
     def classes_(self) -> NDArray[Any]:
         """The labels of all tasks together, sorted."""
-        return self._attribute("classes_").joined
+        return self._what_was_learned().joined
 
     @property
     def task_classes_(self) -> dict[TaskId, NDArray[Any]]:

@@ -458,38 +458,32 @@ class ContinualEstimator(BaseEstimator):
         return vars(self).get("_learned")
 
     def _what_was_learned(self) -> Learned:
-        """Return the record; a call takes it once, and another thread may replace it meanwhile."""
+        """Return the record; a call takes it once, and another thread may replace it meanwhile.
+
+        Before anything is learned the error is an AttributeError too, so that `hasattr` answers.
+        """
         check_is_fitted(self)
         return self._learned
-
-    def _attribute(self, name: str) -> Learned:
-        """Return the record for a learned attribute, which is missing before."""
-        learned = self._learned_or_none()
-        if learned is None:
-            raise AttributeError(
-                f"This {type(self).__name__} has no {name} yet: it is there once a task is learned."
-            )
-        return learned
 
     @property
     def net_(self) -> NeuralNet:
         """The net as it was when the first task was learned."""
-        return self._attribute("net_").net
+        return self._what_was_learned().net
 
     @property
     def sample_shape_(self) -> tuple[int, ...]:
         """Shape of one row of X."""
-        return self._attribute("sample_shape_").columns.sample_shape
+        return self._what_was_learned().columns.sample_shape
 
     @property
     def n_features_in_(self) -> int:
         """Size of the second axis of X."""
-        return self._attribute("n_features_in_").columns.n_features
+        return self._what_was_learned().columns.n_features
 
     @property
     def feature_names_in_(self) -> NDArray[Any]:
         """Names of the columns, where X had any."""
-        names = self._attribute("feature_names_in_").columns.names
+        names = self._what_was_learned().columns.names
         if names is None:
             raise AttributeError("feature_names_in_: the columns of X had no names.")
         return names
