@@ -26,6 +26,7 @@ from sklearn_halrp._classifier import ContinualClassifier
 from sklearn_halrp._estimator import ContinualEstimator
 from sklearn_halrp._importance import check_importance
 from sklearn_halrp._pipelines import innermost
+from sklearn_halrp._plain import flat, nested
 from sklearn_halrp._regressor import ContinualRegressor
 from sklearn_halrp._saved import (
     FORMAT,
@@ -92,7 +93,7 @@ def save(estimator: ContinualEstimator, path: str | os.PathLike[str]) -> None:
         "loss": _name_of(estimator.net_.criterion),
         "objects": objects,
         "parameters": parameters,
-        "learned": _flat(learned_to_state(estimator._learned, with_net=False), "", arrays),
+        "learned": flat(learned_to_state(estimator._learned, with_net=False), "", arrays),
     }
     text = json.dumps(about, default=lambda value: value.item())
     path = Path(path)
@@ -279,7 +280,7 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
         if about["format"] < 4:
             saved = {**state_of_earlier_file(about, arrays), "objects": {}}
         else:
-            saved = {**about, "learned": _nested(about["learned"], arrays)}
+            saved = {**about, "learned": nested(about["learned"], arrays)}
         for task in tasks_from_state(saved["learned"]["_network"]).values():
             task.check()
         _KINDS[saved["estimator"]](**saved["parameters"])
@@ -300,46 +301,6 @@ _DAMAGE = (
     zlib.error,
     lzma.LZMAError,
 )
-
-
-def _flat(value: Any, path: str, arrays: dict[str, NDArray[Any]]) -> Any:
-    """Return nested data as JSON can hold it; numbers in arrays and bytes go to `arrays`.
-
-    >>> arrays = {}
-    >>> _flat({"a": np.arange(2), "b": [1, ("x", b"z")]}, "", arrays)
-    {'a': {'array': 'a'}, 'b': [1, ['x', {'bytes': 'b/1/1'}]]}
-    >>> sorted(arrays)
-    ['a', 'b/1/1']
-    """
-    if isinstance(value, dict):
-        return {key: _flat(entry, f"{path}/{key}", arrays) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_flat(entry, f"{path}/{i}", arrays) for i, entry in enumerate(value)]
-    name = path.removeprefix("/")
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
-        arrays[name] = np.asarray(value, order="C")
-        return {"array": name}
-    if isinstance(value, np.ndarray):
-        return {"type": value.dtype.str, "labels": value.tolist()}
-    if isinstance(value, bytes):
-        arrays[name] = np.frombuffer(value, dtype=np.uint8)
-        return {"bytes": name}
-    return value
-
-
-def _nested(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
-    """Return what `_flat` was given, with lists in place of tuples."""
-    if isinstance(value, list):
-        return [_nested(entry, arrays) for entry in value]
-    if not isinstance(value, dict):
-        return value
-    if set(value) == {"array"}:
-        return arrays[value["array"]]
-    if set(value) == {"bytes"}:
-        return arrays[value["bytes"]].tobytes()
-    if set(value) == {"type", "labels"}:
-        return np.array(value["labels"], dtype=np.dtype(value["type"]))
-    return {key: _nested(entry, arrays) for key, entry in value.items()}
 
 
 def _name_of(module: Any) -> str:
