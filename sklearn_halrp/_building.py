@@ -23,7 +23,7 @@ from sklearn_halrp._probing import (
     outputs_on,
     with_weights_it_can_use,
 )
-from sklearn_halrp._random import seeded
+from sklearn_halrp._random import seeded, seeded_beside
 from sklearn_halrp._training import recipe_of
 from sklearn_halrp._types import Target
 from sklearn_halrp.exceptions import InvalidNetworkError
@@ -32,13 +32,13 @@ from sklearn_halrp.exceptions import InvalidNetworkError
 def build_module(recipe: NeuralNet, seed: int) -> nn.Module:
     """Return the user's module, freshly built on the net's device.
 
-    With the same seed it is the same module, whatever its constructor draws. Of an instance
-    it is a copy.
+    With the same seed it is the same module, whatever its constructor draws from torch. Of an
+    instance it is a copy. Nobody waits for a thread that learns.
     """
     net = recipe_of(recipe)
     net.compile = False
-    with seeded(seed, net.device):
-        if _is_given(recipe):  # while no other thread tries other values in it: see check_copies
+    with seeded_beside(seed, net.device):
+        if _is_given(recipe):
             vars(net)["module"] = copied(recipe.module)  # see recipe_of
         try:
             module = net.initialize().module_
@@ -91,7 +91,7 @@ def with_outputs(module: nn.Module, head: str, n_outputs: int, seed: int) -> nn.
     """Return the module if its head has this many outputs, else a copy with such a head."""
     if module.get_submodule(head).out_features == n_outputs:
         return module
-    with seeded(seed):
+    with seeded_beside(seed):
         return with_head(module, head, n_outputs)
 
 

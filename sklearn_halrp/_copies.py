@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from sklearn_halrp._modules import ValuesOfActivations, named_tensors, same
+from sklearn_halrp._turns import Turn
 from sklearn_halrp.exceptions import InvalidNetworkError
 
 _CURE = (
@@ -23,6 +24,10 @@ _CURE = (
     "closure, a lambda) keeps the layer that it was made with. Write it as a method (self.keep), "
     "as a layer with a forward of its own, or as a hook that uses the layer it is handed."
 )
+
+
+# While other values are tried in a user's module, no other thread may copy it.
+_ORIGINALS = Turn()
 
 
 def copied(module: nn.Module) -> nn.Module:
@@ -34,7 +39,7 @@ def copied(module: nn.Module) -> nn.Module:
         If something in the module cannot be copied, or says that it is its own copy.
     """
     try:
-        with ValuesOfActivations():
+        with _ORIGINALS.taken(), ValuesOfActivations():
             clone = copy.deepcopy(module)
     except Exception as error:  # such as those of a user's own __deepcopy__
         raise InvalidNetworkError(
@@ -151,7 +156,7 @@ def _check_values(forward: Callable[[], Any], *originals: nn.Module | None) -> N
     def moved(chosen: list[tuple[str, torch.Tensor]]) -> bool:
         before = _values(forward())
         try:
-            with _other_values([tensor for _, tensor in chosen]):
+            with _ORIGINALS.taken(), _other_values([tensor for _, tensor in chosen]):
                 after = _values(forward())
         except Exception:  # such as of a distribution with a negative scale
             return True

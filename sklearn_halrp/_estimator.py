@@ -30,12 +30,13 @@ from sklearn_halrp._notebook import tasks_table
 from sklearn_halrp._one_task import OneTask
 from sklearn_halrp._probing import ROWS, forward_on
 from sklearn_halrp._processes import agreed
-from sklearn_halrp._random import seeded
+from sklearn_halrp._random import seeded_beside
 from sklearn_halrp._saved import learned_from_state, learned_to_state
 from sklearn_halrp._scheduling import learn_all
 from sklearn_halrp._serving import outputs_of
 from sklearn_halrp._storing import PRECISIONS, Budget
 from sklearn_halrp._training import recipe_of
+from sklearn_halrp._turns import turn_of
 from sklearn_halrp._types import Target, TaskId
 from sklearn_halrp._visit import Lesson, Settings
 from sklearn_halrp.exceptions import GrowthBudgetWarning
@@ -55,6 +56,7 @@ class ContinualEstimator(BaseEstimator):
 
     _target: Any = None
     _one_task: Any = None
+    _learned: Learned  # once there is a task
 
     # task_id is routed through pipelines and searches without any set_*_request call.
     __metadata_request__fit = {"task_id": True, "sample_weight": True}
@@ -176,12 +178,49 @@ class ContinualEstimator(BaseEstimator):
         **declared: Any,
     ) -> Self:
         """Learn tasks; put what was learned in place when all is done."""
-        self._validate_params()
-        check_importance(importance=self.importance)
-        learned = None if afresh else self._learned_or_none()
-        with _draws_undone(random_state=self.random_state):
-            self._learned = self._with_lessons(learned, X, y, task_id, sample_weight, declared)
-        return self
+        with self._changing() as asked, _draws_undone(random_state=asked.random_state):
+            asked._validate_params()
+            check_importance(importance=asked.importance)
+            learned = None if afresh else asked._learned_or_none()
+            learned = asked._with_lessons(learned, X, y, task_id, sample_weight, declared)
+            return self._put_in_place(learned)
+
+    @contextmanager
+    def _changing(self) -> Iterator[Self]:
+        """Wait for other threads that change this estimator; give it as it is now.
+
+        Parameters that are set meanwhile hold from the next call on. When anything goes wrong,
+        even at the very end, what was learned is what it was.
+        """
+        turn = turn_of(self)
+        if turn.is_mine:
+            raise RuntimeError(
+                "This estimator is learning, and a callback of its net asked it to learn or "
+                "forget. Do so when the call is over, or with another estimator."
+            )
+        with turn.taken():
+            before = self._as_it_is()
+            try:
+                yield before
+            except BaseException:
+                if "_learned" in vars(before):
+                    self._learned = before._learned
+                else:
+                    self.__dict__.pop("_learned", None)
+                raise
+
+    def _put_in_place(self, learned: Learned) -> Self:
+        # One line, the last of a call: no interruption finds a place after the change.
+        return setattr(self, "_learned", learned) or self  # type: ignore[func-returns-value]
+
+    def _as_it_is(self, **others: Any) -> Self:
+        """Return an estimator with the same learned tasks and parameters, but for some.
+
+        It shares all of it: copy.copy would copy the weights.
+        """
+        other = object.__new__(type(self))
+        other.__dict__ = {**self.__dict__, **others}
+        return other
 
     def _with_lessons(
         self,
@@ -230,8 +269,7 @@ class ContinualEstimator(BaseEstimator):
         size = int(np.prod(intake.columns.sample_shape))
         net = self._target.default_net(size, target.n_outputs) if self.net is None else self.net
         net = recipe_of(net)
-        seed = int(check_random_state(seed=self.random_state).randint(2**31 - 1))
-        seed = agreed(net, seed)
+        seed = agreed(net, _drawn(check_random_state(seed=self.random_state)))
         network = build_network(
             net,
             np.asarray(intake.X[:ROWS]),
@@ -257,7 +295,8 @@ class ContinualEstimator(BaseEstimator):
 
         The other tasks stay as they are, to the last bit. If the base was trained on this
         task it stays too, since the others rest on it; what was the task's own is removed,
-        and its head in the base is cleared.
+        and its head in the base is cleared. If another thread is learning, it waits until that is
+        done.
 
         Parameters
         ----------
@@ -285,16 +324,17 @@ class ContinualEstimator(BaseEstimator):
         >>> clf.forget_task("b").tasks_
         ['a']
         """
-        learned = self._what_was_learned()
-        task_id = check_task_id(task_id)
-        check_known([task_id], learned.tasks)
-        if len(learned.tasks) == 1:
-            raise ValueError(
-                f"{task_id!r} is the only task. Begin anew with fit, or learn another task first."
-            )
-        self._validate_params()
-        self._learned = learned.without_task(task_id)
-        return self
+        with self._changing() as asked:
+            learned = asked._what_was_learned()
+            task_id = check_task_id(task_id)
+            check_known([task_id], learned.tasks)
+            if len(learned.tasks) == 1:
+                raise ValueError(
+                    f"{task_id!r} is the only task. Begin anew with fit, or learn another task "
+                    "first."
+                )
+            asked._validate_params()
+            return self._put_in_place(learned.without_task(task_id))
 
     def _warn_if_over_budget(self, network: Network, task_ids: Iterable[TaskId]) -> None:
         budget = Budget.of(network, growth_budget=self.growth_budget)
@@ -372,7 +412,7 @@ class ContinualEstimator(BaseEstimator):
         # Made up, and of a kind that most modules can take: none is negative, and ints are 0.
         rows = np.random.RandomState(0).rand(2, *learned.columns.sample_shape)
         rows = rows.astype(dtype_of(self))
-        with seeded(learned.seed, learned.net.device):
+        with seeded_beside(learned.seed, learned.net.device):
             return task.target.finished(
                 network.standalone(task), network.roles.head, partial(forward_on, learned.net, rows)
             )
@@ -438,9 +478,7 @@ class ContinualEstimator(BaseEstimator):
         """
         learned = self._what_was_learned()
         learned = learned.only(_one_of(learned.tasks, task_id, "for_task"))
-        alone: Any = object.__new__(type(self))  # copy.copy would copy the weights
-        vars(alone).update(vars(self), task_column=None, _learned=learned)
-        return self._one_task(alone)
+        return self._one_task(self._as_it_is(task_column=None, _learned=learned))
 
     # --- what was learned --------------------------------------------------------------
 
@@ -455,7 +493,8 @@ class ContinualEstimator(BaseEstimator):
         return tags
 
     def _learned_or_none(self) -> Learned | None:
-        return vars(self).get("_learned")
+        learned: Learned | None = vars(self).get("_learned")
+        return learned
 
     def _what_was_learned(self) -> Learned:
         """Return the record; a call takes it once, and another thread may replace it meanwhile.
@@ -463,7 +502,9 @@ class ContinualEstimator(BaseEstimator):
         Before anything is learned the error is an AttributeError too, so that `hasattr` answers.
         """
         check_is_fitted(self)
-        return self._learned
+        learned = self._learned_or_none()
+        assert learned is not None
+        return learned
 
     @property
     def net_(self) -> NeuralNet:
@@ -578,9 +619,7 @@ class ContinualEstimator(BaseEstimator):
         # A file of an earlier version lacks the parameters that came since.
         state = {**type(self)().get_params(deep=False), **state}
         learned = learned_from_state(state)
-        super().__setstate__(state)
-        if learned is not None:
-            self._learned = learned
+        super().__setstate__(state if learned is None else {**state, "_learned": learned})
 
 
 def _one_of(tasks: dict[TaskId, Any], task_id: TaskId | None, method: str) -> TaskId:
@@ -592,14 +631,23 @@ def _one_of(tasks: dict[TaskId, Any], task_id: TaskId | None, method: str) -> Ta
 
 @contextmanager
 def _draws_undone(random_state: int | np.random.RandomState | None) -> Iterator[None]:
-    """Put a generator back to where it was when anything goes wrong inside."""
+    """Undo the draw of a seed when anything goes wrong inside; what others drew since stays."""
     generator = check_random_state(random_state)
-    drawn = generator.get_state()
+    before = generator.get_state()
+    once = np.random.RandomState()
+    once.set_state(before)
+    _drawn(once)
     try:
         yield
     except BaseException:
-        generator.set_state(drawn)
+        if all(map(np.array_equal, generator.get_state(), once.get_state())):
+            generator.set_state(before)
         raise
+
+
+def _drawn(generator: np.random.RandomState) -> int:
+    """Draw the number that all other random numbers follow from."""
+    return int(generator.randint(2**31 - 1))
 
 
 def _name(module: Any) -> str:

@@ -1,7 +1,6 @@
 """What an estimator has learned, as one record that is never changed."""
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
 from numpy.typing import NDArray
@@ -80,11 +79,14 @@ class Learned:
         network = self.network.without_task(task_id)
         return replace(self, network=network, predictors=Predictors())
 
-    @cached_property
+    @property
     def joined(self) -> Any:
         """What the targets of all tasks are together: the labels of a classifier."""
-        targets = [task.target for task in self.tasks.values()]
-        return type(targets[0]).joined(targets)
+        known = vars(self)  # functools.cached_property has a lock, which a fork may leave closed
+        if "joined_" not in known:
+            targets = [task.target for task in self.tasks.values()]
+            known["joined_"] = type(targets[0]).joined(targets)
+        return known["joined_"]
 
     def net_for(self, task_id: TaskId, max_bytes: int) -> NeuralNet:
         """Return an initialised skorch net that predicts a task."""

@@ -2,14 +2,19 @@
 
 import hashlib
 import random
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from sklearn_halrp._turns import Turn
 from sklearn_halrp._types import TaskId
+
+Device = str | torch.device | None
 
 
 def seed_for(root: int, task_id: TaskId, visit: int) -> int:
@@ -41,16 +46,16 @@ def seed_for(root: int, task_id: TaskId, visit: int) -> int:
 
 
 # The generators belong to the process, so only one thread at a time may seed them.
-_GENERATORS = threading.RLock()
+_GENERATORS = Turn()
 
 
 @contextmanager
-def seeded(seed: int, device: str | torch.device | None = "cpu") -> Iterator[None]:
+def seeded(seed: int, device: Device = "cpu") -> Iterator[None]:
     """Seed torch, numpy and Python inside, and restore their states after.
 
     Other threads that want to do the same wait.
     """
-    with no_draws(device):
+    with _GENERATORS.taken(), _restored(device):
         torch.manual_seed(seed)
         np.random.seed(seed)
         random.seed(seed)
@@ -58,14 +63,85 @@ def seeded(seed: int, device: str | torch.device | None = "cpu") -> Iterator[Non
 
 
 @contextmanager
-def no_draws(device: str | torch.device | None = "cpu") -> Iterator[None]:
-    """Restore the states of torch, numpy and Python after, whatever is drawn inside."""
+def seeded_beside(seed: int, device: Device = "cpu") -> Iterator[None]:
+    """Do the same without a wait, whoever has seeded the generators.
+
+    Where another thread has, torch draws from generators of this thread's own, which give the
+    same numbers. Those of numpy and Python are left alone, and draw what they would.
+    """
+    with _GENERATORS.taken_if_free() as free, seeded(seed, device) if free else OwnDraws(seed):
+        yield
+
+
+@contextmanager
+def no_draws(device: Device = "cpu") -> Iterator[None]:
+    """Restore the states of torch, numpy and Python after, whatever is drawn inside.
+
+    Where another thread has seeded them, only torch's are spared, and there is no wait.
+    """
+    with _GENERATORS.taken_if_free() as free, _restored(device) if free else OwnDraws(0):
+        yield
+
+
+@contextmanager
+def _restored(device: Device) -> Iterator[None]:
     device = torch.device(device or "cpu")  # skorch: None leaves modules where they are
     devices = [device] if device.type == "cuda" else []
-    with _GENERATORS, torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=devices):
         python, legacy = random.getstate(), np.random.get_state()
         try:
             yield
         finally:
             random.setstate(python)
             np.random.set_state(legacy)
+
+
+class OwnDraws(TorchDispatchMode):
+    """Let torch draw, in this thread, from generators that nobody else has.
+
+    They are seeded as `torch.manual_seed` seeds the process's, and give the same numbers.
+
+    >>> with OwnDraws(0):
+    ...     own = torch.rand(2), torch.nn.Linear(2, 2).weight
+    >>> with seeded(0):
+    ...     processs = torch.rand(2), torch.nn.Linear(2, 2).weight
+    >>> all(map(torch.equal, own, processs))
+    True
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.seed = seed
+        self._generators: dict[torch.device, torch.Generator] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Add a generator to what draws and has none."""
+        kwargs = dict(kwargs or {})
+        drawing = _drawing(func)
+        if drawing is not None and kwargs.get("generator") is None:
+            of_tensors = (a.device for a in args if isinstance(a, torch.Tensor))
+            device = torch.device(kwargs.get("device") or next(of_tensors, "cpu"))
+            kwargs["generator"] = self._generator(device)
+            func = drawing
+        return func(*args, **kwargs)
+
+    def _generator(self, device: torch.device) -> torch.Generator:
+        if device not in self._generators:
+            self._generators[device] = torch.Generator(device).manual_seed(self.seed)
+        return self._generators[device]
+
+
+@cache
+def _drawing(func: Any) -> Any:
+    """Return the form of an operation that takes a generator, or None if it draws nothing."""
+    if _takes_generator(func):
+        return func
+    packet, name = func.overloadpacket, func._overloadname
+    name = "generator" if name == "default" else f"{name}_generator"
+    return getattr(packet, name) if name in packet.overloads() else None
+
+
+def _takes_generator(func: Any) -> bool:
+    return any(argument.name == "generator" for argument in func._schema.arguments)

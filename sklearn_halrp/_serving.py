@@ -1,7 +1,6 @@
 """Ready-to-predict networks of the tasks used last, within a bound on memory."""
 
 from collections import OrderedDict
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from sklearn_halrp._network import Network
 from sklearn_halrp._phase import class_of, has_own
 from sklearn_halrp._predictive import first_of
 from sklearn_halrp._training import around
+from sklearn_halrp._turns import Turn
 from sklearn_halrp._types import TaskId
 
 # A classifier's calls the other one.
@@ -76,7 +76,7 @@ class Predictors:
 
     def __init__(self) -> None:
         self._nets: OrderedDict[TaskId, Any] = OrderedDict()
-        self._lock = Lock()
+        self._turn = Turn()
 
     def net(
         self, recipe: NeuralNet, network: Network, task_id: TaskId, max_bytes: int
@@ -93,7 +93,7 @@ class Predictors:
             kept however large it is.
         """
         task = network.tasks[task_id]
-        with self._lock:
+        with self._turn.taken():
             net, base, known, _ = self._nets.get(task_id, (None, None, None, 0))
             if base is network.base and known is task:
                 self._nets.move_to_end(task_id)
@@ -109,7 +109,7 @@ class Predictors:
             if id(tensor) not in shared
         )
         net = around(recipe, module, draws=False, own=own, callbacks="disable", verbose=0)
-        with self._lock:
+        with self._turn.taken():
             self._nets[task_id] = (net, network.base, task, size)
             self._nets.move_to_end(task_id)
             while len(self._nets) > 1 and sum(s for *_, s in self._nets.values()) > max_bytes:

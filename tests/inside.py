@@ -30,6 +30,7 @@ from sklearn_halrp._numbers import Numbers
 from sklearn_halrp._partition import partition
 from sklearn_halrp._predictive import add_up, chances, gauss_newton_loss, self_loss
 from sklearn_halrp._pruning import MOST_PRUNED, Compact, cut_to_fit, prune
+from sklearn_halrp._random import OwnDraws, seeded
 from sklearn_halrp._rankings import rankings
 from sklearn_halrp._ranks import choose_ranks
 from sklearn_halrp._sample_weight import WithWeights
@@ -73,6 +74,11 @@ def of_format(state, number):
 def predictors_of(clf):
     """The merged networks that a classifier keeps ready."""
     return clf._learned.predictors
+
+
+def turn_of_predictors(clf):
+    """What a thread holds while it looks for a network that is ready."""
+    return predictors_of(clf)._turn
 
 
 def ready_nets(predictors):
