@@ -104,8 +104,8 @@ class OwnDraws(TorchDispatchMode):
     >>> with OwnDraws(0):
     ...     own = torch.rand(2), torch.nn.Linear(2, 2).weight
     >>> with seeded(0):
-    ...     processs = torch.rand(2), torch.nn.Linear(2, 2).weight
-    >>> all(map(torch.equal, own, processs))
+    ...     process = torch.rand(2), torch.nn.Linear(2, 2).weight
+    >>> all(map(torch.equal, own, process))
     True
     """
 
