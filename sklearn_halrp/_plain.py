@@ -67,5 +67,5 @@ def digest(about: Any, arrays: Mapping[str, NDArray[Any]]) -> str:
     found = hashlib.sha256(text.encode())
     for name, kind in little.items():
         whole = np.ascontiguousarray(arrays[name], dtype=kind)
-        found.update(whole.reshape(-1).view(np.uint8))
+        found.update(whole.reshape(-1).view(np.uint8).data)
     return found.hexdigest()
