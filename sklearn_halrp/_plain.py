@@ -1,5 +1,8 @@
 """Nested data as JSON and arrays, and back: what files and stores are made of."""
 
+import hashlib
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -44,3 +47,25 @@ def nested(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
     if set(value) == {"type", "labels"}:
         return np.array(value["labels"], dtype=np.dtype(value["type"]))
     return {key: nested(entry, arrays) for key, entry in value.items()}
+
+
+def digest(about: Any, arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Return what tells whether a single bit of settings or arrays has changed, as text.
+
+    It is the SHA-256 of the settings as JSON, keys sorted, and of the name, type, shape and
+    little-endian bytes of every array, by name.
+
+    >>> digest({"a": 1, "b": (2,)}, {}) == digest({"b": [2], "a": 1}, {})
+    True
+    >>> a = np.arange(2)
+    >>> digest({}, {"a": a}) == digest({}, {"a": a[:1]}), digest({}, {"a": a}) == digest({}, {})
+    (False, False)
+    """
+    little = {name: arrays[name].dtype.newbyteorder("<") for name in sorted(arrays)}
+    shapes = [(name, kind.str, arrays[name].shape) for name, kind in little.items()]
+    text = json.dumps([about, shapes], sort_keys=True, default=lambda value: value.item())
+    found = hashlib.sha256(text.encode())
+    for name, kind in little.items():
+        whole = np.ascontiguousarray(arrays[name], dtype=kind)
+        found.update(whole.reshape(-1).view(np.uint8).data)
+    return found.hexdigest()

@@ -12,10 +12,10 @@ import warnings
 import zlib
 from collections.abc import Callable
 from numbers import Integral
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import joblib
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
@@ -24,6 +24,7 @@ from skorch import NeuralNet
 from sklearn_halrp._checks import check_net
 from sklearn_halrp._classifier import ContinualClassifier
 from sklearn_halrp._estimator import ContinualEstimator
+from sklearn_halrp._files import replacing
 from sklearn_halrp._importance import check_importance
 from sklearn_halrp._pipelines import innermost
 from sklearn_halrp._plain import flat, nested
@@ -37,7 +38,7 @@ from sklearn_halrp._saved import (
 )
 from sklearn_halrp._training import recipe_of
 
-__all__ = ["load", "save"]
+__all__ = ["dump", "load", "save"]
 
 _KEY = "sklearn_halrp"
 _KINDS = {kind.__name__: kind for kind in (ContinualClassifier, ContinualRegressor)}
@@ -70,8 +71,7 @@ def save(estimator: ContinualEstimator, path: str | os.PathLike[str]) -> None:
     Examples
     --------
     >>> import tempfile
-    >>> from pathlib import Path
-    >>> from sklearn.datasets import load_digits
+    >>>     >>> from sklearn.datasets import load_digits
     >>> from sklearn_halrp import ContinualClassifier
     >>> from sklearn_halrp.persistence import load, save
     >>> X, y = load_digits(return_X_y=True)
@@ -96,14 +96,50 @@ def save(estimator: ContinualEstimator, path: str | os.PathLike[str]) -> None:
         "learned": flat(learned_to_state(estimator._learned, with_net=False), "", arrays),
     }
     text = json.dumps(about, default=lambda value: value.item())
-    path = Path(path)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        # Written by Python, so that the file has the usual permissions.
-        partial.write_bytes(_safetensors().save(arrays, metadata={_KEY: text}))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    written = _safetensors().save(arrays, metadata={_KEY: text})
+    with replacing(path) as file:
+        file.write(written)
+
+
+def dump(
+    model: Any, path: str | os.PathLike[str], compress: int | bool | tuple[str, int] = 0
+) -> None:
+    """Write a model with joblib, as carefully as `save` does.
+
+    ``joblib.dump`` writes over the file that is there, so whoever reads meanwhile gets half a
+    model, and a process that is killed leaves none. This one puts the new file in place when
+    all of it is on the disk. ``joblib.load`` reads it, and runs whatever its author put into it.
+
+    Parameters
+    ----------
+    model : estimator
+        A continual estimator, a pipeline or a search around one, or any that joblib takes.
+    path : str or Path
+        The file, which is replaced when all is written.
+    compress : int, bool or tuple, default=0
+        As of ``joblib.dump``; the ending of the file's name plays no part.
+
+    See Also
+    --------
+    save : Files that cannot execute code.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>>     >>> import joblib
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_halrp import ContinualClassifier
+    >>> from sklearn_halrp.persistence import dump
+    >>> X, y = load_digits(return_X_y=True)
+    >>> clf = ContinualClassifier(random_state=0).fit(X[:200] / 16, y[:200])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     dump(clf, Path(folder) / "digits.joblib")
+    ...     again = joblib.load(Path(folder) / "digits.joblib")
+    >>> bool((again.predict_proba(X / 16) == clf.predict_proba(X / 16)).all())
+    True
+    """
+    with replacing(path) as file:
+        joblib.dump(model, file, compress=compress)
 
 
 def load(

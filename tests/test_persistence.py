@@ -150,8 +150,8 @@ def test_learning_goes_on_as_if_nothing_had_happened(learned, digits, tmp_path, 
     assert (tmp_path / "model.joblib").read_bytes() == before
 
 
-@pytest.mark.parametrize("number", [1, 2])
-def test_files_of_earlier_formats_are_read(number):
+@pytest.mark.parametrize(("number", "last"), [(1, 49), (2, 49), (3, 30), (4, 30)])
+def test_files_of_earlier_formats_are_read(number, last):
     file = DATA / f"format_{number}"
     X, expected = load_iris().data / 8, np.load(file.with_suffix(".npz"))
     from_joblib = joblib.load(file.with_suffix(".joblib"))
@@ -162,7 +162,7 @@ def test_files_of_earlier_formats_are_read(number):
                 clf.predict_proba(X, task_id), expected[f"task {task_id}"], atol=1e-5
             )
         before = clf.history_[2]
-        assert [row["epoch"] for row in before][-3:] == [47, 48, 49]
+        assert [row["epoch"] for row in before][-3:] == [last - 2, last - 1, last]
         clf.partial_fit(X, load_iris().target % 2, task_id=2)
         for row, again in zip(before, clf.history_[2][: len(before)], strict=True):
             losses = [
@@ -173,6 +173,20 @@ def test_files_of_earlier_formats_are_read(number):
             assert row["phase"] == again["phase"]
         clf.partial_fit(X, load_iris().target, task_id="more")
         assert clf.score(X, load_iris().target, task_id="more") > 0.9
+
+
+def test_files_of_earlier_formats_that_share_an_instance_are_read():
+    file = DATA / "format_4_instance"
+    X, expected = load_iris().data / 8, np.load(file.with_suffix(".npz"))
+    reg = joblib.load(file.with_suffix(".joblib"))
+    for each in (reg, load(file.with_suffix(".safetensors"), net=reg.net)):
+        assert each.tasks_ == ["petal", 7]
+        for task_id in each.tasks_:
+            said = each.predict(X, task_id)
+            np.testing.assert_allclose(said, expected[f"task {task_id}"], atol=1e-4)
+        assert len(each.history_["petal"]) == 20
+        each.partial_fit(X, load_iris().data[:, 0], task_id="more")
+        np.testing.assert_allclose(each.predict(X, 7), expected["task 7"], atol=1e-4)
 
 
 def test_a_file_from_a_gpu_is_read_without_one(digits, monkeypatch):
