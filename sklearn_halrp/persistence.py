@@ -71,7 +71,8 @@ def save(estimator: ContinualEstimator, path: str | os.PathLike[str]) -> None:
     Examples
     --------
     >>> import tempfile
-    >>>     >>> from sklearn.datasets import load_digits
+    >>> from pathlib import Path
+    >>> from sklearn.datasets import load_digits
     >>> from sklearn_halrp import ContinualClassifier
     >>> from sklearn_halrp.persistence import load, save
     >>> X, y = load_digits(return_X_y=True)
@@ -126,7 +127,8 @@ def dump(
     Examples
     --------
     >>> import tempfile
-    >>>     >>> import joblib
+    >>> from pathlib import Path
+    >>> import joblib
     >>> from sklearn.datasets import load_digits
     >>> from sklearn_halrp import ContinualClassifier
     >>> from sklearn_halrp.persistence import dump
