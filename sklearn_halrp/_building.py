@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from sklearn_halrp._copies import check_copies, copied, unchanged_by_copies
+from sklearn_halrp._faults import let_through
 from sklearn_halrp._head import find_head, with_head
 from sklearn_halrp._network import Network
 from sklearn_halrp._partition import partition
@@ -137,6 +138,7 @@ def build_network(
         try:
             outputs = forward(module)
         except Exception as error:
+            let_through(error)
             raise InvalidNetworkError(
                 f"The network cannot be applied to rows of shape {X.shape[1:]} and type "
                 f"{X.dtype}: {error}{_hint(recipe, module, X)}"

@@ -124,11 +124,12 @@ def as_it_was(module: nn.Module) -> Iterator[None]:
     ]
     tensors = [(t, t.detach().clone(), t.requires_grad) for t in named_tensors(module).values()]
     modes = [(part, part.training) for part in parts]
-    # With its own state in place of the one given, no name and no shape can be wrong.
-    hooks = [
-        part._register_load_state_dict_pre_hook(_own_state, with_module=True) for part in parts
-    ]
+    hooks: list[Any] = []
     try:
+        for part in parts:
+            # With its own state in place of the one given, no name and no shape can be wrong.
+            hook = part._register_load_state_dict_pre_hook(_own_state, with_module=True)
+            hooks.append(hook)
         yield
     finally:
         for hook in hooks:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from skorch import NeuralNet
 from torch import nn
 
+from sklearn_halrp._faults import let_through
 from sklearn_halrp._head import columns_of
 from sklearn_halrp._low_rank import Factors, matrix_shape
 from sklearn_halrp._modules import get_tensor, same
@@ -174,12 +175,14 @@ def with_weights_it_can_use(
     try:
         with seeded(seed):
             forward(network.module_with(_own(network)))
-    except Exception:  # such as a batch normalisation of one row: training will say it
+    except Exception as error:  # such as a batch normalisation of one row: training will say it
+        let_through(error)
         return network
     dense = replace(network, dense=True)
     try:
         expected = _trial(dense, forward, seed)
     except Exception as error:
+        let_through(error)
         _check_gradient(network, forward, seed)
         raise InvalidNetworkError(
             "The module cannot compute with weights that a task has perturbed: "
@@ -188,7 +191,8 @@ def with_weights_it_can_use(
         ) from error
     try:
         found = _trial(network, forward, seed)
-    except Exception:
+    except Exception as error:
+        let_through(error)
         return dense
     return network if all(map(_close, found, expected)) else dense
 
@@ -203,6 +207,7 @@ def _check_gradient(network: Network, forward: Callable[..., Any], seed: int) ->
         with seeded(seed):
             torch.autograd.grad(forward(module).float().sum(), weights, allow_unused=True)
     except Exception as error:
+        let_through(error)
         raise InvalidNetworkError(
             f"The gradient of the module's outputs cannot be taken: {type(error).__name__}: {error}"
         ) from error
