@@ -91,10 +91,11 @@ def rows_to_predict(estimator: Any, X: Any, task_id: Any, columns: Columns) -> I
     """
     X, task_id = _without_ids(X, task_id, task_column=estimator.task_column)
     if isinstance(X, Dataset):
-        X = DatasetRows(X, dtype_of(estimator))
+        X = DatasetRows.checked(X, dtype_of(estimator))
     else:
         check_one_input(X, n_axes=len(columns.sample_shape))
-        X = validate_data(_asker(estimator, columns), X, reset=False, **_checks(estimator))
+        with np.errstate(over="ignore"):  # what is too large is an error, and no warning too
+            X = validate_data(_asker(estimator, columns), X, reset=False, **_checks(estimator))
     _check_shape(X, columns)
     return Intake(X, task_id, columns)
 
@@ -122,21 +123,16 @@ def rows_to_learn(
     if isinstance(X, Dataset):
         if y is not None:
             raise ValueError("X is a Dataset, which has its labels itself: leave y out.")
-        X, y = DatasetRows(X, dtype_of(estimator)), labels_in(X, kind.prepared)
+        X, y = DatasetRows.checked(X, dtype_of(estimator)), labels_in(X, kind.prepared)
         asker.n_features_in_ = X.shape[1]
     else:
         y = kind.prepared(y)
         if isinstance(X, list | tuple):
             n_rows = np.shape(np.asarray(y))[:1]  # none for y that is missing, or no array
             check_one_input(X, n_rows=n_rows[0] if n_rows else None)
-        X, y = validate_data(
-            asker,
-            X,
-            y,
-            reset=columns is None,
-            **_checks(estimator),
-            **kind.y_checks,
-        )
+        checks = {**_checks(estimator), **kind.y_checks}
+        with np.errstate(over="ignore"):  # what is too large is an error, and no warning too
+            X, y = validate_data(asker, X, y, reset=columns is None, **checks)
     weights = None if sample_weight is None else check_weights(sample_weight, X)
     if columns is None:
         names = getattr(asker, "feature_names_in_", None)

@@ -145,6 +145,11 @@ class Network:
             tensors[name] = effective_weight(weight, factors, self.form)
         return self.module_with(tensors, trainable=False).eval()
 
+    def base_alone(self) -> nn.Module:
+        """Return a plain module that computes the base, with buffers of its own."""
+        own = {name: tensor.clone() for name, tensor in self.own_of_base().items()}
+        return self.module_with(own, trainable=False).eval()
+
     @torch.inference_mode(False)  # its tensors may be trained later
     def standalone(self, task: Task) -> nn.Module:
         """Return a module for this task that shares no tensor with the base."""

@@ -58,12 +58,13 @@ def first_of(outputs: Any) -> Any:
 def broken_rows(outputs: torch.Tensor) -> torch.Tensor:
     """Return which rows of a matrix have NaN or infinity.
 
-    Minus infinity may stand for a class that is ruled out.
+    Minus infinity may stand for a class that is ruled out, but not for all of them.
 
-    >>> broken_rows(torch.tensor([[0.0, -torch.inf], [0.0, torch.nan]]))
-    tensor([False,  True])
+    >>> broken_rows(torch.tensor([[0.0, -torch.inf], [0.0, torch.nan], [-torch.inf, -torch.inf]]))
+    tensor([False,  True,  True])
     """
-    return (outputs.isnan() | (outputs == torch.inf)).any(dim=1)
+    broken = (outputs.isnan() | (outputs == torch.inf)).any(dim=1)
+    return broken | (outputs == -torch.inf).all(dim=1)
 
 
 def in_four_bytes(outputs: Any) -> Any:

@@ -14,7 +14,7 @@ from torch import nn
 from sklearn_halrp._faults import let_through
 from sklearn_halrp._head import columns_of
 from sklearn_halrp._low_rank import Factors, matrix_shape
-from sklearn_halrp._modules import get_tensor, same
+from sklearn_halrp._modules import get_tensor, named_tensors, same
 from sklearn_halrp._network import Network
 from sklearn_halrp._perturbed import perturbed_module
 from sklearn_halrp._phase import has_own
@@ -99,19 +99,26 @@ def check_finite(module: nn.Module, outputs: Any) -> None:
             f"The module gives outputs of type {_name(outputs.dtype)}, and a loss takes real "
             "numbers. Return logits: no labels, and of complex numbers their .real or .abs()."
         )
+    _check_weights(module)
     rows = broken_rows(outputs).nonzero().flatten().tolist()
     if not rows:
         return
-    broken = [name for name, p in module.named_parameters() if not torch.isfinite(p).all()]
-    cause = (
-        f"Its {broken[0]} is not finite: give it a module with finite weights."
-        if broken
-        else "Look for a division by 0, such as by the norm of an empty row, or a logarithm of 0."
-    )
+    broken = [name for name, t in named_tensors(module).items() if not torch.isfinite(t).all()]
+    cause = f"Is it for {broken[0]}, which is not finite? Or look" if broken else "Look"
     raise InvalidNetworkError(
         f"The module's outputs for row {rows[0]} are NaN or infinite before anything is trained. "
-        f"{cause}"
+        f"{cause} for a division by 0, such as by the norm of an empty row, or a logarithm of 0."
     )
+
+
+def _check_weights(module: nn.Module) -> None:
+    """Refuse weights that are not finite, but for what is never trained, such as a mask."""
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad and not torch.isfinite(parameter).all():
+            raise InvalidNetworkError(
+                f"The module's {name} is not finite before anything is trained. Give a module "
+                "with finite weights; register what is constant as a buffer."
+            )
 
 
 def check_gradients_reach(network: Network, used: set[str]) -> None:

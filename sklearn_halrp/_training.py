@@ -8,17 +8,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.base import clone
 from skorch import NeuralNet
 from skorch.callbacks import Callback, Checkpoint, EarlyStopping
 from skorch.dataset import unpack_data
+from skorch.utils import to_device, to_numpy
 from torch import nn
 from torch.utils.data import Subset
 
 from sklearn_halrp._faults import let_through
 from sklearn_halrp._phase import Phase, in_phase
+from sklearn_halrp._predictive import broken_rows, first_of
 from sklearn_halrp._processes import alone, is_shared, together
 from sklearn_halrp._sample_weight import check_criterion, weights_in
+from sklearn_halrp._types import Target
 
 
 def recipe_of(net: NeuralNet) -> NeuralNet:
@@ -234,6 +238,26 @@ def mean_loss(net: NeuralNet, dataset: Any, n_rows: int | None = None) -> float:
     with torch.no_grad(), without_cudnn():
         pairs = [(loss.item(), n) for loss, n, *_ in losses(net, dataset, n_rows)]
     return sum(loss * n for loss, n in pairs) / max(sum(n for _, n in pairs), 1)
+
+
+def unpredicted(net: NeuralNet, dataset: Any, target: Target) -> NDArray[np.bool_]:
+    """Return for which rows a net predicts NaN or infinity; see `broken_rows`.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        Initialised, and weighted if the rows bring weights.
+    dataset : Dataset
+    target : Classes or Numbers
+    """
+    net.module_.eval()
+    nonlinearity, broken = net._get_predict_nonlinearity(), []
+    with torch.no_grad(), np.errstate(over="ignore", invalid="ignore"):
+        for batch in net.get_iterator(dataset, training=False):
+            outputs = first_of(net.infer(unpack_data(batch)[0]))
+            values = target.decoded(to_numpy(nonlinearity(to_device(outputs, "cpu"))), net)
+            broken.append(broken_rows(torch.from_numpy(values.reshape(len(values), -1))).numpy())
+    return np.concatenate(broken)
 
 
 def epochs_of(net: NeuralNet, phase: str) -> list[dict[str, Any]]:
