@@ -191,6 +191,22 @@ class Classes:
         """Return arrays and settings to save."""
         return {"classes": self.labels}
 
+    def check(self) -> None:
+        """Refuse what no task has; it may have come from a file.
+
+        Raises
+        ------
+        ValueError
+        """
+        labels = self.labels
+        kind = labels.dtype.kind
+        if labels.ndim != 1 or len(labels) < 2 or kind not in "biufUO":
+            raise ValueError(f"it has labels of type {labels.dtype} and shape {labels.shape}")
+        if kind == "O" and not all(isinstance(label, str) for label in labels):
+            raise ValueError("it has labels that are not all strings")
+        if not (labels[:-1] < labels[1:]).all():
+            raise ValueError("it has labels that are not sorted, or some of them twice")
+
     @staticmethod
     def joined(several: Iterable["Classes"]) -> NDArray[Any]:
         """Return the labels of all tasks together, sorted."""

@@ -31,7 +31,7 @@ from sklearn_halrp._one_task import OneTask
 from sklearn_halrp._probing import ROWS, forward_on
 from sklearn_halrp._processes import agreed
 from sklearn_halrp._random import seeded_beside
-from sklearn_halrp._saved import learned_from_state, learned_to_state
+from sklearn_halrp._saved import learned_from_state, learned_to_state, sealed, unsealed
 from sklearn_halrp._scheduling import learn_all
 from sklearn_halrp._serving import outputs_of
 from sklearn_halrp._storing import PRECISIONS, Budget
@@ -612,13 +612,16 @@ class ContinualEstimator(BaseEstimator):
         """Return settings and plain arrays; networks are built again from them."""
         state = dict(super().__getstate__())
         learned = state.pop("_learned", None)
-        return state if learned is None else state | learned_to_state(learned)
+        if learned is None:
+            return state
+        return sealed(state | learned_to_state(learned, dtype=dtype_of(self)))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Build the base again and put its arrays in place."""
+        state = unsealed(state)
+        learned = learned_from_state(state)
         # A file of an earlier version lacks the parameters that came since.
         state = {**type(self)().get_params(deep=False), **state}
-        learned = learned_from_state(state)
         super().__setstate__(state if learned is None else {**state, "_learned": learned})
 
 

@@ -42,6 +42,11 @@ def same(tensor: torch.Tensor, other: torch.Tensor) -> bool:
     return bool(((tensor == other) | ((tensor != tensor) & (other != other))).all())
 
 
+def every_tensor(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Return all parameters and buffers by name, by all their names where weights are tied."""
+    return dict(_every_name(module))
+
+
 def _every_name(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     yield from module.named_parameters(remove_duplicate=False)
     yield from module.named_buffers(remove_duplicate=False)

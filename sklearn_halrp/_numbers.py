@@ -136,10 +136,9 @@ class Numbers:
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
         """Return the target that `to_state` was asked for; take its entries out."""
-        center, scale = state.pop("center"), state.pop("scale")
-        if center.ndim != 1 or center.shape != scale.shape:
-            raise ValueError(f"center has shape {center.shape}, and scale {scale.shape}.")
-        return cls(center, scale)
+        target = cls(state.pop("center"), state.pop("scale"))
+        target.check()
+        return target
 
     # --- the target of one task
 
@@ -208,6 +207,20 @@ class Numbers:
     def to_state(self) -> dict[str, Any]:
         """Return arrays and settings to save."""
         return {"center": self.center, "scale": self.scale}
+
+    def check(self) -> None:
+        """Refuse what no task has; it may have come from a file.
+
+        Raises
+        ------
+        ValueError
+        """
+        center, scale = self.center, self.scale
+        if center.ndim != 1 or center.shape != scale.shape or not len(center):
+            raise ValueError(f"it has a center of shape {center.shape}, and scale {scale.shape}")
+        kinds = {center.dtype.kind, scale.dtype.kind}
+        if kinds != {"f"} or not np.isfinite([center, scale]).all() or not (scale > 0).all():
+            raise ValueError("it has a center or a scale that no numbers have")
 
     @staticmethod
     def joined(several: Iterable["Numbers"]) -> int:

@@ -47,6 +47,9 @@ class Target(Protocol):
     def to_state(self) -> dict[str, Any]:
         """Return arrays and settings to save."""
 
+    def check(self) -> None:
+        """Refuse what no task has; it may have come from a file."""
+
     @staticmethod
     def joined(several: Any) -> Any:
         """Return what the targets of several tasks are together."""

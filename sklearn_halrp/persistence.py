@@ -6,17 +6,18 @@ net with its module, is yours.
 """
 
 import json
-import lzma
 import os
 import warnings
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from numbers import Integral
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import joblib
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
@@ -25,17 +26,23 @@ from sklearn_halrp._checks import check_net
 from sklearn_halrp._classifier import ContinualClassifier
 from sklearn_halrp._estimator import ContinualEstimator
 from sklearn_halrp._files import replacing
+from sklearn_halrp._fingerprint import AnotherNetworkError
 from sklearn_halrp._importance import check_importance
+from sklearn_halrp._intake import dtype_of
+from sklearn_halrp._network import Network
 from sklearn_halrp._pipelines import innermost
-from sklearn_halrp._plain import flat, nested
+from sklearn_halrp._plain import digest, flat, nested
 from sklearn_halrp._regressor import ContinualRegressor
 from sklearn_halrp._saved import (
     FORMAT,
     check_format,
+    check_same_tensors,
+    learned_from_state,
     learned_to_state,
     state_of_earlier_file,
     tasks_from_state,
 )
+from sklearn_halrp._soundness import check_learned, check_network
 from sklearn_halrp._training import recipe_of
 
 __all__ = ["dump", "load", "save"]
@@ -61,6 +68,8 @@ def save(estimator: ContinualEstimator, path: str | os.PathLike[str]) -> None:
         ContinualClassifier or ContinualRegressor, since a file holds no code.
     sklearn.exceptions.NotFittedError
         If no task has been learned.
+    ValueError
+        If a parameter has a value that it cannot have, or more was learned than a file holds.
     ImportError
         If safetensors is not installed.
 
@@ -85,8 +94,10 @@ def save(estimator: ContinualEstimator, path: str | os.PathLike[str]) -> None:
     """
     _check_plain(estimator)
     check_is_fitted(estimator)
+    estimator._validate_params()
     parameters, objects = _plain_parameters(estimator)
     arrays: dict[str, NDArray[Any]] = {}
+    learned = learned_to_state(estimator._learned, with_net=False, dtype=dtype_of(estimator))
     about = {
         "format": FORMAT,
         "estimator": type(estimator).__name__,
@@ -94,10 +105,12 @@ def save(estimator: ContinualEstimator, path: str | os.PathLike[str]) -> None:
         "loss": _name_of(estimator.net_.criterion),
         "objects": objects,
         "parameters": parameters,
-        "learned": flat(learned_to_state(estimator._learned, with_net=False), "", arrays),
+        "learned": flat(learned, "", arrays),
     }
+    about["digest"] = digest(about, arrays)
     text = json.dumps(about, default=lambda value: value.item())
     written = _safetensors().save(arrays, metadata={_KEY: text})
+    _header_of(written)  # so that nothing is written that could not be read
     with replacing(path) as file:
         file.write(written)
 
@@ -212,19 +225,37 @@ def load(
                 f"pass it again, load(path, {name}=...)."
             )
     parameters = saved["parameters"] | {k: v for k, v in given.items() if v is not None}
-    size = int(np.prod(saved["learned"]["sample_shape_"]))
-    first = next(iter(tasks_from_state(saved["learned"]["_network"]).values()))
-    recipe = kind._target.default_net(size, first.target.n_outputs) if net is None else net
     estimator = kind(net, **parameters)
-    estimator.__setstate__(
-        {**estimator.get_params(deep=False), **saved["learned"], "net_": recipe_of(recipe)}
-    )
-    if net is not None:
-        _warn_of_another_module(path, saved["own_net"], net)
-        _warn_of_another_loss(path, saved.get("loss"), net)
-    if importance is not None:
-        _warn_of_another_importance(path, saved, importance)
+    with _undamaged(path):
+        recipe = recipe_of(_default_net(kind, saved["learned"]) if net is None else net)
+    others = list(_other_names(saved, net, importance))
+
+    def check(network: Network) -> None:
+        with _undamaged(path):
+            check_network(network)
+
+    try:
+        learned = learned_from_state({**saved["learned"], "net_": recipe}, check)
+    except AnotherNetworkError as error:
+        raise ValueError(" ".join([f"{path} does not fit the net: {error}", *others])) from error
+    assert learned is not None  # a file without one was refused
+    estimator._learned = learned
+    for text in others:
+        warnings.warn(f"{path}: {text}", stacklevel=2)
     return estimator
+
+
+def _default_net(kind: Any, learned: dict[str, Any]) -> NeuralNet:
+    """Return the network of users who bring none, if what was learned is that of one."""
+    state = learned["_network"]
+    size = int(np.prod(learned["sample_shape_"]))
+    first = next(iter(tasks_from_state(state).values()))
+    net: NeuralNet = kind._target.default_net(size, first.target.n_outputs)
+    weight = state["base"][state["roles"]["head"] + ".weight"]
+    with torch.device("meta"):  # takes no memory, however large
+        module = net.module(**net.get_params_for("module") | {"n_classes": len(weight)})
+    check_same_tensors(module, state)
+    return net
 
 
 def _plain_parameters(estimator: ContinualEstimator) -> tuple[dict[str, Any], dict[str, str]]:
@@ -261,84 +292,115 @@ def _check_plain(estimator: object) -> None:
     raise TypeError(f"save takes a {' or a '.join(_KINDS)}; got a {name}.{hint}")
 
 
-def _warn_of_another_module(path: str | os.PathLike[str], saved: object, net: NeuralNet) -> None:
-    """Say that the module has another name; it may only have moved."""
-    given = _name_of(net.module)
-    if isinstance(saved, str) and given != saved:
-        warnings.warn(
-            f"{path} was saved with the module {saved}, and the net has {given}. If that is the "
-            "same code under another name, all is well; if not, predictions are wrong.",
-            stacklevel=3,
+def _other_names(saved: dict[str, Any], net: NeuralNet | None, importance: Any) -> Iterator[str]:
+    """Yield what is to be said of code that has another name now; it may only have moved."""
+    if net is not None:
+        yield from _other_name(
+            "module",
+            saved["own_net"],
+            _name_of(net.module),
+            "If that is the same code under another name, all is well; if not, predictions are "
+            "wrong.",
+        )
+        yield from _other_name(
+            "criterion",
+            saved.get("loss"),
+            _name_of(net.criterion),
+            "What outputs mean depends on it, so predictions may be wrong.",
+        )
+    if importance is not None:
+        yield from _other_name(
+            "importance",
+            saved["objects"].get("importance", saved["parameters"].get("importance")),
+            importance if isinstance(importance, str) else _name_of(importance),
+            "Tasks that are there stay as they are. If it is not the same under another name, "
+            "later ones get other ranks.",
         )
 
 
-def _warn_of_another_loss(path: str | os.PathLike[str], saved: object, net: NeuralNet) -> None:
-    """Say that the loss has another name: it says what outputs are, logits or probabilities."""
-    given = _name_of(net.criterion)
-    if isinstance(saved, str) and given != saved:
-        warnings.warn(
-            f"{path} was saved from a net with the criterion {saved}, and the net has {given}. "
-            "What outputs mean depends on it, so predictions may be wrong. Pass criterion="
-            f"{saved.rpartition('.')[2]} to the net.",
-            stacklevel=3,
-        )
-
-
-def _warn_of_another_importance(
-    path: str | os.PathLike[str], saved: dict[str, Any], importance: object
-) -> None:
-    """Say that the importance has another name; it may only have moved."""
-    before = saved["objects"].get("importance", saved["parameters"].get("importance"))
-    given = importance if isinstance(importance, str) else _name_of(importance)
-    if given != before:
-        warnings.warn(
-            f"{path} was saved with importance={before}, and {given} is given. Tasks that are "
-            "there stay as they are. If it is not the same under another name, later ones get "
-            "other ranks.",
-            stacklevel=3,
-        )
+def _other_name(what: str, before: object, now: str, then: str) -> Iterator[str]:
+    if isinstance(before, str) and now != before:
+        yield f"It was saved with {what}={before}, and is loaded with {now}. {then}"
 
 
 def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the settings and the arrays of a file."""
+    """Return the settings and the arrays of a file, which is opened once."""
     safetensors = _safetensors()
-    from safetensors import SafetensorError, safe_open
-
+    content = Path(path).read_bytes()
     try:
-        with safe_open(path, framework="numpy") as file:
-            about = (file.metadata() or {}).get(_KEY)
-        arrays = safetensors.load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is no file of sklearn_halrp.persistence.save: {error}") from error
-    if about is None:
-        raise ValueError(f"{path} is no file of sklearn_halrp.persistence.save.")
-    about = json.loads(about)
-    check_format(about["format"])
-    try:
-        if about["format"] < 4:
+        about = json.loads(_header_of(content)["__metadata__"][_KEY])
+        arrays = safetensors.load(content)
+    except Exception as error:
+        raise ValueError(
+            f"{path} is no file of sklearn_halrp.persistence.save, or is damaged: {error!r}."
+        ) from error
+    del content
+    with _undamaged(path):
+        number = about["format"]
+    if isinstance(number, int):
+        check_format(number, path)
+    with _undamaged(path):
+        found = about.pop("digest", None)
+        if (found is not None or number >= 5) and found != digest(about, arrays):
+            raise ValueError("it is not what was saved. Take another copy of the file")
+        if number < 4:
             saved = {**state_of_earlier_file(about, arrays), "objects": {}}
         else:
             saved = {**about, "learned": nested(about["learned"], arrays)}
-        for task in tasks_from_state(saved["learned"]["_network"]).values():
-            task.check()
-        _KINDS[saved["estimator"]](**saved["parameters"])
-        if not set(saved["objects"]) <= {"importance"}:
-            raise ValueError(f"objects of the names {list(saved['objects'])}")
-    except _DAMAGE as error:
-        raise ValueError(f"{path} is damaged: {error!r}.") from error
+        check_learned(saved["learned"])
+        network = saved["learned"]["_network"]
+        if network["format"] != number:
+            raise ValueError("it has two formats")
+        network["tasks"] = tasks_from_state(network)
+        _check_settings(saved)
     return saved
 
 
-_DAMAGE = (
-    AttributeError,
-    KeyError,
-    TypeError,
-    ValueError,
-    IndexError,
-    StopIteration,
-    zlib.error,
-    lzma.LZMAError,
-)
+def _header_of(content: bytes) -> dict[str, Any]:
+    """Return the header of a safetensors file.
+
+    Raises
+    ------
+    ValueError
+        If it is longer than safetensors reads, or not nested as it should be.
+    """
+    size = int.from_bytes(content[:8], "little")
+    if size > _MOST_HEADER:
+        raise ValueError(
+            f"a header of {size} bytes, and safetensors reads up to {_MOST_HEADER}. Of so many "
+            "tasks make a sklearn_halrp.store.Store"
+        )
+    header = json.loads(content[8 : 8 + size])
+    if not isinstance(header, dict):
+        raise ValueError("a header that is no table")
+    return header
+
+
+_MOST_HEADER = 100_000_000
+
+
+def _check_settings(saved: dict[str, Any]) -> None:
+    """Refuse settings that no estimator has."""
+    names = {"importance"} & set(saved["objects"])
+    if set(saved["objects"]) != names:
+        raise ValueError(f"objects of the names {list(saved['objects'])}")
+    texts = [saved["own_net"], saved.get("loss"), *saved["objects"].values()]
+    if not all(isinstance(text, str | bool | None) for text in texts):
+        raise ValueError(f"names that are none, {texts}")
+    estimator = _KINDS[saved["estimator"]](**saved["parameters"])
+    estimator._validate_params()
+    if np.dtype(estimator.dtype).kind not in "biufc":
+        raise ValueError(f"rows of type {estimator.dtype}")
+
+
+@contextmanager
+def _undamaged(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Say of whatever goes wrong with a file's data that the file is damaged, and which."""
+    try:
+        yield
+    except Exception as error:  # a recursion, a number too large, text that is none...
+        text = str(error) if type(error) in (ValueError, AnotherNetworkError) else repr(error)
+        raise ValueError(f"{path} is damaged: {text}.") from error
 
 
 def _name_of(module: Any) -> str:

@@ -4,6 +4,8 @@ When something private is moved or renamed, this file follows, and no test chang
 """
 # ruff: noqa: F401
 
+from dataclasses import replace
+
 from sklearn.base import clone
 
 from sklearn_halrp import _convolution as convolution
@@ -29,6 +31,7 @@ from sklearn_halrp._low_rank import FORMS, Factors, effective_weight, fit_scales
 from sklearn_halrp._modules import copy_with, get_tensor, named_tensors
 from sklearn_halrp._numbers import Numbers
 from sklearn_halrp._partition import partition
+from sklearn_halrp._plain import digest
 from sklearn_halrp._predictive import add_up, chances, gauss_newton_loss, self_loss
 from sklearn_halrp._pruning import MOST_PRUNED, Compact, cut_to_fit, prune
 from sklearn_halrp._random import OwnDraws, seeded
@@ -65,6 +68,13 @@ def with_network(clf, network):
     other = clone(clf)
     other._learned = clf._learned.with_network(network)
     return other
+
+
+def many_tasks(clf, task_id, n_tasks):
+    """A copy of a fitted classifier that knows one task under many ids."""
+    network = network_of(clf)
+    task = network.tasks[task_id]
+    return with_network(clf, replace(network, tasks=dict.fromkeys(range(n_tasks), task)))
 
 
 def of_format(state, number):
