@@ -323,6 +323,8 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
         if sample_weight is not None:
             sample_weight = in_proportion(check_weights(sample_weight, predicted))
         y = labels_in(X) if isinstance(X, Dataset) and y is None else y
+        if y is None:
+            raise ValueError("score requires y to be passed: the labels of the rows of X.")
         y = column_or_1d(np.asarray(keep_types(y), dtype=object))
         check_consistent_length(y, predicted)
         # Entry by entry, since scikit-learn's metrics mix no ints and strings.

@@ -55,6 +55,11 @@ def check_rows(X: Any) -> None:
             f"X is a {type(X).__name__} of arrays of several shapes, and all rows must have one "
             f"shape. Of several inputs, {ONE_INPUT}"
         )
+    kind = getattr(getattr(X, "dtype", None), "kind", "")
+    if kind == "c":
+        raise ValueError("Complex data not supported: give X the real parts, or the magnitudes.")
+    if kind in ("m", "M"):
+        raise TypeError(f"X has dates or times ({X.dtype}), and a row must have numbers.")
     first = X[0] if listed else _first_of_one_axis(X)
     if isinstance(first, Mapping):
         raise TypeError(

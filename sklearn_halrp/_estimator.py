@@ -18,8 +18,9 @@ from torch.nn import Module
 
 from sklearn_halrp import _report
 from sklearn_halrp._building import build_network
-from sklearn_halrp._checks import check_net
+from sklearn_halrp._checks import changed_arguments, check_net
 from sklearn_halrp._datasets import given
+from sklearn_halrp._documented import named_by_method
 from sklearn_halrp._ids import check_known, check_task_id, default_task_id, group_rows
 from sklearn_halrp._importance import IMPORTANCES, check_importance
 from sklearn_halrp._intake import Intake, dtype_of, rows_to_learn, rows_to_predict
@@ -28,7 +29,7 @@ from sklearn_halrp._low_rank import FORMS
 from sklearn_halrp._network import Network
 from sklearn_halrp._notebook import tasks_table
 from sklearn_halrp._one_task import OneTask
-from sklearn_halrp._probing import ROWS, forward_on
+from sklearn_halrp._probing import ROWS, forward_on, rows_explained
 from sklearn_halrp._processes import agreed
 from sklearn_halrp._random import seeded_beside
 from sklearn_halrp._saved import learned_from_state, learned_to_state, sealed, unsealed
@@ -45,6 +46,12 @@ if TYPE_CHECKING:
     import pandas
 
 
+def _one_of_names(names: Iterable[str]) -> StrOptions:
+    """Return the constraint that a parameter is one of these, which errors list in this order."""
+    return StrOptions(dict.fromkeys(names).keys())
+
+
+@named_by_method
 class ContinualEstimator(BaseEstimator):
     """A network that learns task after task and forgets none; a face says what tasks are.
 
@@ -66,7 +73,7 @@ class ContinualEstimator(BaseEstimator):
 
     _parameter_constraints = {
         "net": "no_validation",  # checked with the data, with an error of its own
-        "base": [StrOptions({"first", "pretrained"})],
+        "base": [_one_of_names(("first", "pretrained"))],
         "head": [str, None],
         "warmup_epochs": [
             Interval(Integral, 0, None, closed="left"),
@@ -83,9 +90,9 @@ class ContinualEstimator(BaseEstimator):
             Interval(Integral, 0, None, closed="left"),
             Interval(Real, 0, 1, closed="neither"),
         ],
-        "precision": [StrOptions(set(PRECISIONS))],
-        "convolution": [StrOptions(set(FORMS))],
-        "importance": [StrOptions(set(IMPORTANCES)), callable],
+        "precision": [_one_of_names(PRECISIONS)],
+        "convolution": [_one_of_names(FORMS)],
+        "importance": [_one_of_names(IMPORTANCES), callable],
         "task_column": [Integral, str, None],
         "dtype": "no_validation",
         "random_state": ["random_state"],
@@ -252,15 +259,16 @@ class ContinualEstimator(BaseEstimator):
             learned = self._begun(intake, lessons[0].target)
         else:
             self._check_module(learned.net)
-        network = learn_all(
-            learned.net if self.net is None else recipe_of(self.net),
-            learned.network,
-            lessons,
-            Settings.of(self),
-            learned.seed,
-            n_jobs=self.n_jobs,
-            builder=learned.net,
-        )
+        with rows_explained(learned.network.base, intake.X, dtype_of(self)):
+            network = learn_all(
+                learned.net if self.net is None else recipe_of(self.net),
+                learned.network,
+                lessons,
+                Settings.of(self),
+                learned.seed,
+                n_jobs=self.n_jobs,
+                builder=learned.net,
+            )
         self._warn_if_over_budget(network, groups)
         return learned.with_network(network)
 
@@ -288,6 +296,12 @@ class ContinualEstimator(BaseEstimator):
                 f"The base is a {_name(net.module)}, and net has another module now, "
                 f"{_name(self.net.module)}. Give it the same module to go on, or begin anew "
                 "with fit."
+            )
+        changed = [] if self.net is None else changed_arguments(net, self.net)
+        if changed:
+            raise ValueError(
+                f"The base was built with other arguments: net__module__{changed[0]} was changed "
+                "since. Set it back to go on, or begin anew with fit."
             )
 
     def forget_task(self, task_id: TaskId) -> Self:
@@ -364,7 +378,8 @@ class ContinualEstimator(BaseEstimator):
 
         def said(name: TaskId, rows: Any) -> tuple[Any, Any, NDArray[Any]]:
             net = learned.net_for(name, max_bytes=self.cache_bytes)
-            outputs = outputs_of(net, given(X[rows]), private=not isinstance(rows, slice))
+            with rows_explained(net.module_, X, dtype_of(self)):
+                outputs = outputs_of(net, given(X[rows]), private=not isinstance(rows, slice))
             target = tasks[name].target
             return target, rows, target.decoded(outputs, net)
 

@@ -29,6 +29,7 @@ def check_task_id(value: Any) -> TaskId:
     """
     value = plain(value)
     if isinstance(value, str | int) and not isinstance(value, bool):
+        _check_text(value)
         return value
     if is_missing(value):
         raise TypeError(
@@ -39,12 +40,26 @@ def check_task_id(value: Any) -> TaskId:
     if number and value.is_integer():
         return _exact(value)  # an id that travelled in a float array
     if number:
-        hint = "Was the column of ids scaled with the features?"
+        hint = (
+            "Are these weights? They go by name, sample_weight=... Or was a column of ids scaled "
+            "with the features?"
+        )
     elif isinstance(value, Mapping | Set):
         hint = "For an id per row pass a list or an array of them."
     else:
         hint = f"Write {as_plain(value, 'task_id')} instead."
     raise TypeError(f"A task id is an int or a string; got {shown(value)}. {hint}")
+
+
+def _check_text(value: str | int) -> None:
+    """Refuse a string that no file can hold, as one that was cut in the midst of a character."""
+    try:
+        str(value).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"Task id {value!r} is no text: it has half of a character that takes two codes. "
+            f"Write task_id.encode('utf-8', 'replace').decode() instead."
+        ) from error
 
 
 def _exact(value: Any) -> int:
@@ -186,10 +201,9 @@ def split_task_column(X: Any, column: int | str) -> tuple[Any, Any]:
         return rest, X[name]
     check_rows(X)
     check_one_input(X, n_axes=1)
-    given = X
+    if isinstance(X, list | tuple):
+        X = np.asarray(X, dtype=object)  # with the ids as they are
     X = check_array(X, dtype=None, ensure_all_finite=False)
-    if isinstance(given, list | tuple) and X.dtype.kind in "US":
-        X = np.asarray(given, dtype=object)  # with the ids as they are
     if isinstance(column, str):
         raise ValueError(
             f"task_column={column!r} is a name, and X came as an array, without names: some of "

@@ -167,8 +167,25 @@ def _without_ids(X: Any, task_id: Any, task_column: int | str | None) -> tuple[A
 
 
 def dtype_of(estimator: Any) -> DTypeLike:
-    """Return the type that rows are converted to."""
-    return "float32" if estimator.net is None else estimator.dtype
+    """Return the type that rows are converted to.
+
+    Raises
+    ------
+    ValueError
+        If `dtype` is no type of numbers.
+    """
+    dtype = estimator.dtype
+    if estimator.net is None:
+        return "float32"
+    try:
+        kind = "f" if dtype is None else np.dtype(dtype).kind
+    except TypeError:
+        kind = ""
+    if kind not in ("b", "i", "u", "f"):
+        raise ValueError(
+            f"dtype must be a type of numbers that numpy has, such as 'float32'; got {dtype!r}."
+        )
+    return dtype
 
 
 def _checks(estimator: Any) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def add_up(numbers: Any) -> bool:
 
 def first_of(outputs: Any) -> Any:
     """Return what a module predicts by: the first of several outputs, as skorch has it."""
-    return outputs[0] if isinstance(outputs, tuple) else outputs
+    return outputs[0] if isinstance(outputs, tuple) and outputs else outputs
 
 
 def broken_rows(outputs: torch.Tensor) -> torch.Tensor:

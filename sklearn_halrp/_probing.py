@@ -1,13 +1,14 @@
 """What a module does with its weights, tried on a few rows before anything is trained."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from skorch import NeuralNet
 from torch import nn
 
@@ -22,7 +23,7 @@ from sklearn_halrp._predictive import broken_rows, first_of
 from sklearn_halrp._random import seeded
 from sklearn_halrp._training import around, recipe_of
 from sklearn_halrp._types import TaskId
-from sklearn_halrp.exceptions import InvalidNetworkError
+from sklearn_halrp.exceptions import HalrpError, InvalidNetworkError
 
 ROWS = 8
 
@@ -217,6 +218,42 @@ def _check_gradient(network: Network, forward: Callable[..., Any], seed: int) ->
         let_through(error)
         raise InvalidNetworkError(
             f"The gradient of the module's outputs cannot be taken: {type(error).__name__}: {error}"
+        ) from error
+
+
+@contextmanager
+def rows_explained(module: nn.Module, X: Any, dtype: DTypeLike) -> Iterator[None]:
+    """Say why a module that has learned cannot take rows: they are of another type, or no entries.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    X : array or DatasetRows
+    dtype : str or numpy dtype
+        What rows are converted to.
+
+    Raises
+    ------
+    ValueError
+        In the place of torch's own errors.
+    """
+    try:
+        yield
+    except (RuntimeError, TypeError, IndexError) as error:
+        kind = np.dtype(getattr(X, "dtype", dtype))
+        if isinstance(error, IndexError):
+            if kind.kind in "iu" and "out of range" in str(error):
+                raise ValueError(
+                    f"X has a number for which the network has no entry, as an embedding: {error}."
+                ) from error
+            raise
+        kinds = sorted({_name(p.dtype) for p in module.parameters() if p.is_floating_point()})
+        if kind.name in kinds or "type" not in str(error) or isinstance(error, HalrpError):
+            raise
+        raise ValueError(
+            f"The network cannot be applied to rows of the type {kind}: {error}. Its weights are "
+            f"{', '.join(kinds)}. Was dtype another when it was learned? Set that again, "
+            "set_params(dtype=...), or begin anew with fit."
         ) from error
 
 

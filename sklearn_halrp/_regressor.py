@@ -339,7 +339,9 @@ class ContinualRegressor(RegressorMixin, ContinualEstimator):
         numbers: Any = predicted.reshape(len(predicted), -1)
         check_predicted(~np.isfinite(numbers).all(axis=1), "score")
         y = labels_in(X, Numbers.prepared) if isinstance(X, Dataset) and y is None else y
-        return r2_score(y, predicted, sample_weight=sample_weight)
+        if y is None:
+            raise ValueError("score requires y to be passed: the targets of the rows of X.")
+        return r2_score(Numbers.prepared(y), predicted, sample_weight=sample_weight)
 
     def __sklearn_tags__(self) -> Tags:
         """Describe the estimator to scikit-learn."""

@@ -16,10 +16,17 @@ def check_weights(sample_weight: Any, X: Sized) -> NDArray[np.float64]:
     """Return the weights of rows as finite numbers that are not negative."""
     rows = np.empty((len(X), 1))
     weights = sample_weight if isinstance(sample_weight, Number) else entries(sample_weight)
+    kind = np.asarray(weights).dtype
+    if kind.kind not in "biufO":
+        raise TypeError(f"sample_weight must have numbers that are not negative; got {kind}.")
     try:
         return _check_sample_weight(weights, rows, dtype=np.float64, ensure_non_negative=True)
     except OverflowError as error:
         raise ValueError("sample_weight has an int that is too large for a float.") from error
+    except (TypeError, ValueError) as error:
+        if "weight" in str(error):
+            raise
+        raise type(error)(f"sample_weight must have numbers, one for each row: {error}") from error
 
 
 def in_proportion(weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -29,6 +36,12 @@ def in_proportion(weights: NDArray[np.float64]) -> NDArray[np.float64]:
     [0.5, 0.25]
     """
     return np.ldexp(weights, -np.frexp(weights.max())[1])
+
+
+def in_reach(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return weights as they are, or in proportion where their sum would be infinite."""
+    with np.errstate(over="ignore"):
+        return weights if np.isfinite(weights.sum()) else in_proportion(weights)
 
 
 def rows_of(array: NDArray[Any] | None, rows: slice | NDArray[Any]) -> NDArray[Any] | None:

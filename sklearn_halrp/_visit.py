@@ -105,7 +105,11 @@ def visiting(
         seeded(seed, recipe.device),
         _progress_bar(lesson.task_id, recipe.max_epochs, verbose=settings.verbose) as bar,
     ):
-        yield Visit(recipe, network, lesson, settings, known, bar)
+        try:
+            yield Visit(recipe, network, lesson, settings, known, bar)
+        except Exception as error:
+            error.add_note(f"It came while task {lesson.task_id!r} was learned.")
+            raise
 
 
 @contextmanager
