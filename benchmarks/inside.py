@@ -7,58 +7,13 @@ which question each of these is needed.
 from contextlib import contextmanager
 from unittest import mock
 
-import numpy as np
 import torch
 from skorch.callbacks import Callback
-
-from sklearn_halrp._low_rank import spectrum
-from sklearn_halrp._pruning import Compact
-from sklearn_halrp._ranks import choose_ranks
-from sklearn_halrp._task import StoredFactors, Task
 
 
 def stored_tasks(clf):
     """Return what a classifier keeps of its tasks beside the base, by id."""
     return clf._learned.tasks
-
-
-def _put(clf, task_id, task):
-    learned = clf._learned
-    clf._learned = learned.with_network(learned.network.with_task(task_id, task))
-
-
-def repeat_task(clf, task_id, ids):
-    """Give a classifier tasks that are the same as another one, without training them."""
-    for other in ids:
-        _put(clf, other, stored_tasks(clf)[task_id])
-
-
-def give_ranks(clf, task_id, ranks):
-    """Let a task go on with random factors of these ranks, in the order of the layers."""
-    task, rng = stored_tasks(clf)[task_id], np.random.RandomState(0)
-    factors = {}
-    for (name, stored), rank in zip(task.factors.items(), ranks, strict=True):
-        u = rng.randn(len(stored.r), rank).astype(np.float32) / 100
-        v = rng.randn(rank, stored.v.shape[1]).astype(np.float32) / 100
-        factors[name] = StoredFactors(stored.r, stored.s, Compact.of(u), Compact.of(v))
-    task = Task.of(task.target, factors, task.own, 1, task.history, task.report)
-    _put(clf, task_id, task)
-
-
-def singular_values(matrix):
-    """Return the singular values of a change of weights, as the choice of ranks takes them."""
-    return spectrum(matrix).values
-
-
-def ranks_of(values, rate, highest):
-    """Return the ranks of layers, given the singular values of each by name."""
-    scores = {name: one.double().numpy() ** 2 for name, one in values.items()}
-    return choose_ranks(scores, rate, highest)
-
-
-def has_factors(module):
-    """Return whether a module that is being trained has low-rank terms."""
-    return any(name.endswith("_r") for name, _ in module.named_parameters())
 
 
 class _Fixed(Callback):
