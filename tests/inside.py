@@ -10,6 +10,7 @@ from sklearn.base import clone
 
 from sklearn_halrp import _convolution as convolution
 from sklearn_halrp import _low_rank as low_rank
+from sklearn_halrp import _turns
 from sklearn_halrp._batches import drawn as drawn_batches
 from sklearn_halrp._batches import sliced as sliced_batches
 from sklearn_halrp._building import build_network
@@ -100,3 +101,14 @@ def ready_nets(predictors):
 def net_for(clf, task_id):
     """The net that predicts a task."""
     return clf._learned.net_for(task_id, clf.cache_bytes)
+
+
+def turns_held():
+    """How many locks of the package this thread would wait for."""
+    held = 0
+    for turn in list(_turns._turns):
+        if turn._lock.acquire(blocking=False):
+            turn._lock.release()
+        else:
+            held += 1
+    return held
