@@ -1,8 +1,7 @@
 """What every face has in common: learning, forgetting, and what was learned."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from functools import partial
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -185,19 +184,21 @@ class ContinualEstimator(BaseEstimator):
         **declared: Any,
     ) -> Self:
         """Learn tasks; put what was learned in place when all is done."""
-        with self._changing() as asked, _draws_undone(random_state=asked.random_state):
+
+        def learned_too(asked: Self) -> Learned:
             asked._validate_params()
             check_importance(importance=asked.importance)
             learned = None if afresh else asked._learned_or_none()
-            learned = asked._with_lessons(learned, X, y, task_id, sample_weight, declared)
-            return self._put_in_place(learned)
+            return asked._with_lessons(learned, X, y, task_id, sample_weight, declared)
 
-    @contextmanager
-    def _changing(self) -> Iterator[Self]:
-        """Wait for other threads that change this estimator; give it as it is now.
+        return self._change(learned_too)
 
-        Parameters that are set meanwhile hold from the next call on. When anything goes wrong,
-        even at the very end, what was learned is what it was.
+    def _change(self, change: Callable[[Self], Learned]) -> Self:
+        """Put in place what a function makes of this estimator as it is now.
+
+        Other threads that change it are waited for. Parameters that are set meanwhile hold from
+        the next call on. When anything goes wrong, even at the very end, what was learned is
+        what it was, and no seed was drawn.
         """
         turn = turn_of(self)
         if turn.is_mine:
@@ -205,20 +206,25 @@ class ContinualEstimator(BaseEstimator):
                 "This estimator is learning, and a callback of its net asked it to learn or "
                 "forget. Do so when the call is over, or with another estimator."
             )
-        with turn.taken():
-            before = self._as_it_is()
-            try:
-                yield before
-            except BaseException:
+        before: Any = None
+        learned = undraw = None
+        try:
+            with turn.taken():
+                before = self._as_it_is()
+                undraw = _undrawing(before.random_state)
+                learned = change(before)
+                self._learned = learned
+            return self
+        except BaseException:
+            # An interruption may come as the turn is given back: then it is not done either.
+            if learned is not None and self._learned_or_none() is learned:
                 if "_learned" in vars(before):
                     self._learned = before._learned
                 else:
-                    self.__dict__.pop("_learned", None)
-                raise
-
-    def _put_in_place(self, learned: Learned) -> Self:
-        # One line, the last of a call: no interruption finds a place after the change.
-        return setattr(self, "_learned", learned) or self  # type: ignore[func-returns-value]
+                    del self._learned
+            if undraw is not None:
+                undraw()
+            raise
 
     def _as_it_is(self, **others: Any) -> Self:
         """Return an estimator with the same learned tasks and parameters, but for some.
@@ -338,17 +344,18 @@ class ContinualEstimator(BaseEstimator):
         >>> clf.forget_task("b").tasks_
         ['a']
         """
-        with self._changing() as asked:
-            learned = asked._what_was_learned()
-            task_id = check_task_id(task_id)
-            check_known([task_id], learned.tasks)
+
+        def without_it(asked: Self) -> Learned:
+            learned, name = asked._what_was_learned(), check_task_id(task_id)
+            check_known([name], learned.tasks)
             if len(learned.tasks) == 1:
                 raise ValueError(
-                    f"{task_id!r} is the only task. Begin anew with fit, or learn another task "
-                    "first."
+                    f"{name!r} is the only task. Begin anew with fit, or learn another task first."
                 )
             asked._validate_params()
-            return self._put_in_place(learned.without_task(task_id))
+            return learned.without_task(name)
+
+        return self._change(without_it)
 
     def _warn_if_over_budget(self, network: Network, task_ids: Iterable[TaskId]) -> None:
         budget = Budget.of(network, growth_budget=self.growth_budget)
@@ -362,7 +369,7 @@ class ContinualEstimator(BaseEstimator):
                     "alone need them, so it has no low-rank terms. Raise growth_budget, or "
                     "use a network whose hidden layers are large beside its head.",
                     GrowthBudgetWarning,
-                    stacklevel=5,
+                    stacklevel=7,
                 )
 
     # --- predicting --------------------------------------------------------------------
@@ -647,20 +654,19 @@ def _one_of(tasks: dict[TaskId, Any], task_id: TaskId | None, method: str) -> Ta
     return task_id
 
 
-@contextmanager
-def _draws_undone(random_state: int | np.random.RandomState | None) -> Iterator[None]:
-    """Undo the draw of a seed when anything goes wrong inside; what others drew since stays."""
+def _undrawing(random_state: int | np.random.RandomState | None) -> Callable[[], None]:
+    """Return a function that undoes the draw of a seed; what others drew since stays."""
     generator = check_random_state(random_state)
     before = generator.get_state()
     once = np.random.RandomState()
     once.set_state(before)
     _drawn(once)
-    try:
-        yield
-    except BaseException:
+
+    def undraw() -> None:
         if all(map(np.array_equal, generator.get_state(), once.get_state())):
             generator.set_state(before)
-        raise
+
+    return undraw
 
 
 def _drawn(generator: np.random.RandomState) -> int:

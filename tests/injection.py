@@ -6,10 +6,10 @@ package:
 
 - "function": as a function begins, or a generator goes on;
 - "call": after a function written in C has returned;
-- "line": before a line. Not in an ``except`` or ``finally`` clause, and not where a ``with``
-  block is left, which Python shows as its first line again: nothing comes between the end of a
-  block and the call that cleans up, so an error there breaks code that is right. What can come
-  in such clauses comes by the other two kinds.
+- "line": before a line that does something. Not in an ``except`` or ``finally`` clause, and not
+  where a ``with`` block is left, which Python shows as its first line again: nothing comes
+  between the end of a block and the call that cleans up, so an error there breaks code that is
+  right. What can come in such clauses comes by the other two kinds.
 """
 
 import ast
@@ -117,9 +117,7 @@ class _Lines:
         if event != "line":
             return self
         line = frame.f_lineno
-        left = any(
-            line in head and self.before in body for head, body in self.withs.get(line, ())
-        )
+        left = any(line in head and self.before in body for head, body in self.withs.get(line, ()))
         if not left:
             self.before = line
             if line not in self.cleaning:
@@ -134,8 +132,10 @@ def _lines_of(filename):
     for node in ast.walk(ast.parse(Path(filename).read_text(encoding="utf-8"))):
         if isinstance(node, ast.ExceptHandler):
             cleaning |= set(range(node.lineno, node.end_lineno + 1))
-        elif isinstance(node, ast.Try) and node.finalbody:
-            cleaning |= set(range(node.finalbody[0].lineno, node.finalbody[-1].end_lineno + 1))
+        elif isinstance(node, ast.Try):
+            cleaning.add(node.lineno)  # it does nothing, and may stand outside of what it is in
+            for last in node.finalbody[-1:]:
+                cleaning |= set(range(node.finalbody[0].lineno, last.end_lineno + 1))
         elif isinstance(node, ast.With):
             head = range(node.lineno, node.body[0].lineno)
             body = range(node.body[0].lineno, node.end_lineno + 1)

@@ -4,6 +4,7 @@ Nothing means the estimator to the last bit, the user's net, and all that a proc
 """
 
 import copy
+import faulthandler
 import functools
 import multiprocessing
 import os
@@ -14,12 +15,14 @@ import sys
 import tempfile
 import threading
 import warnings
+from concurrent.futures.process import BrokenProcessPool
 
 import joblib
 import numpy as np
 import pytest
 import sklearn
 import torch
+from joblib.externals.loky import get_reusable_executor
 from sklearn.base import clone
 from skorch import NeuralNetClassifier, NeuralNetRegressor
 from skorch.callbacks import Callback
@@ -28,8 +31,8 @@ from torch.utils.data import TensorDataset
 
 from sklearn_halrp import ContinualClassifier, ContinualRegressor
 from sklearn_halrp.persistence import dump, load, save
-from tests.inside import HoldOut, network_of, predictors_of, ready_nets, turns_held
 from tests.injection import ERRORS, KINDS, Injected, Injection
+from tests.inside import HoldOut, network_of, predictors_of, ready_nets, turns_held
 from tests.test_promises import snapshot
 
 # --- what is learned
@@ -140,7 +143,9 @@ def loads_safely(name):
 
 
 def from_dataset(est):
-    return est.partial_fit(TensorDataset(torch.tensor(ROWS[:12]), torch.tensor(LABELS[:12])), task_id="new")
+    return est.partial_fit(
+        TensorDataset(torch.tensor(ROWS[:12]), torch.tensor(LABELS[:12])), task_id="new"
+    )
 
 
 def cold(est):
@@ -328,23 +333,124 @@ def differences(before, after):
     return {k: (before[k], after[k]) for k in before if before[k] != after[k]}
 
 
-def inject(name, n_points, **more):
+def inject(name, n_points):
     """Errors of all kinds at places that are evenly spread over a call."""
     case = Case(name)
     kinds = [kind for kind in KINDS if case.places[kind]]
     for number in range(n_points):
         kind = kinds[number % len(kinds)]
-        share = (number + 0.5) / n_points
-        at = 1 + int(share * case.places[kind])
+        at = 1 + int((number + 0.5) / n_points * case.places[kind])
         case.disturbed(Injection(kind, ERRORS[(number + number // 4) % 4], at))
 
 
-@pytest.mark.parametrize("name", CALLS)
+# The others take longer to count than to disturb.
+QUICK = {
+    "new task, no warm-up": 12,
+    "predict": 10,
+    "score": 6,
+    "to_module": 12,
+    "for_task": 8,
+    "forget_task": 18,
+    "set_params": 4,
+    "pickle": 12,
+    "save": 10,
+    "dump": 8,
+}
+
+
+@pytest.mark.parametrize("name", QUICK)
 def test_a_call_is_done_or_nothing_happened(name, folder):
-    inject(name, 4)
+    inject(name, QUICK[name])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 def test_a_call_is_done_or_nothing_happened_anywhere(name, folder):
-    inject(name, 80)
+    inject(name, 72)
+
+
+def test_no_place_is_between_the_work_and_the_end_of_a_call(folder):
+    """Every place in the last third of the shortest call that changes something."""
+    case = Case("forget_task")
+    for kind, n_places in case.places.items():
+        for at in range(2 * n_places // 3, n_places + 1):
+            case.disturbed(Injection(kind, KeyboardInterrupt, at))
+
+
+@pytest.mark.parametrize("name", ["forget_task", "new task, no warm-up"])
+def test_a_second_interruption_empties_no_estimator(name, folder):
+    """It comes while the first is undone, and the call may be done or not, but not half."""
+    case, seconds = Case(name), 0
+    for at in (0.3, 0.8, 0.99, 1.0):
+        for then in (1, 2, 3, 5, 8, 13):
+            est = twin(case.make())
+            at_place = max(1, int(at * case.places["function"]))
+            injection = Injection("function", KeyboardInterrupt, at_place, then)
+            with pytest.raises(KeyboardInterrupt):
+                injection.during(functools.partial(case.call, est))
+            seconds += len(injection.raised) == 2
+            assert said(est) in (case.before, case.after)
+    assert seconds > 10
+
+
+# --- processes that learn
+
+
+class EndsElsewhere(Callback):
+    """Ends a process that learns, if it is not the one that asked for it."""
+
+    def __init__(self, how=None, asked=None):
+        self.how, self.asked = how, asked
+
+    def on_epoch_end(self, net, **kwargs):
+        if self.how is None or os.getpid() == self.asked:
+            return
+        if self.how == "exits":
+            os._exit(3)
+        signum = {"crashes": signal.SIGSEGV, "is killed": signal.SIGKILL}[self.how]
+        faulthandler.disable()  # joblib's processes would print where they were
+        os.kill(os.getpid(), signum)
+
+
+def in_processes():
+    several = net(callbacks=[("ends", EndsElsewhere())])
+    return ContinualClassifier(several, random_state=0, growth_budget=5.0, n_jobs=2)
+
+
+@pytest.mark.parametrize(
+    "how", ["is killed", *(pytest.param(h, marks=pytest.mark.slow) for h in ("exits", "crashes"))]
+)
+def test_a_process_that_ends_as_it_learns_costs_nothing(how):
+    clf = in_processes().fit(ROWS[:24, ::-1].copy(), LABELS[:24], task_id=IDS[:24])
+    call = learns(np.repeat(["b", "c", "d"], 12), 36)
+    undisturbed, before = said(call(twin(clf))), said(clf)
+    clf.set_params(net__callbacks__ends__how=how, net__callbacks__ends__asked=os.getpid())
+    process = of_process()
+    with pytest.raises(BrokenProcessPool):
+        call(clf)
+    assert said(clf) == before
+    changed = differences(process, of_process())
+    assert set(changed) <= {"threads", "children"}, changed  # those of joblib's own
+    clf.set_params(net__callbacks__ends__how=None)
+    assert said(call(clf)) == undisturbed
+
+
+@pytest.mark.slow
+def test_an_error_while_processes_learn_costs_nothing(folder, monkeypatch):
+    """In the process that waits for them; joblib's own threads and files end with its processes."""
+    fitted = in_processes().fit(ROWS[:24, ::-1].copy(), LABELS[:24], task_id=IDS[:24])
+    call = (lambda: fitted, learns(np.repeat(["b", "c", "d"], 12), 36))
+    monkeypatch.setitem(CALLS, "in processes", call)
+    case = Case("in processes")
+    kinds = [KINDS[n % 3] for n in range(9)]
+    for number, kind in enumerate(kinds):
+        get_reusable_executor().shutdown(wait=True)
+        before, est = of_process(), twin(fitted)
+        at = 1 + int((number + 0.5) / len(kinds) * case.places[kind])
+        injection = Injection(kind, ERRORS[number % 4], at)
+        with pytest.raises(ERRORS[number % 4]):
+            injection.during(functools.partial(case.call, est))
+        get_reusable_executor().shutdown(wait=True)
+        assert differences(before, of_process()) == {}, injection.where
+        assert said(est) == case.before
+        assert said(case.call(est)) == case.after
