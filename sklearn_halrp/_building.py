@@ -45,9 +45,8 @@ def build_module(recipe: NeuralNet, seed: int) -> nn.Module:
             vars(net)["module"] = copied(recipe.module)  # see recipe_of
         try:
             module = net.initialize().module_
-        except torch.cuda.OutOfMemoryError:
-            raise
         except (TypeError, ValueError, RuntimeError) as error:
+            let_through(error)
             if hasattr(net, "module_"):  # the optimizer may be the first to stumble
                 _check_kind(net.module_)
             raise InvalidNetworkError(

@@ -11,13 +11,15 @@ _NO_ANSWER = (MemoryError, torch.OutOfMemoryError, RecursionError, TimeoutError,
 _NO_MEMORY = re.compile("DefaultCPUAllocator|out of memory|ALLOC_FAILED")
 
 
-def let_through(error: Exception) -> None:
+def let_through(error: Exception, answer: type[Exception] | tuple[()] = ()) -> None:
     """Raise an error again that is not the fault of what was tried.
 
     Parameters
     ----------
     error : Exception
         Caught in a trial. An interruption is no `Exception`, and passes anyway.
+    answer : type of errors, optional
+        That do say something here, such as a recursion in a file that is read.
 
     Examples
     --------
@@ -27,5 +29,5 @@ def let_through(error: Exception) -> None:
     MemoryError: no room
     """
     no_memory = isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))
-    if no_memory or isinstance(error, _NO_ANSWER):
+    if no_memory or (isinstance(error, _NO_ANSWER) and not isinstance(error, answer)):
         raise error

@@ -25,6 +25,7 @@ from skorch import NeuralNet
 from sklearn_halrp._checks import check_net
 from sklearn_halrp._classifier import ContinualClassifier
 from sklearn_halrp._estimator import ContinualEstimator
+from sklearn_halrp._faults import let_through
 from sklearn_halrp._files import replacing
 from sklearn_halrp._fingerprint import AnotherNetworkError
 from sklearn_halrp._importance import check_importance
@@ -331,6 +332,7 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
         about = json.loads(_header_of(content)["__metadata__"][_KEY])
         arrays = safetensors.load(content)
     except Exception as error:
+        let_through(error, answer=RecursionError)
         raise ValueError(
             f"{path} is no file of sklearn_halrp.persistence.save, or is damaged: {error!r}."
         ) from error
@@ -399,6 +401,7 @@ def _undamaged(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # a recursion, a number too large, text that is none...
+        let_through(error, answer=RecursionError)
         text = str(error) if type(error) in (ValueError, AnotherNetworkError) else repr(error)
         raise ValueError(f"{path} is damaged: {text}.") from error
 
