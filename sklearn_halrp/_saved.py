@@ -190,6 +190,9 @@ def network_to_state(
         With which the recipe builds its module.
     """
     base: dict[str, Any] = _arrays(network.base)
+    for name in network.roles.every_role():  # a tensor that is tied to the head's goes by two
+        if name not in base:
+            base[name] = to_array(get_tensor(network.base, name))
     if recipe is not None and isinstance(recipe.module, torch.nn.Module):
         built = _arrays(build_module(recipe, seed))
         base = {name: None if _same(a, built.get(name)) else a for name, a in base.items()}
