@@ -65,9 +65,10 @@ def learned_to_state(
     return {**state, "net_": net} if with_net else state
 
 
-def sealed(state: dict[str, Any]) -> dict[str, Any]:
-    """Return a state of settings and of what was learned, with the digest of both."""
-    names = [name for name, value in state.items() if _is_setting(name, value)]
+def sealed(state: dict[str, Any], settings: Iterable[str]) -> dict[str, Any]:
+    """Return a state with the digest of what was learned, and of the settings that are plain."""
+    plain = str | int | float | None
+    names = [name for name in settings if isinstance(state.get(name, ()), plain)]
     return {**state, "digest": {"settings": names, "sha256": _digest_of(state, names)}}
 
 
@@ -79,8 +80,10 @@ def unsealed(state: dict[str, Any]) -> dict[str, Any]:
     ValueError
         If it lacks something, a bit of it has changed, or a later version wrote it.
     """
+    if not isinstance(state, dict):
+        raise ValueError(f"What was learned is damaged: it is a {type(state).__name__}.")
     if not any(name in state for name in _LEARNED):
-        return dict(state)
+        return state
     network = state.get("_network")
     number = network.get("format") if isinstance(network, dict) else None
     if not isinstance(number, int) or any(name not in state for name in _NEEDED):
@@ -155,11 +158,6 @@ _LEARNED = (
     "digest",
 )
 _NEEDED = ("_network", "_seed", "net_", "sample_shape_", "n_features_in_")
-
-
-def _is_setting(name: str, value: Any) -> bool:
-    plain = value is None or isinstance(value, str | int | float)
-    return plain and name not in _LEARNED
 
 
 def _digest_of(state: dict[str, Any], settings: Iterable[str]) -> str:

@@ -33,7 +33,7 @@ def check_learned(learned: dict[str, Any]) -> None:
     shape, n_features = learned["sample_shape_"], learned["n_features_in_"]
     _require(_are_sizes(shape) and len(shape) > 0, f"rows of shape {shape}")
     _require(math.prod(shape) <= MOST_NUMBERS, f"rows of shape {shape}, which no memory holds")
-    _require(_are_sizes([n_features]), f"{n_features} features")
+    _require(n_features == shape[0], f"{n_features} features in rows of shape {shape}")
     seed = learned["_seed"]
     _require(_are_sizes([seed]) and seed < 2**32, f"the seed {seed}")
     names = learned.get("feature_names_in_")

@@ -152,7 +152,9 @@ def flip_bits_of_pickle(clf, X, dump, read, n_flips, seed):
             continue
         loaded = ContinualClassifier()
         try:
-            loaded.__setstate__({**state, "net": clf.net, "net_": clf.net_})
+            whole = isinstance(state, dict)
+            nets = {"net": clf.net, "net_": clf.net_}
+            loaded.__setstate__(state | nets if whole else state)
         except ValueError as error:
             found += "damaged" in str(error) or "newer version" in str(error)
             continue
@@ -249,7 +251,7 @@ def change_settings(clf, X, file, n_changes, seed, net):
     """Change settings; a file is refused, or all of the model works."""
     save(clf, file)
     about, arrays = parts_of(file)
-    places = [place for place in places_in(about) if place[0] != "digest"]
+    places = [p for p in places_in(about) if p[0] != "digest" and p[-1] != "task_column"]
     # The parameters decide what is learned later, and are many.
     places = [p for p in places if p[0] != "parameters"] * 3 + places
     chance, refused = random.Random(seed), 0
