@@ -288,7 +288,12 @@ def numbers(digits):
     X, y = X[:60, 20:28], y[:60].astype(np.float32)
     reg = ContinualRegressor(numbers_net(), random_state=0)
     reg.partial_fit(X, np.stack([y, -y], 1), task_id=0)
-    return reg.partial_fit(X, y + 1, task_id=1), X
+    return reg.partial_fit(X, np.stack([y + 1, y**2], 1), task_id=1), X
+
+
+@pytest.mark.filterwarnings("ignore:.*It was saved with")
+def test_other_settings_of_a_regressor_are_refused_or_work(numbers, tmp_path):
+    change_settings(*numbers, tmp_path / "model", 100, 0, numbers_net)
 
 
 @pytest.mark.slow
@@ -296,6 +301,7 @@ def numbers(digits):
 @pytest.mark.parametrize("seed", range(4))
 def test_thousands_of_other_settings_are_refused_or_work(small, numbers, seed, tmp_path):
     change_settings(*small, tmp_path / "model", 1000, seed + 1, small_net)
+    change_settings(*numbers, tmp_path / "model", 500, seed + 1, numbers_net)
 
 
 HOSTILE = {
