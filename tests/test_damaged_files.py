@@ -8,6 +8,8 @@ import random
 import struct
 import subprocess
 import sys
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import joblib
@@ -24,6 +26,8 @@ from tests.inside import digest, many_tasks, network_of
 
 safetensors = pytest.importorskip("safetensors.numpy")
 numpy_of, to_safe = safetensors.load, safetensors.save
+
+DATA = Path(__file__).parent / "data"
 
 
 @pytest.fixture(scope="module")
@@ -425,6 +429,33 @@ def test_small_files_take_little_memory(small, digits, tmp_path):
     found = dict(zip([Path(f).name for f in files], done.stdout.split(), strict=True))
     assert set(found.values()) <= {"refused", "loaded"}, (found, done.stderr[-2000:])
     assert {name for name, what in found.items() if what == "loaded"} <= {"wide labels.net"}
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "notes"),
+    [
+        (1, "task/1/notes", zlib.compress(b" " * 2**27, 1)),
+        (2, "task/0/notes", zlib.compress(b"[" * 2**27, 1)),
+        (3, "notes", lzma.compress(b" " * 2**26, preset=0)),
+        (4, "_network/notes", lzma.compress(b"\n" * 2**22, preset=0)),
+    ],
+)
+def test_files_of_earlier_formats_take_little_memory(number, name, notes, tmp_path):
+    content = (DATA / f"format_{number}.safetensors").read_bytes()
+    (size,) = struct.unpack("<Q", content[:8])
+    about = json.loads(content[8 : 8 + size])["__metadata__"]
+    arrays = numpy_of(content)
+    assert name in arrays
+    arrays[name] = np.frombuffer(notes, np.uint8)
+    (tmp_path / "model").write_bytes(to_safe(arrays, metadata=about))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"model is damaged: .*notes"):
+            load(tmp_path / "model")
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 2**26
 
 
 # --- another network ------------------------------------------------------------------------
