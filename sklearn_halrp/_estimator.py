@@ -636,7 +636,8 @@ class ContinualEstimator(BaseEstimator):
         learned = state.pop("_learned", None)
         if learned is None:
             return state
-        return sealed(state | learned_to_state(learned, dtype=dtype_of(self)))
+        state |= learned_to_state(learned, dtype=dtype_of(self))
+        return sealed(state, settings=self._get_param_names())
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Build the base again and put its arrays in place."""

@@ -66,9 +66,10 @@ def learned_to_state(
     return {**state, "net_": net} if with_net else state
 
 
-def sealed(state: dict[str, Any]) -> dict[str, Any]:
-    """Return a state of settings and of what was learned, with the digest of both."""
-    names = [name for name, value in state.items() if _is_setting(name, value)]
+def sealed(state: dict[str, Any], settings: Iterable[str]) -> dict[str, Any]:
+    """Return a state with the digest of what was learned, and of the settings that are plain."""
+    plain = str | int | float | None
+    names = [name for name in settings if isinstance(state.get(name, ()), plain)]
     return {**state, "digest": {"settings": names, "sha256": _digest_of(state, names)}}
 
 
@@ -80,8 +81,10 @@ def unsealed(state: dict[str, Any]) -> dict[str, Any]:
     ValueError
         If it lacks something, a bit of it has changed, or a later version wrote it.
     """
+    if not isinstance(state, dict):
+        raise ValueError(f"What was learned is damaged: it is a {type(state).__name__}.")
     if not any(name in state for name in _LEARNED):
-        return dict(state)
+        return state
     network = state.get("_network")
     number = network.get("format") if isinstance(network, dict) else None
     if not isinstance(number, int) or any(name not in state for name in _NEEDED):
@@ -159,11 +162,6 @@ _LEARNED = (
 _NEEDED = ("_network", "_seed", "net_", "sample_shape_", "n_features_in_")
 
 
-def _is_setting(name: str, value: Any) -> bool:
-    plain = value is None or isinstance(value, str | int | float)
-    return plain and name not in _LEARNED
-
-
 def _digest_of(state: dict[str, Any], settings: Iterable[str]) -> str:
     """Return the digest of what was learned, and of these settings.
 
@@ -192,6 +190,9 @@ def network_to_state(
         With which the recipe builds its module.
     """
     base: dict[str, Any] = _arrays(network.base)
+    for name in network.roles.every_role():  # a tensor that is tied to the head's goes by two
+        if name not in base:
+            base[name] = to_array(get_tensor(network.base, name))
     if recipe is not None and isinstance(recipe.module, torch.nn.Module):
         built = _arrays(build_module(recipe, seed))
         base = {name: None if _same(a, built.get(name)) else a for name, a in base.items()}

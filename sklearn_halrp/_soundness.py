@@ -33,7 +33,7 @@ def check_learned(learned: dict[str, Any]) -> None:
     shape, n_features = learned["sample_shape_"], learned["n_features_in_"]
     _require(_are_sizes(shape) and len(shape) > 0, f"rows of shape {shape}")
     _require(math.prod(shape) <= MOST_NUMBERS, f"rows of shape {shape}, which no memory holds")
-    _require(_are_sizes([n_features]), f"{n_features} features")
+    _require(n_features == shape[0], f"{n_features} features in rows of shape {shape}")
     seed = learned["_seed"]
     _require(_are_sizes([seed]) and seed < 2**32, f"the seed {seed}")
     names = learned.get("feature_names_in_")
@@ -49,11 +49,14 @@ def _check_network_state(state: dict[str, Any]) -> None:
     _require({type(state["frozen"]), type(state["dense"])} == {bool}, "no bool")
     _require(set(state.get("bfloat16", ())) <= set(base), "types of tensors that are not there")
     _require(all(isinstance(array, np.ndarray) for array in base.values()), "a base of no arrays")
-    several = [roles[name] for name in ("perturbed", "own", "shared", "frozen")]
-    names = [name for group in several for name in group]
-    _require(sorted(names) == sorted(base), "roles that are not those of the tensors")
-    _require(Partition.of(**roles).head_weight in roles["own"], "no head")
-    _require(all(base[name].ndim >= 2 for name in roles["perturbed"]), "factors of no matrix")
+    partition = Partition.of(**roles)
+    names = set(partition.every_role())
+    _require(len(names) == len(partition.every_role()), "two roles of one tensor")
+    # Earlier files name a tensor that is tied to the head's only once.
+    same = names == set(base) if state["format"] >= 5 else names >= set(base)
+    _require(same and partition.head_weight in partition.own, "roles that are not of the tensors")
+    matrices = all(base[name].ndim >= 2 for name in roles["perturbed"] if name in base)
+    _require(matrices, "factors of no matrix")
     aliases = roles["aliases"]
     _require(set(aliases) <= set(base), "other names of tensors that are not there")
     text = all(isinstance(name, str) for group in aliases.values() for name in group)

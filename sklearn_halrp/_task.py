@@ -280,12 +280,16 @@ def unpack_notes(block: bytes, n_tasks: int) -> list[bytes]:
 
 def checked_notes(notes: bytes) -> bytes:
     """Return the notes of one task as they are in files of format 1 and 2, unless too large."""
-    of_one, _ = _limits(len(notes), 1)
+    rest, _ = _limits(len(notes), 1)
+    reader, ahead = zlib.decompressobj(), notes
     try:
-        if len(zlib.decompressobj().decompress(notes, of_one + 1)) > of_one:
-            raise ValueError("notes larger than any task has")
+        while ahead and rest >= 0:
+            rest -= len(reader.decompress(ahead, 2**20))
+            ahead = reader.unconsumed_tail
     except zlib.error as error:
         raise ValueError(f"notes that cannot be expanded: {error}") from error
+    if rest < 0:
+        raise ValueError("notes larger than any task has")
     return notes
 
 

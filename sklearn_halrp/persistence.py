@@ -369,12 +369,12 @@ def _header_of(content: bytes) -> dict[str, Any]:
     size = int.from_bytes(content[:8], "little")
     if size > _MOST_HEADER:
         raise ValueError(
-            f"a header of {size} bytes, and safetensors reads up to {_MOST_HEADER}. Of so many "
+            f"A header of {size} bytes, and safetensors reads up to {_MOST_HEADER}. Of so many "
             "tasks make a sklearn_halrp.store.Store"
         )
     header = json.loads(content[8 : 8 + size])
     if not isinstance(header, dict):
-        raise ValueError("a header that is no table")
+        raise ValueError("A header that is no table")
     return header
 
 

@@ -15,7 +15,7 @@ from sklearn.datasets import load_iris
 from skorch.exceptions import DeviceWarning
 
 from sklearn_halrp import ContinualClassifier
-from sklearn_halrp.persistence import load
+from sklearn_halrp.persistence import load, save
 from tests.conftest import make_classifier, make_net, permuted
 from tests.inside import network_of, of_format
 from tests.modules import MLP
@@ -188,6 +188,20 @@ def test_files_of_earlier_formats_that_share_an_instance_are_read():
         assert len(each.history_["petal"]) == 20
         each.partial_fit(X, load_iris().data[:, 0], task_id="more")
         np.testing.assert_allclose(each.predict(X, 7), expected["task 7"], atol=1e-4)
+
+
+def test_a_buffer_that_came_since_is_no_fault_of_an_earlier_file(tmp_path):
+    """A later version of torch may have added it."""
+    file = DATA / "format_4_instance.safetensors"
+    reg = joblib.load(file.with_suffix(".joblib"))
+    net = copy.deepcopy(reg.net)
+    net.module[1].register_buffer("counted", torch.zeros(8))
+    loaded = load(file, net=net)
+    X = load_iris().data / 8
+    assert np.array_equal(loaded.predict(X, 7), reg.predict(X, 7))
+    save(reg, tmp_path / "model")
+    with pytest.raises(ValueError, match=r"has 1\.counted, which was not saved"):
+        load(tmp_path / "model", net=net)
 
 
 def test_a_file_from_a_gpu_is_read_without_one(digits, monkeypatch):

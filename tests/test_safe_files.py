@@ -42,6 +42,33 @@ def test_every_network_comes_back(animal, digits, tmp_path, monkeypatch):
     assert loaded.report_[1] == clf.report_[1]
 
 
+class TiedToHead(ZOO["mlp"].module):
+    """A layer that has the weight of the head."""
+
+    def __init__(self):
+        super().__init__()
+        self.other = nn.Linear(24, 10, bias=False)
+        self.other.weight = self.last.weight
+
+    def forward(self, x):
+        x = self.body(x)
+        return self.last(x + self.other(x).mean())
+
+
+@pytest.mark.parametrize("base", ["first", "pretrained"])
+def test_a_weight_that_is_tied_to_the_head_comes_back(base, digits, tmp_path):
+    X, y = digits
+    clf = make_classifier(TiedToHead(), base=base, growth_budget=2.0)
+    clf.fit(X[:100], y[:100]).partial_fit(X[:100], y[:100] % 3, task_id="b")
+    save(clf, tmp_path / "model")
+    for loaded in (
+        load(tmp_path / "model", net=make_net(TiedToHead)),
+        pickle.loads(pickle.dumps(clf)),
+    ):
+        for task_id in clf.tasks_:
+            assert np.array_equal(loaded.predict_proba(X, task_id), clf.predict_proba(X, task_id))
+
+
 def test_the_default_network_needs_no_net(digits, tmp_path):
     X, y = digits
     frame = pd.DataFrame(X, columns=[f"pixel {i}" for i in range(64)])
