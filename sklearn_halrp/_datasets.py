@@ -211,7 +211,10 @@ class _Checked(Dataset[Any]):
         shape = tuple(np.shape(row))
         if shape != self.shape:
             raise ValueError(f"Row {i} of X has shape {shape}, and row 0 has {self.shape}.")
-        row = _array_of(row, self.dtype)
+        try:
+            row = _array_of(row, self.dtype)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"Row {i} of X is no array of numbers: {error}") from error
         if _is_complex(row):
             raise ValueError(f"Complex data not supported: row {i} of X has complex numbers.")
         if not _finite(row):

@@ -378,6 +378,8 @@ class ContinualEstimator(BaseEstimator):
         self, learned: Learned, X: Any, task_id: Any, method: str
     ) -> tuple[int, Iterable[tuple[Any, Any, NDArray[Any]]]]:
         """Take in rows; return their number, and per task its target, rows and what is said."""
+        if not isinstance(self.cache_bytes, Integral) or self.cache_bytes < 0:
+            self._validate_params()  # which says it
         intake = rows_to_predict(self, X, task_id, learned.columns)
         tasks, X = learned.tasks, intake.X
         groups = group_rows(default_task_id(intake.task_id, tasks, method), len(X))

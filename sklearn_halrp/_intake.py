@@ -1,6 +1,8 @@
 """Where data comes in: rows, labels, ids and weights, as arrays, tables, tensors or Datasets."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +96,7 @@ def rows_to_predict(estimator: Any, X: Any, task_id: Any, columns: Columns) -> I
         X = DatasetRows.checked(X, dtype_of(estimator))
     else:
         check_one_input(X, n_axes=len(columns.sample_shape))
-        with np.errstate(over="ignore"):  # what is too large is an error, and no warning too
+        with _named():
             X = validate_data(_asker(estimator, columns), X, reset=False, **_checks(estimator))
     _check_shape(X, columns)
     return Intake(X, task_id, columns)
@@ -131,7 +133,7 @@ def rows_to_learn(
             n_rows = np.shape(np.asarray(y))[:1]  # none for y that is missing, or no array
             check_one_input(X, n_rows=n_rows[0] if n_rows else None)
         checks = {**_checks(estimator), **kind.y_checks}
-        with np.errstate(over="ignore"):  # what is too large is an error, and no warning too
+        with _named():
             X, y = validate_data(asker, X, y, reset=columns is None, **checks)
     weights = None if sample_weight is None else check_weights(sample_weight, X)
     if columns is None:
@@ -198,6 +200,22 @@ def _checks(estimator: Any) -> dict[str, Any]:
         "allow_nd": True,
         "force_writeable": True,
     }
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Let errors of checks and conversions say that it is X, where they name nothing.
+
+    What is too large for its type is an error, and no warning beside it.
+    """
+    try:
+        with np.errstate(over="ignore"):
+            yield
+    except (TypeError, ValueError, OverflowError) as error:
+        if re.search(r"\b[Xy]\b|features|samples", str(error)):
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"X must be an array of numbers, a row for each sample: {error}") from error
 
 
 def _asker(estimator: Any, columns: Columns | None) -> Any:

@@ -156,6 +156,8 @@ def keep_types(y: Any, name: str = "y") -> Any:
     array = entries(y)
     if array.ndim == 0:
         raise TypeError(f"{name} must be an array or a list of labels; got {shown(y)}.")
+    if array.ndim > 2:
+        raise ValueError(f"{name} must have one label for each row; got shape {array.shape}.")
     if array.dtype.kind == "c":
         raise ValueError(f"Complex data not supported: {name} must have labels, ints or strings.")
     if array.dtype.kind not in "biufU":

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils import Tags
+from sklearn.utils import Tags, check_array
 from sklearn.utils._param_validation import StrOptions
 from skorch import NeuralNet
 from torch.utils.data import Dataset
@@ -21,6 +21,9 @@ from sklearn_halrp._one_task import TaskRegressor
 from sklearn_halrp._row_weights import check_weights, in_proportion
 from sklearn_halrp._serving import check_predicted
 from sklearn_halrp._types import TaskId
+
+# Sums of as many squares as there may be rows are finite up to here.
+_LARGEST = 1e140
 
 
 @documented
@@ -341,7 +344,13 @@ class ContinualRegressor(RegressorMixin, ContinualEstimator):
         y = labels_in(X, Numbers.prepared) if isinstance(X, Dataset) and y is None else y
         if y is None:
             raise ValueError("score requires y to be passed: the targets of the rows of X.")
-        return r2_score(Numbers.prepared(y), predicted, sample_weight=sample_weight)
+        y = check_array(Numbers.prepared(y), ensure_2d=False, input_name="y")
+        if np.abs(y).max(initial=0) > _LARGEST:
+            raise ValueError(
+                f"y has numbers as large as {np.abs(y).max():.3g}, with infinite squares. Give "
+                "them in another unit."
+            )
+        return r2_score(y, predicted, sample_weight=sample_weight)
 
     def __sklearn_tags__(self) -> Tags:
         """Describe the estimator to scikit-learn."""

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import RandomSampler, TensorDataset
+from torch.utils.data import Dataset, RandomSampler, TensorDataset
 
 from sklearn_halrp import ContinualClassifier, ContinualRegressor
 from sklearn_halrp.exceptions import InvalidNetworkError
@@ -307,3 +307,63 @@ def test_rows_that_are_no_numbers_are_said(rows):
     for call in (lambda: clf.partial_fit(rows, Y), lambda: clf.predict(rows)):
         with pytest.raises((TypeError, ValueError), match=r"\bX\b"):
             call()
+
+
+# --- what fuzzing found ------------------------------------------------------------------
+
+
+def test_predicting_from_a_dataset_draws_no_number():
+    clf = make_classifier().fit(X, Y)
+    before = torch.get_rng_state()
+    clf.predict(TensorDataset(torch.from_numpy(X), torch.from_numpy(Y)))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+class Listed(Dataset):
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, i):
+        return self.rows[i], 0
+
+
+ODD_ROWS = {
+    "large ints": [[10**400] * 64] * 40,
+    "strings": [["a"] * 64] * 40,
+    "nothing": None,
+    "a number": 3.0,
+}
+
+
+@pytest.mark.parametrize("name", ODD_ROWS)
+def test_what_scikit_learn_and_numpy_refuse_is_named(name):
+    clf = make_classifier().fit(X, Y)
+    rows = ODD_ROWS[name]
+    calls = [lambda: clf.partial_fit(rows, Y), lambda: clf.predict(rows)]
+    if isinstance(rows, list):
+        calls += [lambda: clf.predict(Listed(rows))]
+    for call in calls:
+        with pytest.raises((TypeError, ValueError), match=r"\bX\b"):
+            call()
+
+
+def test_labels_with_three_axes_are_not_called_rows():
+    with pytest.raises(ValueError, match="y must have one label for each row; got shape"):
+        make_classifier().fit(X, np.zeros((40, 1, 1)))
+
+
+@pytest.mark.parametrize("value", [-1, "a", b"a", None, np.nan])
+def test_a_bound_on_memory_that_is_none_is_said_when_it_is_used(value):
+    clf = make_classifier().fit(X, Y).set_params(cache_bytes=value)
+    with pytest.raises(ValueError, match="cache_bytes"):
+        clf.predict(X)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_a_score_of_targets_that_are_no_measure_is_refused(value):
+    reg = make_regressor().fit(X, X[:, 0])
+    with pytest.raises(ValueError, match=r"\by (contains|has)"):
+        reg.score(X, np.r_[value, np.ones(39)])
