@@ -378,7 +378,8 @@ class ContinualEstimator(BaseEstimator):
         self, learned: Learned, X: Any, task_id: Any, method: str
     ) -> tuple[int, Iterable[tuple[Any, Any, NDArray[Any]]]]:
         """Take in rows; return their number, and per task its target, rows and what is said."""
-        if not isinstance(self.cache_bytes, Integral) or self.cache_bytes < 0:
+        max_bytes = self.cache_bytes
+        if not isinstance(max_bytes, Integral) or max_bytes < 0:
             self._validate_params()  # which says it
         intake = rows_to_predict(self, X, task_id, learned.columns)
         tasks, X = learned.tasks, intake.X
@@ -386,7 +387,7 @@ class ContinualEstimator(BaseEstimator):
         check_known(groups, tasks)
 
         def said(name: TaskId, rows: Any) -> tuple[Any, Any, NDArray[Any]]:
-            net = learned.net_for(name, max_bytes=self.cache_bytes)
+            net = learned.net_for(name, max_bytes=max_bytes)
             with rows_explained(net.module_, X, dtype_of(self)):
                 outputs = outputs_of(net, given(X[rows]), private=not isinstance(rows, slice))
             target = tasks[name].target
