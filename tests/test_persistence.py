@@ -151,8 +151,8 @@ def test_learning_goes_on_as_if_nothing_had_happened(learned, digits, tmp_path, 
     assert (tmp_path / "model.joblib").read_bytes() == before
 
 
-@pytest.mark.parametrize(("number", "last"), [(1, 49), (2, 49), (3, 30), (4, 30)])
-def test_files_of_earlier_formats_are_read(number, last):
+@pytest.mark.parametrize(("number", "last"), [(1, 49), (2, 49), (3, 30), (4, 30), (5, 30)])
+def test_files_of_every_format_are_read(number, last):
     file = DATA / f"format_{number}"
     X, expected = load_iris().data / 8, np.load(file.with_suffix(".npz"))
     from_joblib = joblib.load(file.with_suffix(".joblib"))
@@ -176,8 +176,9 @@ def test_files_of_earlier_formats_are_read(number, last):
         assert clf.score(X, load_iris().target, task_id="more") > 0.9
 
 
-def test_files_of_earlier_formats_that_share_an_instance_are_read():
-    file = DATA / "format_4_instance"
+@pytest.mark.parametrize("number", [4, 5])
+def test_files_of_every_format_that_share_an_instance_are_read(number):
+    file = DATA / f"format_{number}_instance"
     X, expected = load_iris().data / 8, np.load(file.with_suffix(".npz"))
     reg = joblib.load(file.with_suffix(".joblib"))
     for each in (reg, load(file.with_suffix(".safetensors"), net=reg.net)):
