@@ -89,7 +89,7 @@ def rows_to_predict(estimator: Any, X: Any, task_id: Any, columns: Columns) -> I
     -------
     Intake
     """
-    X, task_id = _without_ids(X, task_id, task_column=estimator.task_column)
+    X, task_id = without_ids(X, task_id, task_column=estimator.task_column)
     if isinstance(X, Dataset):
         X = DatasetRows.checked(X, dtype_of(estimator))
     else:
@@ -117,7 +117,7 @@ def rows_to_learn(
     -------
     Intake
     """
-    X, task_id = _without_ids(X, task_id, task_column=estimator.task_column)
+    X, task_id = without_ids(X, task_id, task_column=estimator.task_column)
     asker = _asker(estimator, columns)
     kind = type(estimator)._target
     if isinstance(X, Dataset):
@@ -150,7 +150,7 @@ def _check_shape(X: Any, columns: Columns) -> None:
         )
 
 
-def _without_ids(X: Any, task_id: Any, task_column: int | str | None) -> tuple[Any, Any]:
+def without_ids(X: Any, task_id: Any, task_column: int | str | None) -> tuple[Any, Any]:
     """Return X without the column of ids, and the ids."""
     check_dataset(X)
     X = from_tensor(X, task_column)
