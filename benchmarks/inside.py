@@ -5,6 +5,7 @@ which question each of these is needed.
 """
 
 from contextlib import contextmanager
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -15,6 +16,7 @@ from sklearn_halrp._low_rank import spectrum
 from sklearn_halrp._pruning import Compact
 from sklearn_halrp._ranks import choose_ranks
 from sklearn_halrp._task import StoredFactors, Task
+from sklearn_halrp.store import _row
 
 
 def stored_tasks(clf):
@@ -31,6 +33,23 @@ def repeat_task(clf, task_id, ids):
     """Give a classifier tasks that are the same as another one, without training them."""
     for other in ids:
         _put(clf, other, stored_tasks(clf)[task_id])
+
+
+def with_copies(clf, n_tasks):
+    """Let a classifier know so many tasks: its own, and copies of these with other ids."""
+    learned = clf._learned
+    several, tasks = list(learned.tasks.values()), dict(learned.tasks)
+    for number in range(n_tasks - len(tasks)):
+        task = several[number % len(several)]
+        tasks[f"copy {number}"] = replace(task, data=task.data.copy())
+    clf._learned = learned.with_network(replace(learned.network, tasks=tasks))
+
+
+def put(store, task_id, clf, of):
+    """Write a task of a classifier into a store under another id, as what was learned is."""
+    row = _row(clf._learned.network, task_id, stored_tasks(clf)[of])
+    with store._records.writing() as writing:
+        writing.put(row)
 
 
 def give_ranks(clf, task_id, ranks):
