@@ -130,6 +130,11 @@ class Classes:
         return cls(labels), positions_in(labels, y).astype(np.int64)
 
     @classmethod
+    def made_up(cls, n_outputs: int) -> Self:
+        """Return the target of a task that nobody has."""
+        return cls(np.arange(n_outputs))
+
+    @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
         """Return the target that `to_state` was asked for; take its entries out."""
         return cls(state.pop("classes"))
@@ -206,6 +211,10 @@ class Classes:
             raise ValueError("it has labels that are not all strings")
         if not (labels[:-1] < labels[1:]).all():
             raise ValueError("it has labels that are not sorted, or some of them twice")
+
+    def shown_beside_others(self) -> dict[str, Any]:
+        """Return what a prediction for other tasks shows of this one: columns for its labels."""
+        return self.to_state()
 
     @staticmethod
     def joined(several: Iterable["Classes"]) -> NDArray[Any]:

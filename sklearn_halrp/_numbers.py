@@ -138,6 +138,11 @@ class Numbers:
         return cls(np.asarray(scaler.mean_), np.asarray(scaler.scale_))
 
     @classmethod
+    def made_up(cls, n_outputs: int) -> Self:
+        """Return the target of a task that nobody has."""
+        return cls(np.zeros(n_outputs), np.ones(n_outputs))
+
+    @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
         """Return the target that `to_state` was asked for; take its entries out."""
         target = cls(state.pop("center"), state.pop("scale"))
@@ -225,6 +230,10 @@ class Numbers:
         kinds = {center.dtype.kind, scale.dtype.kind}
         if kinds != {"f"} or not np.isfinite([center, scale]).all() or not (scale > 0).all():
             raise ValueError("it has a center or a scale that no numbers have")
+
+    @staticmethod
+    def shown_beside_others() -> None:
+        """Return what a prediction for other tasks shows of this one: nothing."""
 
     @staticmethod
     def joined(several: Iterable["Numbers"]) -> int:
