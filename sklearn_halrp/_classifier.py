@@ -193,8 +193,9 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
 
         Returns
         -------
-        array of shape (n_samples, n_classes), float32
-            Columns are `classes_`; those of other tasks are 0. NaN where the network gives NaN.
+        array of shape (n_samples, n_classes)
+            Of the type of the network's outputs, float32 or float64. Columns are `classes_`; those
+            of other tasks are 0. NaN where the network gives NaN.
 
         Raises
         ------
@@ -236,8 +237,9 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
 
         Returns
         -------
-        array of shape (n_samples, n_classes), float32
-            Columns are `classes_`; those of other tasks are minus infinity.
+        array of shape (n_samples, n_classes)
+            Of the type of the network's outputs, float32 or float64. Columns are `classes_`; those
+            of other tasks are minus infinity.
 
         Raises
         ------

@@ -86,7 +86,8 @@ task_column : int or str, default=None
     the network. With it, ``task_id`` arguments are not needed.
 dtype : str or numpy dtype, default="float32"
     Type that X is converted to before it goes to the network that is given:
-    ``"int64"`` if it begins with an embedding. The default network takes float32.
+    ``"int64"`` if it begins with an embedding. The default network takes float32. It stays what
+    it was when the first task was learned.
 random_state : int, RandomState instance or None, default=None
     An int makes learning reproducible. What becomes of a task depends on it, on the
     base, the task's data and its id, and on no other task.
@@ -107,7 +108,7 @@ ATTRIBUTES = """\
 net_ : skorch.NeuralNet
     The recipe as it was when the first task was learned. It builds the module anew in
     another process, and its settings hold for predictions; settings of `net` that
-    are changed later hold for later training.
+    are changed later hold for later training. Its module and that module's arguments stay.
 tasks_ : list of task ids
     In the order they were first learned; the base was trained on the first.
 ranks_ : dict of task id to dict of str to int

@@ -137,8 +137,8 @@ class TaskClassifier(ClassifierMixin, OneTask):
 
         Returns
         -------
-        array of shape (n_samples, n_classes), float32
-            Columns are `classes_`.
+        array of shape (n_samples, n_classes)
+            Of the type of the network's outputs, float32 or float64. Columns are `classes_`.
         """
         return self._model.predict_proba(X)
 
@@ -152,8 +152,8 @@ class TaskClassifier(ClassifierMixin, OneTask):
 
         Returns
         -------
-        array of shape (n_samples, n_classes), float32
-            Columns are `classes_`.
+        array of shape (n_samples, n_classes)
+            Of the type of the network's outputs, float32 or float64. Columns are `classes_`.
         """
         return self._model.predict_log_proba(X)
 
