@@ -21,7 +21,6 @@ HELP = {  # of what is counted
     "batch_size": "rows a step",
     "rows": "of a task",
     "rounds": "how often each is timed",
-    "threads": "of every process",
     "orders": "how many: the natural one, and others that begin with each task in turn",
     "jobs": "processes, each with one thread",
 }

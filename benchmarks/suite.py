@@ -1,12 +1,12 @@
 """What the page on evidence shows, one command after the other; with_avalanche is run by itself.
 
-    python -m benchmarks.suite --data-dir DIR [--jobs 2] [--only compare orders] [--longer]
+    python -m benchmarks.suite --data-dir DIR [--jobs 2] [--only compare orders]
     python -m benchmarks.suite --quick
 
 The commands are those that the files in benchmarks/results name. Results go there, and what is
 there already is not run again, so it can be stopped and started at will. The quick form takes
 minutes, needs no files, and shows only that everything runs: it learns two tasks of scikit-learn's
-digits for one epoch. The longer one goes on to what the page does not have yet.
+digits for one epoch.
 """
 
 import shlex
@@ -16,14 +16,6 @@ from benchmarks.command import Parser, opened
 from benchmarks.page import RESULTS, SECTIONS, stored
 
 COMMANDS = {name: command for name, (command, _) in SECTIONS.items()}
-MANY = "'HALRP, defaults' 'HALRP, published' 'separate networks' fine-tuning EWC PackNet"
-MANY += " BatchEnsemble 'LoRA, rank 4'"
-LITTLE = "'HALRP, defaults' 'separate networks' 'copies of the first' 'LoRA, rank 4'"
-MORE = [
-    ("compare", f"omniglot-rotation --seeds 2 --epochs 20 --batch-size 32 --methods {MANY}"),
-    ("orders", "five-datasets --orders 21 --methods 'HALRP, defaults' EWC"),
-    ("little_data", f"split-cifar10 --seeds 2 --methods {LITTLE}"),
-]
 SHORT = "digits --tasks 2 --epochs 1"
 QUICK = [
     ("compare", f"{SHORT} --seeds 1"),
@@ -53,12 +45,10 @@ def main(arguments=None):
     parser.add_argument(
         "--only", nargs="+", choices=COMMANDS, default=list(COMMANDS), help="only these questions"
     )
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--quick", action="store_true", help="minutes, no files needed")
-    form.add_argument("--longer", action="store_true", help="also what the page does not have")
+    parser.add_argument("--quick", action="store_true", help="minutes, no files needed")
     parser.add_argument("--results", type=Path, help="another folder; --quick writes none without")
     options = parser.parse_args(arguments)
-    commands = QUICK if options.quick else shown() + MORE * options.longer
+    commands = QUICK if options.quick else shown()
     chosen = [(name, shlex.split(words)) for name, words in commands if name in options.only]
     streams = {words[0] for name, words in chosen if name != "many_tasks"}
     for stream in sorted(streams):  # what is missing is missed at once

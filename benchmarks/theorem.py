@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 from skorch.callbacks import Callback
 from torch.nn.functional import cross_entropy
 
-from benchmarks import inside, tables
+from benchmarks import tables
 from benchmarks.command import parser, prepared
 from benchmarks.methods import HALRP
 from benchmarks.tables import grouped
@@ -34,14 +34,13 @@ ROWS, STEPS = 256, 12  # held-out rows of which the Hessian is, and products wit
 
 
 class AfterWarmup(Callback):
-    """Keep the module that was trained freely last."""
+    """Keep the module after the first training of a task, which is the free warm-up."""
 
-    module = None
+    module = None  # of the class: the callback itself is cloned
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
-        """Copy it, unless it has low-rank terms already."""
-        if not inside.has_factors(net.module_):
-            type(self).module = copy.deepcopy(net.module_)  # the callback itself is cloned
+        """Copy it, if there is none yet."""
+        AfterWarmup.module = AfterWarmup.module or copy.deepcopy(net.module_)
 
 
 def norm_of_hessian(module, name, X, y):
@@ -65,6 +64,7 @@ def increases(stream, training, seed, settings):
     learner.classifier.net.set_params(callbacks=[("after_warmup", AfterWarmup())])
     rows = []
     for task in stream.tasks:
+        AfterWarmup.module = None
         learner.learn(task)
         held_out = [part[:ROWS] for part in task.valid]
         for layer, one in learner.classifier.report_[task.name].get("layers", {}).items():

@@ -35,7 +35,8 @@ def sliced(dataset: Any, **settings: Any) -> Iterable[Any]:
     """Return the same batches in order, without drawing a random number."""
     arrays = _arrays(dataset)
     if arrays is None or not set(settings) <= _KNOWN or settings.get("shuffle"):
-        return DataLoader(dataset, **settings)
+        # torch's own draws a number each time, for workers that it may start.
+        return DataLoader(dataset, **{"generator": torch.Generator(), **settings})
     rows, size = _Rows(*arrays), settings.get("batch_size", 1)
     return (
         tuple(map(torch.from_numpy, rows[slice(start, start + size)]))

@@ -11,9 +11,12 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from sklearn_halrp._copies import check_copies, copied, unchanged_by_copies
+from sklearn_halrp._faults import let_through
 from sklearn_halrp._head import find_head, with_head
 from sklearn_halrp._network import Network
 from sklearn_halrp._partition import partition
+from sklearn_halrp._phase import has_own
+from sklearn_halrp._predictive import first_of
 from sklearn_halrp._probing import (
     ROWS,
     check_finite,
@@ -42,7 +45,8 @@ def build_module(recipe: NeuralNet, seed: int) -> nn.Module:
             vars(net)["module"] = copied(recipe.module)  # see recipe_of
         try:
             module = net.initialize().module_
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError) as error:
+            let_through(error)
             if hasattr(net, "module_"):  # the optimizer may be the first to stumble
                 _check_kind(net.module_)
             raise InvalidNetworkError(
@@ -135,13 +139,16 @@ def build_network(
     with seeded(seed, recipe.device), unchanged_by_copies(users):
         forward = forward_on(recipe, X[:ROWS])
         try:
-            outputs = forward(module)
+            every = outputs_on(recipe, X[:ROWS])(module, training=False, gradients=False)
         except Exception as error:
+            let_through(error)
             raise InvalidNetworkError(
                 f"The network cannot be applied to rows of shape {X.shape[1:]} and type "
                 f"{X.dtype}: {error}{_hint(recipe, module, X)}"
             ) from error
+        outputs = first_of(every)
         check_finite(module, outputs)
+        _check_taken(recipe, every)
         target.check_outputs(recipe, outputs)
         check_reading_changes_nothing(module, forward, seed)
         used = check_copies(module, _seeded_outputs(recipe, X, seed), users)
@@ -165,6 +172,19 @@ def _seeded_outputs(recipe: NeuralNet, X: NDArray[Any], seed: int) -> Callable[.
             return outputs(module, training, gradients)
 
     return again
+
+
+def _check_taken(recipe: NeuralNet, outputs: Any) -> None:
+    """Refuse a tuple of outputs for a loss of torch's, which takes one tensor."""
+    criterion = recipe.criterion
+    kind = criterion if isinstance(criterion, type) else type(criterion)
+    torchs = kind.__module__.startswith("torch.nn.") and not has_own(recipe, "get_loss")
+    if isinstance(outputs, tuple) and torchs:
+        raise InvalidNetworkError(
+            f"The module gives a {type(outputs).__name__} of {len(outputs)}, which skorch hands to "
+            f"the criterion as it is, and {kind.__name__} takes one tensor. Return the tensor "
+            "alone, or give the net a criterion or a get_loss of your own that takes all of them."
+        )
 
 
 def _hint(recipe: NeuralNet, module: nn.Module, X: NDArray[Any]) -> str:

@@ -1,9 +1,11 @@
 """The net at the door: an unfitted skorch net of which every phase can make its own."""
 
+import inspect
 from typing import Any
 
-from skorch import NeuralNetClassifier
+from skorch import NeuralNet, NeuralNetClassifier
 
+from sklearn_halrp._faults import let_through
 from sklearn_halrp._fixed import check_for_many
 
 
@@ -38,3 +40,42 @@ def check_net(net: Any, net_class: type = NeuralNetClassifier) -> None:
             "sklearn.base.clone(net)."
         )
     check_for_many(net)
+
+
+def changed_arguments(before: NeuralNet, now: NeuralNet) -> list[str]:
+    """Return which arguments of the module one net has and another had not, by name.
+
+    Only what tells its own value can be compared, such as numbers and names.
+
+    >>> from torch import nn
+    >>> wide, narrow = (NeuralNetClassifier(nn.Linear, module__in_features=n) for n in (9, 3))
+    >>> changed_arguments(wide, narrow), changed_arguments(wide, wide)
+    (['in_features'], [])
+    """
+    defaults = _defaults(before.module)
+    old, new = (defaults | net.get_params_for("module") for net in (before, now))
+    return [name for name in old | new if _differ(old.get(name), new.get(name))]
+
+
+_PLAIN = (bool, int, float, str, tuple, list, type, type(None))
+
+
+def _differ(value: Any, other: Any) -> bool:
+    return isinstance(value, _PLAIN) and isinstance(other, _PLAIN) and not _equal(value, other)
+
+
+def _equal(value: Any, other: Any) -> bool:
+    try:
+        return bool(value == other) or value is other
+    except Exception as error:  # of what is in a list, such as arrays
+        let_through(error)
+        return True
+
+
+def _defaults(module: Any) -> dict[str, Any]:
+    """Return the arguments that a module has when they are not given."""
+    try:
+        parameters = inspect.signature(module).parameters.values()
+    except (TypeError, ValueError):
+        return {}
+    return {p.name: p.default for p in parameters if p.default is not p.empty}

@@ -16,7 +16,7 @@ from sklearn_halrp._pruning import MOST_PRUNED
 from sklearn_halrp._rankings import rankings
 from sklearn_halrp._ranks import choose_ranks
 from sklearn_halrp._storing import Budget
-from sklearn_halrp._training import Measured, losses, mean_loss, spread
+from sklearn_halrp._training import Measured, losses, mean_loss, spread, without_cudnn
 from sklearn_halrp._types import Target
 from sklearn_halrp._visit import Settings
 
@@ -103,12 +103,13 @@ class HeldOut:
         places = {name: get_tensor(self.module, name) for name in weights}
         free = {name: place.detach().clone() for name, place in places.items()}
         with torch.no_grad():
-            for name, place in places.items():
-                place.copy_(weights[name])
-            loss = mean_loss(self._net, self._rows, n_rows)
-            for name, place in places.items():
-                place.copy_(free[name])
-        return loss
+            try:
+                for name, place in places.items():
+                    place.copy_(weights[name])
+                return mean_loss(self._net, self._rows, n_rows)
+            finally:
+                for name, place in places.items():
+                    place.copy_(free[name])
 
 
 def choose_factors(
@@ -134,7 +135,8 @@ def choose_factors(
         Per weight: rank, importance, spectrum, share kept, predicted increase of the loss.
     """
     layers = layers_of(network, net.module_)
-    ranked = rankings(importance=settings.importance, layers=layers, held_out=held_out)
+    with without_cudnn():
+        ranked = rankings(importance=settings.importance, layers=layers, held_out=held_out)
     ranks = choose_ranks(
         {name: ranking.scores for name, ranking in ranked.items()},
         approximation_rate=settings.approximation_rate,

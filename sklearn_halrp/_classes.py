@@ -130,6 +130,11 @@ class Classes:
         return cls(labels), positions_in(labels, y).astype(np.int64)
 
     @classmethod
+    def made_up(cls, n_outputs: int) -> Self:
+        """Return the target of a task that nobody has."""
+        return cls(np.arange(n_outputs))
+
+    @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
         """Return the target that `to_state` was asked for; take its entries out."""
         return cls(state.pop("classes"))
@@ -190,6 +195,26 @@ class Classes:
     def to_state(self) -> dict[str, Any]:
         """Return arrays and settings to save."""
         return {"classes": self.labels}
+
+    def check(self) -> None:
+        """Refuse what no task has; it may have come from a file.
+
+        Raises
+        ------
+        ValueError
+        """
+        labels = self.labels
+        kind = labels.dtype.kind
+        if labels.ndim != 1 or len(labels) < 2 or kind not in "biufUO":
+            raise ValueError(f"it has labels of type {labels.dtype} and shape {labels.shape}")
+        if kind == "O" and not all(isinstance(label, str) for label in labels):
+            raise ValueError("it has labels that are not all strings")
+        if not (labels[:-1] < labels[1:]).all():
+            raise ValueError("it has labels that are not sorted, or some of them twice")
+
+    def shown_beside_others(self) -> dict[str, Any]:
+        """Return what a prediction for other tasks shows of this one: columns for its labels."""
+        return self.to_state()
 
     @staticmethod
     def joined(several: Iterable["Classes"]) -> NDArray[Any]:

@@ -20,6 +20,7 @@ from sklearn_halrp._label_sets import positions_in
 from sklearn_halrp._labels import keep_types
 from sklearn_halrp._one_task import TaskClassifier
 from sklearn_halrp._row_weights import check_weights, in_proportion
+from sklearn_halrp._serving import check_predicted
 from sklearn_halrp._types import TaskId
 
 
@@ -173,7 +174,7 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
             If an argument cannot be used. As with every error and interruption, the
             estimator is left as it was before the call.
         sklearn_halrp.exceptions.TrainingDivergedError
-            If a loss or a weight becomes NaN or infinite.
+            If a loss, a weight or a prediction for held-out rows becomes NaN or infinite.
         """
         return self._learn(X, y, task_id, sample_weight, afresh=True)
 
@@ -221,7 +222,7 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
         sklearn_halrp.exceptions.MissingTaskError
             If `task_id` is left out and a task with another id than 0 is known.
         sklearn_halrp.exceptions.TrainingDivergedError
-            If a loss or a weight becomes NaN or infinite.
+            If a loss, a weight or a prediction for held-out rows becomes NaN or infinite.
 
         Notes
         -----
@@ -257,7 +258,7 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
         Returns
         -------
         array of shape (n_samples, n_classes), float32
-            Columns are `classes_`; those of other tasks are 0.
+            Columns are `classes_`; those of other tasks are 0. NaN where the network gives NaN.
 
         Raises
         ------
@@ -268,8 +269,8 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
         sklearn_halrp.exceptions.MissingTaskError
             If several tasks are known and `task_id` is left out.
         ValueError
-            If X does not have the shape of the rows that were learned, or the number
-            of ids differs from that of the rows.
+            If X does not have the shape of the rows that were learned, or has NaN or infinity, or
+            the number of ids differs from that of the rows.
         """
         return self._predict_proba(X, task_id, "predict_proba")
 
@@ -332,7 +333,7 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
         Raises
         ------
         sklearn.exceptions.NotFittedError, ValueError
-            As `predict_proba`.
+            As `predict_proba`; and if the network gives NaN for a row, which has no label then.
         """
         return self._predict(X, task_id, "predict")
 
@@ -341,8 +342,11 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
         groups = list(groups)
         joined = self._target.joined([target for target, *_ in groups])
         result = np.empty(n_samples, dtype=joined.dtype)
+        broken = np.zeros(n_samples, dtype=bool)
         for target, rows, values in groups:
             result[rows] = target.labels[values.argmax(axis=1)]
+            broken[rows] = np.isnan(values).any(axis=1)
+        check_predicted(broken, method)
         return result
 
     def score(
@@ -369,6 +373,11 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
         float
             Mean accuracy over the rows, in [0, 1].
 
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, ValueError
+            As `predict`; and if `y` or `sample_weight` cannot be used.
+
         Notes
         -----
         scikit-learn's classifiers take weights in third place, where `fit` and `predict` have
@@ -378,6 +387,8 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
         if sample_weight is not None:
             sample_weight = in_proportion(check_weights(sample_weight, predicted))
         y = labels_in(X) if isinstance(X, Dataset) and y is None else y
+        if y is None:
+            raise ValueError("score requires y to be passed: the labels of the rows of X.")
         y = column_or_1d(np.asarray(keep_types(y), dtype=object))
         check_consistent_length(y, predicted)
         # Entry by entry, since scikit-learn's metrics mix no ints and strings.

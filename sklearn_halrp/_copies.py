@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from sklearn_halrp._faults import let_through
 from sklearn_halrp._modules import ValuesOfActivations, named_tensors, same
 from sklearn_halrp._turns import Turn
 from sklearn_halrp.exceptions import InvalidNetworkError
@@ -42,6 +43,7 @@ def copied(module: nn.Module) -> nn.Module:
         with _ORIGINALS.taken(), ValuesOfActivations():
             clone = copy.deepcopy(module)
     except Exception as error:  # such as those of a user's own __deepcopy__
+        let_through(error)
         raise InvalidNetworkError(
             f"{_what_cannot_be_copied(module)} cannot be copied ({type(error).__name__}: {error}), "
             "and each task is a copy of the module. Make locks, open files, generators and the "
@@ -67,7 +69,8 @@ def _what_cannot_be_copied(module: nn.Module) -> str:
             try:
                 with ValuesOfActivations():
                     copy.deepcopy(value, dict(parts))
-            except Exception:
+            except Exception as error:
+                let_through(error)
                 return f"The module's attribute {f'{name}.{key}' if name else key}"
     return "The module"
 
@@ -107,6 +110,7 @@ def check_copies(
             try:
                 outputs = forward(clone, training)
             except Exception as error:
+                let_through(error)
                 if training:  # such as a batch normalisation of one row: training will say it
                     break
                 raise InvalidNetworkError(
@@ -158,7 +162,8 @@ def _check_values(forward: Callable[[], Any], *originals: nn.Module | None) -> N
         try:
             with _ORIGINALS.taken(), _other_values([tensor for _, tensor in chosen]):
                 after = _values(forward())
-        except Exception:  # such as of a distribution with a negative scale
+        except Exception as error:  # such as of a distribution with a negative scale
+            let_through(error)
             return True
         # What computes something else each time, as in training, says nothing.
         return not _equal(after, before) and _equal(_values(forward()), before)
@@ -200,9 +205,17 @@ def _other_values(tensors: list[torch.Tensor]) -> Iterator[None]:
                 once.copy_(~value if value.dtype is torch.bool else _another(value))
         yield
     finally:
-        with torch.inference_mode():
-            for once, value in before:
-                once.copy_(value)
+        try:
+            _put_back(before)
+        except BaseException:  # an interruption may come just now, and the module is the user's
+            _put_back(before)
+            raise
+
+
+@torch.inference_mode()
+def _put_back(values: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    for tensor, value in values:
+        tensor.copy_(value)
 
 
 def _another(value: torch.Tensor) -> torch.Tensor:
@@ -242,15 +255,23 @@ def unchanged_by_copies(original: nn.Module | None) -> Iterator[None]:
     """
     buffers = {} if original is None else dict(original.named_buffers())
     before = {name: buffer.clone() for name, buffer in buffers.items()}
-    changed = []
+    changed: list[str] = []
+
+    def put_back() -> None:
+        for name, buffer in buffers.items():
+            if not same(buffer, before[name]):
+                with torch.no_grad():
+                    buffer.copy_(before[name])
+                changed.append(name)
+
     try:
         yield
     finally:
-        with torch.no_grad():
-            for name, buffer in buffers.items():
-                if not same(buffer, before[name]):
-                    buffer.copy_(before[name])
-                    changed.append(name)
+        try:
+            put_back()
+        except BaseException:  # as in _other_values
+            put_back()
+            raise
     if changed:
         raise InvalidNetworkError(
             f"Applying a copy of the module changes {changed[0]} of the original.{_CURE}"

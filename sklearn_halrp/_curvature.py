@@ -186,11 +186,10 @@ class Curvatures:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """See what passes through the layers."""
-        hooks = [
-            layer.module.register_forward_hook(layer.see, with_kwargs=True)
-            for layer in self.layers.values()
-        ]
+        hooks: list[Any] = []
         try:
+            for layer in self.layers.values():
+                hooks.append(layer.module.register_forward_hook(layer.see, with_kwargs=True))
             yield
         finally:
             for hook in hooks:

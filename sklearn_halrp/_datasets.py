@@ -1,7 +1,8 @@
 """What torch has in the place of X: tensors, and datasets, whose rows are read when needed."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Set
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -54,6 +55,11 @@ def check_rows(X: Any) -> None:
             f"X is a {type(X).__name__} of arrays of several shapes, and all rows must have one "
             f"shape. Of several inputs, {ONE_INPUT}"
         )
+    kind = getattr(getattr(X, "dtype", None), "kind", "")
+    if kind == "c":
+        raise ValueError("Complex data not supported: give X the real parts, or the magnitudes.")
+    if kind in ("m", "M"):
+        raise TypeError(f"X has dates or times ({X.dtype}), and a row must have numbers.")
     first = X[0] if listed else _first_of_one_axis(X)
     if isinstance(first, Mapping):
         raise TypeError(
@@ -150,14 +156,24 @@ class DatasetRows:
     ----------
     dataset : Dataset
         Of pairs of a row and a label. All rows have the shape of the first.
-    dtype : str or numpy dtype, optional
-        What rows are converted to when they are read.
     """
 
     nbytes = 0  # held in memory
 
-    def __init__(self, dataset: Any, dtype: DTypeLike | None = None) -> None:
-        self.dataset = dataset if dtype is None else _Typed(dataset, dtype)
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    @classmethod
+    def checked(cls, dataset: Any, dtype: DTypeLike) -> Self:
+        """Return the rows of a user's dataset, which are looked at when they are read.
+
+        Parameters
+        ----------
+        dataset : Dataset
+        dtype : str or numpy dtype
+            What they are converted to; None leaves them as they are.
+        """
+        return cls(_Checked(dataset, dtype))
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -179,12 +195,12 @@ class DatasetRows:
         return _Labelled(self.dataset, y)
 
 
-class _Typed(Dataset[Any]):
-    """The same rows, of one type and shape."""
+class _Checked(Dataset[Any]):
+    """The same rows, of one type and shape, and finite."""
 
     def __init__(self, dataset: Any, dtype: DTypeLike) -> None:
         self.dataset = dataset
-        self.dtype = np.dtype(dtype)
+        self.dtype = None if dtype is None else np.dtype(dtype)
         self.shape = tuple(np.shape(dataset[0][0]))
 
     def __len__(self) -> int:
@@ -195,9 +211,42 @@ class _Typed(Dataset[Any]):
         shape = tuple(np.shape(row))
         if shape != self.shape:
             raise ValueError(f"Row {i} of X has shape {shape}, and row 0 has {self.shape}.")
-        if isinstance(row, torch.Tensor):
-            return row.to(torch.from_numpy(np.empty(0, self.dtype)).dtype), label
-        return np.asarray(row, dtype=self.dtype), label
+        try:
+            row = _array_of(row, self.dtype)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"Row {i} of X is no array of numbers: {error}") from error
+        if _is_complex(row):
+            raise ValueError(f"Complex data not supported: row {i} of X has complex numbers.")
+        if not _finite(row):
+            raise ValueError(
+                f"Row {i} of X contains NaN or infinity, or a number that is too large for its "
+                f"type, {row.dtype}. Fill it in, or leave that row out."
+            )
+        return row, label
+
+
+def _array_of(row: Any, dtype: Any) -> Any:
+    """Return a row as an array of a type, or a tensor as one; of complex numbers, as it is."""
+    tensor = isinstance(row, torch.Tensor)
+    row = row if tensor else np.asarray(row)
+    if dtype is None or _is_complex(row):
+        return row
+    if tensor:
+        return row.to(torch.from_numpy(np.empty(0, dtype)).dtype)
+    with np.errstate(over="ignore"):
+        return row.astype(dtype, copy=False)
+
+
+def _is_complex(row: Any) -> bool:
+    return row.is_complex() if isinstance(row, torch.Tensor) else row.dtype.kind == "c"
+
+
+def _finite(row: Any) -> bool:
+    """Whether all numbers of a row are finite."""
+    if not isinstance(row, torch.Tensor):
+        return row.dtype.kind != "f" or bool(np.isfinite(row).all())
+    # The sum is had in a quarter of the time, and is finite but for very large numbers.
+    return math.isfinite(row.sum()) or bool(row.isfinite().all())
 
 
 class _Labelled(Dataset[Any]):

@@ -160,6 +160,22 @@ def documented(face: Face) -> Face:
     return face
 
 
+def named_by_method(cls: Face) -> Face:
+    """Let the errors of a base class that is private begin with the method alone.
+
+    >>> @named_by_method
+    ... class Private:
+    ...     def learn(self): ...
+    >>> Private().learn(1)
+    Traceback (most recent call last):
+    TypeError: learn() takes 1 positional argument but 2 were given
+    """
+    for name, method in vars(cls).items():
+        if inspect.isfunction(method):
+            method.__qualname__ = name
+    return cls
+
+
 _TEXTS = {
     "method": METHOD,
     "parameters": PARAMETERS,

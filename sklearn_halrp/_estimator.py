@@ -1,8 +1,7 @@
 """What every face has in common: learning, forgetting, and what was learned."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from functools import partial
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -18,8 +17,9 @@ from torch.nn import Module
 
 from sklearn_halrp import _report
 from sklearn_halrp._building import build_network
-from sklearn_halrp._checks import check_net
+from sklearn_halrp._checks import changed_arguments, check_net
 from sklearn_halrp._datasets import given
+from sklearn_halrp._documented import named_by_method
 from sklearn_halrp._ids import check_known, check_task_id, default_task_id, group_rows
 from sklearn_halrp._importance import IMPORTANCES, check_importance
 from sklearn_halrp._intake import Intake, dtype_of, rows_to_learn, rows_to_predict
@@ -28,10 +28,10 @@ from sklearn_halrp._low_rank import FORMS
 from sklearn_halrp._network import Network
 from sklearn_halrp._notebook import tasks_table
 from sklearn_halrp._one_task import OneTask
-from sklearn_halrp._probing import ROWS, forward_on
+from sklearn_halrp._probing import ROWS, forward_on, rows_explained
 from sklearn_halrp._processes import agreed
 from sklearn_halrp._random import seeded_beside
-from sklearn_halrp._saved import learned_from_state, learned_to_state
+from sklearn_halrp._saved import learned_from_state, learned_to_state, sealed, unsealed
 from sklearn_halrp._scheduling import learn_all
 from sklearn_halrp._serving import outputs_of
 from sklearn_halrp._storing import PRECISIONS, Budget
@@ -45,6 +45,12 @@ if TYPE_CHECKING:
     import pandas
 
 
+def _one_of_names(names: Iterable[str]) -> StrOptions:
+    """Return the constraint that a parameter is one of these, which errors list in this order."""
+    return StrOptions(dict.fromkeys(names).keys())
+
+
+@named_by_method
 class ContinualEstimator(BaseEstimator):
     """A network that learns task after task and forgets none; a face says what tasks are.
 
@@ -67,7 +73,7 @@ class ContinualEstimator(BaseEstimator):
 
     _parameter_constraints = {
         "net": "no_validation",  # checked with the data, with an error of its own
-        "base": [StrOptions({"first", "pretrained"})],
+        "base": [_one_of_names(("first", "pretrained"))],
         "head": [str, None],
         "warmup_epochs": [
             Interval(Integral, 0, None, closed="left"),
@@ -84,9 +90,9 @@ class ContinualEstimator(BaseEstimator):
             Interval(Integral, 0, None, closed="left"),
             Interval(Real, 0, 1, closed="neither"),
         ],
-        "precision": [StrOptions(set(PRECISIONS))],
-        "convolution": [StrOptions(set(FORMS))],
-        "importance": [StrOptions(set(IMPORTANCES)), callable],
+        "precision": [_one_of_names(PRECISIONS)],
+        "convolution": [_one_of_names(FORMS)],
+        "importance": [_one_of_names(IMPORTANCES), callable],
         "task_column": [Integral, str, None],
         "dtype": "no_validation",
         "random_state": ["random_state"],
@@ -179,19 +185,21 @@ class ContinualEstimator(BaseEstimator):
         **declared: Any,
     ) -> Self:
         """Learn tasks; put what was learned in place when all is done."""
-        with self._changing() as asked, _draws_undone(random_state=asked.random_state):
+
+        def learned_too(asked: Self) -> Learned:
             asked._validate_params()
             check_importance(importance=asked.importance)
             learned = None if afresh else asked._learned_or_none()
-            learned = asked._with_lessons(learned, X, y, task_id, sample_weight, declared)
-            return self._put_in_place(learned)
+            return asked._with_lessons(learned, X, y, task_id, sample_weight, declared)
 
-    @contextmanager
-    def _changing(self) -> Iterator[Self]:
-        """Wait for other threads that change this estimator; give it as it is now.
+        return self._change(learned_too)
 
-        Parameters that are set meanwhile hold from the next call on. When anything goes wrong,
-        even at the very end, what was learned is what it was.
+    def _change(self, change: Callable[[Self], Learned]) -> Self:
+        """Put in place what a function makes of this estimator as it is now.
+
+        Other threads that change it are waited for. Parameters that are set meanwhile hold from
+        the next call on. When anything goes wrong, even at the very end, what was learned is
+        what it was, and no seed was drawn.
         """
         turn = turn_of(self)
         if turn.is_mine:
@@ -199,20 +207,25 @@ class ContinualEstimator(BaseEstimator):
                 "This estimator is learning, and a callback of its net asked it to learn or "
                 "forget. Do so when the call is over, or with another estimator."
             )
-        with turn.taken():
-            before = self._as_it_is()
-            try:
-                yield before
-            except BaseException:
+        before: Any = None
+        learned = undraw = None
+        try:
+            with turn.taken():
+                before = self._as_it_is()
+                undraw = _undrawing(before.random_state)
+                learned = change(before)
+                self._learned = learned
+            return self
+        except BaseException:
+            # An interruption may come as the turn is given back: then it is not done either.
+            if learned is not None and self._learned_or_none() is learned:
                 if "_learned" in vars(before):
                     self._learned = before._learned
                 else:
-                    self.__dict__.pop("_learned", None)
-                raise
-
-    def _put_in_place(self, learned: Learned) -> Self:
-        # One line, the last of a call: no interruption finds a place after the change.
-        return setattr(self, "_learned", learned) or self  # type: ignore[func-returns-value]
+                    del self._learned
+            if undraw is not None:
+                undraw()
+            raise
 
     def _as_it_is(self, **others: Any) -> Self:
         """Return an estimator with the same learned tasks and parameters, but for some.
@@ -254,15 +267,16 @@ class ContinualEstimator(BaseEstimator):
             learned = self._begun(intake, lessons[0].target)
         else:
             self._check_module(learned.net)
-        network = learn_all(
-            learned.net if self.net is None else recipe_of(self.net),
-            learned.network,
-            lessons,
-            Settings.of(self),
-            learned.seed,
-            n_jobs=self.n_jobs,
-            builder=learned.net,
-        )
+        with rows_explained(learned.network.base, intake.X, dtype_of(self)):
+            network = learn_all(
+                learned.net if self.net is None else recipe_of(self.net),
+                learned.network,
+                lessons,
+                Settings.of(self),
+                learned.seed,
+                n_jobs=self.n_jobs,
+                builder=learned.net,
+            )
         self._warn_if_over_budget(network, groups)
         return learned.with_network(network)
 
@@ -290,6 +304,12 @@ class ContinualEstimator(BaseEstimator):
                 f"The base is a {_name(net.module)}, and net has another module now, "
                 f"{_name(self.net.module)}. Give it the same module to go on, or begin anew "
                 "with fit."
+            )
+        changed = [] if self.net is None else changed_arguments(net, self.net)
+        if changed:
+            raise ValueError(
+                f"The base was built with other arguments: net__module__{changed[0]} was changed "
+                "since. Set it back to go on, or begin anew with fit."
             )
 
     def forget_task(self, task_id: TaskId) -> Self:
@@ -326,17 +346,18 @@ class ContinualEstimator(BaseEstimator):
         >>> clf.forget_task("b").tasks_
         ['a']
         """
-        with self._changing() as asked:
-            learned = asked._what_was_learned()
-            task_id = check_task_id(task_id)
-            check_known([task_id], learned.tasks)
+
+        def without_it(asked: Self) -> Learned:
+            learned, name = asked._what_was_learned(), check_task_id(task_id)
+            check_known([name], learned.tasks)
             if len(learned.tasks) == 1:
                 raise ValueError(
-                    f"{task_id!r} is the only task. Begin anew with fit, or learn another task "
-                    "first."
+                    f"{name!r} is the only task. Begin anew with fit, or learn another task first."
                 )
             asked._validate_params()
-            return self._put_in_place(learned.without_task(task_id))
+            return learned.without_task(name)
+
+        return self._change(without_it)
 
     def _warn_if_over_budget(self, network: Network, task_ids: Iterable[TaskId]) -> None:
         budget = Budget.of(network, growth_budget=self.growth_budget)
@@ -350,7 +371,7 @@ class ContinualEstimator(BaseEstimator):
                     "alone need them, so it has no low-rank terms. Raise growth_budget, or "
                     "use a network whose hidden layers are large beside its head.",
                     GrowthBudgetWarning,
-                    stacklevel=5,
+                    stacklevel=7,
                 )
 
     # --- predicting --------------------------------------------------------------------
@@ -359,14 +380,18 @@ class ContinualEstimator(BaseEstimator):
         self, learned: Learned, X: Any, task_id: Any, method: str
     ) -> tuple[int, Iterable[tuple[Any, Any, NDArray[Any]]]]:
         """Take in rows; return their number, and per task its target, rows and what is said."""
+        max_bytes = self.cache_bytes
+        if not isinstance(max_bytes, Integral) or max_bytes < 0:
+            self._validate_params()  # which says it
         intake = rows_to_predict(self, X, task_id, learned.columns)
         tasks, X = learned.tasks, intake.X
         groups = group_rows(default_task_id(intake.task_id, tasks, method), len(X))
         check_known(groups, tasks)
 
         def said(name: TaskId, rows: Any) -> tuple[Any, Any, NDArray[Any]]:
-            net = learned.net_for(name, max_bytes=self.cache_bytes)
-            outputs = outputs_of(net, given(X[rows]), private=not isinstance(rows, slice))
+            net = learned.net_for(name, max_bytes=max_bytes)
+            with rows_explained(net.module_, X, dtype_of(self)):
+                outputs = outputs_of(net, given(X[rows]), private=not isinstance(rows, slice))
             target = tasks[name].target
             return target, rows, target.decoded(outputs, net)
 
@@ -614,13 +639,17 @@ class ContinualEstimator(BaseEstimator):
         """Return settings and plain arrays; networks are built again from them."""
         state = dict(super().__getstate__())
         learned = state.pop("_learned", None)
-        return state if learned is None else state | learned_to_state(learned)
+        if learned is None:
+            return state
+        state |= learned_to_state(learned, dtype=dtype_of(self))
+        return sealed(state, settings=self._get_param_names())
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Build the base again and put its arrays in place."""
+        state = unsealed(state)
+        learned = learned_from_state(state)
         # A file of an earlier version lacks the parameters that came since.
         state = {**type(self)().get_params(deep=False), **state}
-        learned = learned_from_state(state)
         super().__setstate__(state if learned is None else {**state, "_learned": learned})
 
 
@@ -631,20 +660,19 @@ def _one_of(tasks: dict[TaskId, Any], task_id: TaskId | None, method: str) -> Ta
     return task_id
 
 
-@contextmanager
-def _draws_undone(random_state: int | np.random.RandomState | None) -> Iterator[None]:
-    """Undo the draw of a seed when anything goes wrong inside; what others drew since stays."""
+def _undrawing(random_state: int | np.random.RandomState | None) -> Callable[[], None]:
+    """Return a function that undoes the draw of a seed; what others drew since stays."""
     generator = check_random_state(random_state)
     before = generator.get_state()
     once = np.random.RandomState()
     once.set_state(before)
     _drawn(once)
-    try:
-        yield
-    except BaseException:
+
+    def undraw() -> None:
         if all(map(np.array_equal, generator.get_state(), once.get_state())):
             generator.set_state(before)
-        raise
+
+    return undraw
 
 
 def _drawn(generator: np.random.RandomState) -> int:

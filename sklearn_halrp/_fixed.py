@@ -82,11 +82,13 @@ def _check_samplers(net: NeuralNet) -> None:
         if isinstance(loader, partial):
             given = {**loader.keywords, **given}
         for name in ("sampler", "batch_sampler"):
-            if given.get(name) is not None:
+            part = given.get(name)
+            if part is not None:
+                kind = part if isinstance(part, type) else type(part)
                 # With a batch_sampler torch takes no batch_size, which the net always passes.
                 taken = "dataset, batch_size" if name == "batch_sampler" else "dataset"
                 raise ValueError(
-                    f"{iterator} has a {name}, a {type(given[name]).__name__}, made for the rows "
+                    f"{iterator} has a {name}, a {kind.__name__}, made for the rows "
                     "of one training, and each task has others. Give the net a function that makes "
                     f"one for the rows that it gets, as {iterator}=batches with\n\n"
                     f"    def batches({taken}, **settings):\n"

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from sklearn_halrp._faults import let_through
 from sklearn_halrp.exceptions import InvalidNetworkError
 
 
@@ -175,9 +176,8 @@ def _products(
             )
             if product is not None:
                 yield name, product
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
+        let_through(error)
         raise InvalidNetworkError(
             f"The Hessian takes second derivatives, and the network has none: {error} Choose an "
             "importance that takes first ones, such as 'fisher' or 'kfac'."

@@ -10,6 +10,7 @@ from torch.nn.utils import parametrize, prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from sklearn_halrp._faults import let_through
 from sklearn_halrp._modules import copy_with
 from sklearn_halrp.exceptions import InvalidNetworkError
 
@@ -111,7 +112,8 @@ def _fits(
 ) -> bool:
     try:
         return columns_of(forward(with_head(module, name, layer.out_features + 1))) == columns + 1
-    except Exception:  # whatever a network raises when its shapes no longer match
+    except Exception as error:  # whatever a network raises when its shapes no longer match
+        let_through(error)
         return False
 
 
@@ -134,7 +136,8 @@ def _check_plain(
                 setattr(clone.get_submodule(owner), leaf, plain.to(next(layer.parameters())))
         try:
             fits = columns_of(forward(clone)) == columns + 1
-        except Exception:  # as in _fits
+        except Exception as error:  # as in _fits
+            let_through(error)
             continue
         if fits:
             raise InvalidNetworkError(

@@ -1,6 +1,7 @@
 """Ids of tasks: what they may be, which rows are whose, and the column that may hold them."""
 
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set, Sized
+from itertools import islice
 from numbers import Integral
 from typing import Any
 
@@ -29,6 +30,7 @@ def check_task_id(value: Any) -> TaskId:
     """
     value = plain(value)
     if isinstance(value, str | int) and not isinstance(value, bool):
+        _check_text(value)
         return value
     if is_missing(value):
         raise TypeError(
@@ -39,12 +41,26 @@ def check_task_id(value: Any) -> TaskId:
     if number and value.is_integer():
         return _exact(value)  # an id that travelled in a float array
     if number:
-        hint = "Was the column of ids scaled with the features?"
+        hint = (
+            "Are these weights? They go by name, sample_weight=... Or was a column of ids scaled "
+            "with the features?"
+        )
     elif isinstance(value, Mapping | Set):
         hint = "For an id per row pass a list or an array of them."
     else:
         hint = f"Write {as_plain(value, 'task_id')} instead."
     raise TypeError(f"A task id is an int or a string; got {shown(value)}. {hint}")
+
+
+def _check_text(value: str | int) -> None:
+    """Refuse a string that no file can hold, as one that was cut in the midst of a character."""
+    try:
+        str(value).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"Task id {value!r} is no text: it has half of a character that takes two codes. "
+            f"Write task_id.encode('utf-8', 'replace').decode() instead."
+        ) from error
 
 
 def _exact(value: Any) -> int:
@@ -109,7 +125,16 @@ def group_rows(task_id: Any, n_samples: int) -> dict[TaskId, Any]:
     return dict(zip(names, np.split(rows, ends), strict=True))
 
 
-def default_task_id(task_id: Any, known: dict[TaskId, Any] | list[TaskId], method: str) -> Any:
+def ids_in(task_id: Any) -> list[TaskId]:
+    """Return the ids that rows have, each once, in order of first appearance.
+
+    >>> ids_in("a"), ids_in(["b", "a", "b"])
+    (['a'], ['b', 'a'])
+    """
+    return list(group_rows(task_id, len(task_id) if np.ndim(entries(task_id)) else 1))
+
+
+def default_task_id(task_id: Any, known: Any, method: str) -> Any:
     """Return the id that is meant when it may be left out."""
     if task_id is not None:
         return task_id
@@ -150,8 +175,9 @@ def listed(ids: Iterable[Any], limit: int = 20) -> str:
     >>> listed(["a", 1]), listed(range(100), limit=2)
     ("'a', 1", '0, 1, ... (100 in all)')
     """
-    ids = [value.item() if isinstance(value, np.generic) else value for value in ids]
-    text = ", ".join(shortened(value) for value in ids[:limit])
+    ids = ids if isinstance(ids, Sized) else list(ids)
+    some = [v.item() if isinstance(v, np.generic) else v for v in islice(ids, limit)]
+    text = ", ".join(shortened(value) for value in some)
     return text if len(ids) <= limit else f"{text}, ... ({len(ids)} in all)"
 
 
@@ -186,10 +212,9 @@ def split_task_column(X: Any, column: int | str) -> tuple[Any, Any]:
         return rest, X[name]
     check_rows(X)
     check_one_input(X, n_axes=1)
-    given = X
+    if isinstance(X, list | tuple):
+        X = np.asarray(X, dtype=object)  # with the ids as they are
     X = check_array(X, dtype=None, ensure_all_finite=False)
-    if isinstance(given, list | tuple) and X.dtype.kind in "US":
-        X = np.asarray(given, dtype=object)  # with the ids as they are
     if isinstance(column, str):
         raise ValueError(
             f"task_column={column!r} is a name, and X came as an array, without names: some of "

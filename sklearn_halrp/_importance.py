@@ -285,12 +285,11 @@ class OutputEnergies:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """See what the layers give."""
-        hooks = [
-            layer.register_forward_hook(partial(self._see, name))
-            for name, layers in self._users.items()
-            for layer in layers
-        ]
+        hooks: list[Any] = []
         try:
+            for name, layers in self._users.items():
+                for layer in layers:
+                    hooks.append(layer.register_forward_hook(partial(self._see, name)))
             yield
         finally:
             for hook in hooks:

@@ -1,6 +1,8 @@
 """Where data comes in: rows, labels, ids and weights, as arrays, tables, tensors or Datasets."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,12 +105,13 @@ def rows_to_predict(estimator: Any, X: Any, task_id: Any, columns: Columns) -> I
     -------
     Intake
     """
-    X, task_id = _without_ids(X, task_id, task_column=estimator.task_column)
+    X, task_id = without_ids(X, task_id, task_column=estimator.task_column)
     if isinstance(X, Dataset):
-        X = DatasetRows(X, dtype_of(estimator))
+        X = DatasetRows.checked(X, dtype_of(estimator))
     else:
         check_one_input(X, n_axes=len(columns.sample_shape))
-        X = validate_data(_asker(estimator, columns), X, reset=False, **_checks(estimator))
+        with _named():
+            X = validate_data(_asker(estimator, columns), X, reset=False, **_checks(estimator))
     _check_shape(X, columns)
     return Intake(X, task_id, columns)
 
@@ -130,27 +133,22 @@ def rows_to_learn(
     -------
     Intake
     """
-    X, task_id = _without_ids(X, task_id, task_column=estimator.task_column)
+    X, task_id = without_ids(X, task_id, task_column=estimator.task_column)
     asker = _asker(estimator, columns)
     kind = type(estimator)._target
     if isinstance(X, Dataset):
         if y is not None:
             raise ValueError("X is a Dataset, which has its labels itself: leave y out.")
-        X, y = DatasetRows(X, dtype_of(estimator)), labels_in(X, kind.prepared)
+        X, y = DatasetRows.checked(X, dtype_of(estimator)), labels_in(X, kind.prepared)
         asker.n_features_in_ = X.shape[1]
     else:
         y = kind.prepared(y)
         if isinstance(X, list | tuple):
             n_rows = np.shape(np.asarray(y))[:1]  # none for y that is missing, or no array
             check_one_input(X, n_rows=n_rows[0] if n_rows else None)
-        X, y = validate_data(
-            asker,
-            X,
-            y,
-            reset=columns is None,
-            **_checks(estimator),
-            **kind.y_checks,
-        )
+        checks = {**_checks(estimator), **kind.y_checks}
+        with _named():
+            X, y = validate_data(asker, X, y, reset=columns is None, **checks)
     weights = None if sample_weight is None else check_weights(sample_weight, X)
     if columns is None:
         names = getattr(asker, "feature_names_in_", None)
@@ -168,7 +166,7 @@ def _check_shape(X: Any, columns: Columns) -> None:
         )
 
 
-def _without_ids(X: Any, task_id: Any, task_column: int | str | None) -> tuple[Any, Any]:
+def without_ids(X: Any, task_id: Any, task_column: int | str | None) -> tuple[Any, Any]:
     """Return X without the column of ids, and the ids."""
     check_dataset(X)
     X = from_tensor(X, task_column)
@@ -185,8 +183,25 @@ def _without_ids(X: Any, task_id: Any, task_column: int | str | None) -> tuple[A
 
 
 def dtype_of(estimator: Any) -> DTypeLike:
-    """Return the type that rows are converted to."""
-    return "float32" if estimator.net is None else estimator.dtype
+    """Return the type that rows are converted to.
+
+    Raises
+    ------
+    ValueError
+        If `dtype` is no type of numbers.
+    """
+    dtype = estimator.dtype
+    if estimator.net is None:
+        return "float32"
+    try:
+        kind = "f" if dtype is None else np.dtype(dtype).kind
+    except TypeError:
+        kind = ""
+    if kind not in ("b", "i", "u", "f"):
+        raise ValueError(
+            f"dtype must be a type of numbers that numpy has, such as 'float32'; got {dtype!r}."
+        )
+    return dtype
 
 
 def _checks(estimator: Any) -> dict[str, Any]:
@@ -199,6 +214,22 @@ def _checks(estimator: Any) -> dict[str, Any]:
         "allow_nd": True,
         "force_writeable": True,
     }
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Let errors of checks and conversions say that it is X, where they name nothing.
+
+    What is too large for its type is an error, and no warning beside it.
+    """
+    try:
+        with np.errstate(over="ignore"):
+            yield
+    except (TypeError, ValueError, OverflowError) as error:
+        if re.search(r"\b[Xy]\b|features|samples", str(error)):
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"X must be an array of numbers, a row for each sample: {error}") from error
 
 
 def _asker(estimator: Any, columns: Columns | None) -> Any:

@@ -30,8 +30,10 @@ def task_classes(
     """Return the sorted classes of a task: those seen, declared and known before."""
     parts = [np.unique(y)]
     if declared is not None:
-        declared = labels_of_task(task_id, keep_types(declared, "classes"))
-        parts.append(np.unique(declared))
+        labels = keep_types(declared, "classes")
+        if labels.ndim != 1:
+            raise ValueError(f"classes must be a list of labels; got shape {labels.shape}.")
+        parts.append(np.unique(labels_of_task(task_id, labels)))
     parts += [known] if known is not None else []
     if len({is_text(part) for part in parts}) > 1:
         raise ValueError(

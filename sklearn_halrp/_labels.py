@@ -30,8 +30,18 @@ def entries(values: Any) -> NDArray[Any]:
         array = np.ma.getdata(values).astype(object)
         array[np.ma.getmaskarray(values)] = None
         return array
-    array = np.asarray(values, dtype=object if isinstance(values, list | tuple) else None)
+    if isinstance(values, list | tuple):
+        return np.asarray(values, dtype=object)
+    array = np.asarray(values)
+    if array is not values and _may_differ(array, values):
+        return np.asarray(values.to_list() if hasattr(values, "to_list") else list(values), object)
     return array.astype(object) if array.dtype.kind == "T" else array
+
+
+def _may_differ(array: NDArray[Any], column: Any) -> bool:
+    """Whether numpy may have changed a column: cut its strings, or made floats of ints."""
+    floats = "float" in str(getattr(column, "dtype", "float")).lower()
+    return array.dtype.kind == "U" or (array.dtype.kind == "f" and not floats)
 
 
 def plain(value: Any) -> Any:
@@ -146,6 +156,8 @@ def keep_types(y: Any, name: str = "y") -> Any:
     array = entries(y)
     if array.ndim == 0:
         raise TypeError(f"{name} must be an array or a list of labels; got {shown(y)}.")
+    if array.ndim > 2:
+        raise ValueError(f"{name} must have one label for each row; got shape {array.shape}.")
     if array.dtype.kind == "c":
         raise ValueError(f"Complex data not supported: {name} must have labels, ints or strings.")
     if array.dtype.kind not in "biufU":

@@ -44,7 +44,9 @@ def learn_base(
         module = visit.free_module(*network.roles.shared)
         visit.trained(module, "base", recipe.max_epochs)
         base = module.requires_grad_(False).eval()
-        network = replace(network, base=base, tasks={lesson.task_id: visit.task()})
+        task = visit.task()
+        network = replace(network, base=base, tasks={lesson.task_id: task})
+        visit.check_predicts(network.module_for(task), "base")
     check_complete(recipe, network, np.asarray(lesson.X[:ROWS]), root_seed)
     return network
 
@@ -81,7 +83,9 @@ def learn_task(
                 precision=settings.precision,
             )
         visit.report["n_numbers_before_pruning"] = before
-        return visit.task(factors=stored, own=own)
+        task = visit.task(factors=stored, own=own)
+        visit.check_predicts(network.module_for(task), "low-rank")
+        return task
 
 
 def _tune(

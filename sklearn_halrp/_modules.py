@@ -42,6 +42,11 @@ def same(tensor: torch.Tensor, other: torch.Tensor) -> bool:
     return bool(((tensor == other) | ((tensor != tensor) & (other != other))).all())
 
 
+def every_tensor(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Return all parameters and buffers by name, by all their names where weights are tied."""
+    return dict(_every_name(module))
+
+
 def _every_name(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     yield from module.named_parameters(remove_duplicate=False)
     yield from module.named_buffers(remove_duplicate=False)
@@ -124,11 +129,12 @@ def as_it_was(module: nn.Module) -> Iterator[None]:
     ]
     tensors = [(t, t.detach().clone(), t.requires_grad) for t in named_tensors(module).values()]
     modes = [(part, part.training) for part in parts]
-    # With its own state in place of the one given, no name and no shape can be wrong.
-    hooks = [
-        part._register_load_state_dict_pre_hook(_own_state, with_module=True) for part in parts
-    ]
+    hooks: list[Any] = []
     try:
+        for part in parts:
+            # With its own state in place of the one given, no name and no shape can be wrong.
+            hook = part._register_load_state_dict_pre_hook(_own_state, with_module=True)
+            hooks.append(hook)
         yield
     finally:
         for hook in hooks:

@@ -1,7 +1,7 @@
 """Numbers as targets: what a regressor learns."""
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -14,7 +14,7 @@ from skorch import NeuralNet, NeuralNetRegressor
 from torch import nn
 
 from sklearn_halrp._default_net import default_net
-from sklearn_halrp._labels import entries
+from sklearn_halrp._labels import entries, shown
 from sklearn_halrp._predictive import gauss_newton_loss
 from sklearn_halrp._sample_weight import weights_in
 from sklearn_halrp._types import TaskId
@@ -52,13 +52,17 @@ class Numbers:
     @staticmethod
     def prepared(y: Any, name: str = "y") -> Any:
         """Return y, or what an argument of this name brings, as scikit-learn's checks take it."""
+        if y is None:
+            return y
+        if isinstance(y, Mapping | Set | Iterator) or np.ndim(entries(y)) == 0:
+            raise TypeError(f"{name} must be an array or a list of numbers; got {shown(y)}.")
         _refuse_text(y)
         if isinstance(y, list | tuple | np.ma.MaskedArray):
             y = entries(y)  # with None for what a mask hides
         if isinstance(y, np.ndarray) and y.dtype.kind == "O":
             try:
                 return y.astype(np.float64)
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, OverflowError) as error:
                 raise ValueError(f"{name} must have numbers for targets: {error}") from error
         return y
 
@@ -134,12 +138,16 @@ class Numbers:
         return cls(np.asarray(scaler.mean_), np.asarray(scaler.scale_))
 
     @classmethod
+    def made_up(cls, n_outputs: int) -> Self:
+        """Return the target of a task that nobody has."""
+        return cls(np.zeros(n_outputs), np.ones(n_outputs))
+
+    @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
         """Return the target that `to_state` was asked for; take its entries out."""
-        center, scale = state.pop("center"), state.pop("scale")
-        if center.ndim != 1 or center.shape != scale.shape:
-            raise ValueError(f"center has shape {center.shape}, and scale {scale.shape}.")
-        return cls(center, scale)
+        target = cls(state.pop("center"), state.pop("scale"))
+        target.check()
+        return target
 
     # --- the target of one task
 
@@ -209,6 +217,24 @@ class Numbers:
         """Return arrays and settings to save."""
         return {"center": self.center, "scale": self.scale}
 
+    def check(self) -> None:
+        """Refuse what no task has; it may have come from a file.
+
+        Raises
+        ------
+        ValueError
+        """
+        center, scale = self.center, self.scale
+        if center.ndim != 1 or center.shape != scale.shape or not len(center):
+            raise ValueError(f"it has a center of shape {center.shape}, and scale {scale.shape}")
+        kinds = {center.dtype.kind, scale.dtype.kind}
+        if kinds != {"f"} or not np.isfinite([center, scale]).all() or not (scale > 0).all():
+            raise ValueError("it has a center or a scale that no numbers have")
+
+    @staticmethod
+    def shown_beside_others() -> None:
+        """Return what a prediction for other tasks shows of this one: nothing."""
+
     @staticmethod
     def joined(several: Iterable["Numbers"]) -> int:
         """Return the number of outputs that all these tasks have.
@@ -230,7 +256,7 @@ class Numbers:
 
 def _refuse_text(y: Any) -> None:
     """Refuse strings, before anybody tries to make numbers of them."""
-    values = y if hasattr(y, "dtype") else np.asarray(y)
+    values = y if hasattr(y, "dtype") else entries(y)
     kind = getattr(values.dtype, "kind", "")
     if kind in ("U", "S"):
         texts = np.ravel(values).tolist()

@@ -7,9 +7,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags
 from torch.utils.data import Dataset
 
+from sklearn_halrp._documented import named_by_method
 from sklearn_halrp._types import TaskId
 
 
+@named_by_method
 class OneTask(BaseEstimator):
     """A continual estimator that knows a single task, seen as an estimator without tasks.
 

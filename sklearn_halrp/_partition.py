@@ -60,6 +60,10 @@ class Partition:
         """Name of the head's weight."""
         return f"{self.head}.weight" if self.head else "weight"
 
+    def every_role(self) -> tuple[str, ...]:
+        """Return the names of all tensors, each with one role."""
+        return (*self.perturbed, *self.own, *self.shared, *self.frozen)
+
     def every_name(self, name: str) -> tuple[str, ...]:
         """Return all the names that a tensor goes by."""
         return (name, *self.aliases.get(name, ()))

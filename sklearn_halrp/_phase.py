@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from sklearn_halrp._batches import drawn, sliced
+from sklearn_halrp._faults import let_through
 from sklearn_halrp._modules import as_it_was
 from sklearn_halrp._predictive import in_four_bytes
 from sklearn_halrp._processes import agreed_step, named_as_in_module
@@ -144,6 +145,7 @@ class _InPhase:
             with no_draws(self.device), as_it_was(self.phase_.module):
                 return method()
         except Exception as error:
+            let_through(error)
             warnings.warn(
                 f"{class_of(self).__name__}.{name} cannot be called in this phase of training, so "
                 f"what it makes is missing: {type(error).__name__}: {error}",

@@ -27,7 +27,7 @@ def flat(value: Any, path: str, arrays: dict[str, NDArray[Any]]) -> Any:
         arrays[name] = np.asarray(value, order="C")
         return {"array": name}
     if isinstance(value, np.ndarray):
-        return {"type": value.dtype.str, "labels": value.tolist()}
+        return listed(value)
     if isinstance(value, bytes):
         arrays[name] = np.frombuffer(value, dtype=np.uint8)
         return {"bytes": name}
@@ -45,8 +45,41 @@ def nested(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
     if set(value) == {"bytes"}:
         return arrays[value["bytes"]].tobytes()
     if set(value) == {"type", "labels"}:
-        return np.array(value["labels"], dtype=np.dtype(value["type"]))
+        return unlisted(value)
     return {key: nested(entry, arrays) for key, entry in value.items()}
+
+
+WIDEST = 256  # characters: wider arrays of text get the width of what they hold
+
+
+def listed(array: NDArray[Any]) -> dict[str, Any]:
+    """Return an array of one axis as plain data, for what is too small for an array of a file.
+
+    >>> listed(np.array([1, 2])), listed(np.array(["a", "bc"]))
+    ({'type': '<i8', 'labels': [1, 2]}, {'type': '<U2', 'labels': ['a', 'bc']})
+    """
+    return {"type": array.dtype.str, "labels": array.tolist()}
+
+
+def unlisted(value: dict[str, Any]) -> NDArray[Any]:
+    """Return the array that `listed` was given.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the entries are not of the type that is named. Nothing large is made of a small list.
+    """
+    entries, kind = value["labels"], np.dtype(value["type"])
+    if kind.kind not in "biufUO" or (kind.itemsize > 16 and kind.kind != "U"):
+        raise ValueError(f"an array of type {value['type']!r}")
+    if kind.itemsize > 4 * WIDEST and kind.kind == "U":
+        kind = np.dtype(str)
+    if not all(isinstance(entry, str | int | float) for entry in entries):
+        raise ValueError("an array of entries that are neither numbers nor text")
+    array = np.array(entries, dtype=kind)
+    if array.tolist() != entries:
+        raise ValueError(f"entries that do not fit the type {value['type']!r}")
+    return array
 
 
 def digest(about: Any, arrays: Mapping[str, NDArray[Any]]) -> str:

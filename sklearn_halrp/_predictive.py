@@ -52,18 +52,19 @@ def add_up(numbers: Any) -> bool:
 
 def first_of(outputs: Any) -> Any:
     """Return what a module predicts by: the first of several outputs, as skorch has it."""
-    return outputs[0] if isinstance(outputs, tuple) else outputs
+    return outputs[0] if isinstance(outputs, tuple) and outputs else outputs
 
 
 def broken_rows(outputs: torch.Tensor) -> torch.Tensor:
     """Return which rows of a matrix have NaN or infinity.
 
-    Minus infinity may stand for a class that is ruled out.
+    Minus infinity may stand for a class that is ruled out, but not for all of them.
 
-    >>> broken_rows(torch.tensor([[0.0, -torch.inf], [0.0, torch.nan]]))
-    tensor([False,  True])
+    >>> broken_rows(torch.tensor([[0.0, -torch.inf], [0.0, torch.nan], [-torch.inf, -torch.inf]]))
+    tensor([False,  True,  True])
     """
-    return (outputs.isnan() | (outputs == torch.inf)).any(dim=1)
+    broken = (outputs.isnan() | (outputs == torch.inf)).any(dim=1)
+    return broken | (outputs == -torch.inf).all(dim=1)
 
 
 def in_four_bytes(outputs: Any) -> Any:

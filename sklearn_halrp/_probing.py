@@ -1,19 +1,21 @@
 """What a module does with its weights, tried on a few rows before anything is trained."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from skorch import NeuralNet
 from torch import nn
 
+from sklearn_halrp._faults import let_through
 from sklearn_halrp._head import columns_of
 from sklearn_halrp._low_rank import Factors, matrix_shape
-from sklearn_halrp._modules import get_tensor, same
+from sklearn_halrp._modules import get_tensor, named_tensors, same
 from sklearn_halrp._network import Network
 from sklearn_halrp._perturbed import perturbed_module
 from sklearn_halrp._phase import has_own
@@ -21,7 +23,7 @@ from sklearn_halrp._predictive import broken_rows, first_of
 from sklearn_halrp._random import seeded
 from sklearn_halrp._training import around, recipe_of
 from sklearn_halrp._types import TaskId
-from sklearn_halrp.exceptions import InvalidNetworkError
+from sklearn_halrp.exceptions import HalrpError, InvalidNetworkError
 
 ROWS = 8
 
@@ -98,19 +100,26 @@ def check_finite(module: nn.Module, outputs: Any) -> None:
             f"The module gives outputs of type {_name(outputs.dtype)}, and a loss takes real "
             "numbers. Return logits: no labels, and of complex numbers their .real or .abs()."
         )
+    _check_weights(module)
     rows = broken_rows(outputs).nonzero().flatten().tolist()
     if not rows:
         return
-    broken = [name for name, p in module.named_parameters() if not torch.isfinite(p).all()]
-    cause = (
-        f"Its {broken[0]} is not finite: give it a module with finite weights."
-        if broken
-        else "Look for a division by 0, such as by the norm of an empty row, or a logarithm of 0."
-    )
+    broken = [name for name, t in named_tensors(module).items() if not torch.isfinite(t).all()]
+    cause = f"Is it for {broken[0]}, which is not finite? Or look" if broken else "Look"
     raise InvalidNetworkError(
         f"The module's outputs for row {rows[0]} are NaN or infinite before anything is trained. "
-        f"{cause}"
+        f"{cause} for a division by 0, such as by the norm of an empty row, or a logarithm of 0."
     )
+
+
+def _check_weights(module: nn.Module) -> None:
+    """Refuse weights that are not finite, but for what is never trained, such as a mask."""
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad and not torch.isfinite(parameter).all():
+            raise InvalidNetworkError(
+                f"The module's {name} is not finite before anything is trained. Give a module "
+                "with finite weights; register what is constant as a buffer."
+            )
 
 
 def check_gradients_reach(network: Network, used: set[str]) -> None:
@@ -174,12 +183,14 @@ def with_weights_it_can_use(
     try:
         with seeded(seed):
             forward(network.module_with(_own(network)))
-    except Exception:  # such as a batch normalisation of one row: training will say it
+    except Exception as error:  # such as a batch normalisation of one row: training will say it
+        let_through(error)
         return network
     dense = replace(network, dense=True)
     try:
         expected = _trial(dense, forward, seed)
     except Exception as error:
+        let_through(error)
         _check_gradient(network, forward, seed)
         raise InvalidNetworkError(
             "The module cannot compute with weights that a task has perturbed: "
@@ -188,7 +199,8 @@ def with_weights_it_can_use(
         ) from error
     try:
         found = _trial(network, forward, seed)
-    except Exception:
+    except Exception as error:
+        let_through(error)
         return dense
     return network if all(map(_close, found, expected)) else dense
 
@@ -203,8 +215,45 @@ def _check_gradient(network: Network, forward: Callable[..., Any], seed: int) ->
         with seeded(seed):
             torch.autograd.grad(forward(module).float().sum(), weights, allow_unused=True)
     except Exception as error:
+        let_through(error)
         raise InvalidNetworkError(
             f"The gradient of the module's outputs cannot be taken: {type(error).__name__}: {error}"
+        ) from error
+
+
+@contextmanager
+def rows_explained(module: nn.Module, X: Any, dtype: DTypeLike) -> Iterator[None]:
+    """Say why a module that has learned cannot take rows: they are of another type, or no entries.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    X : array or DatasetRows
+    dtype : str or numpy dtype
+        What rows are converted to.
+
+    Raises
+    ------
+    ValueError
+        In the place of torch's own errors.
+    """
+    try:
+        yield
+    except (RuntimeError, TypeError, IndexError) as error:
+        kind = np.dtype(getattr(X, "dtype", dtype))
+        if isinstance(error, IndexError):
+            if kind.kind in "iu" and "out of range" in str(error):
+                raise ValueError(
+                    f"X has a number for which the network has no entry, as an embedding: {error}."
+                ) from error
+            raise
+        kinds = sorted({_name(p.dtype) for p in module.parameters() if p.is_floating_point()})
+        if kind.name in kinds or "type" not in str(error) or isinstance(error, HalrpError):
+            raise
+        raise ValueError(
+            f"The network cannot be applied to rows of the type {kind}: {error}. Its weights are "
+            f"{', '.join(kinds)}. Was dtype another when it was learned? Set that again, "
+            "set_params(dtype=...), or begin anew with fit."
         ) from error
 
 

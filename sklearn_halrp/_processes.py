@@ -86,18 +86,20 @@ def together(net: NeuralNet) -> Iterator[None]:
         yield
         return
     module, accelerator = net.module_, net.accelerator.accelerator
-    net.accelerator = Alone(accelerator, training=True)
-    net.unwrap_after_train = False  # callbacks bring back the best weights after training
-    net.phase_.accelerator = accelerator
-    net._initialize_accelerator()
     try:
+        net.accelerator = Alone(accelerator, training=True)
+        net.unwrap_after_train = False  # callbacks bring back the best weights after training
+        net.phase_.accelerator = accelerator
+        net._initialize_accelerator()
         yield
     finally:
-        net._unwrap_accelerator()
-        net.phase_.accelerator = None
-        vars(module).pop("_is_accelerate_prepared", None)  # copies of it will be trained
-        net.accelerator = Alone(accelerator)
-        accelerator.free_memory()  # it holds on to all it has prepared
+        try:
+            net._unwrap_accelerator()
+            net.phase_.accelerator = None
+            vars(module).pop("_is_accelerate_prepared", None)  # copies of it will be trained
+            net.accelerator = Alone(accelerator)
+        finally:
+            accelerator.free_memory()  # the user's, and it holds on to all it has prepared
     for tensor in named_tensors(module).values():
         _copy_from_first(accelerator, tensor.detach())
 

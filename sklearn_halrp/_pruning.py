@@ -1,5 +1,6 @@
 """Which entries of the factors go, and how what is left is stored."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -48,6 +49,22 @@ class Compact:
         array = np.zeros(size, dtype=self.values.dtype)
         array[there] = self.values
         return array.reshape(self.shape)
+
+    def check(self) -> None:
+        """Refuse values and a mask that do not fit the shape, before an array is made of them.
+
+        Raises
+        ------
+        ValueError
+        """
+        size, mask = math.prod(self.shape), self.mask
+        if mask is None:
+            fits = self.values.size == size
+        else:
+            fits = mask.dtype == np.uint8 and mask.size == -(-size // 8)
+            fits = fits and np.unpackbits(mask, count=size).sum() == self.values.size
+        if len(self.shape) != 2 or min(self.shape) < 0 or not fits:
+            raise ValueError(f"values or places that do not fit an array of shape {self.shape}")
 
     @property
     def n_numbers(self) -> int:

@@ -4,7 +4,7 @@ import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -86,14 +86,24 @@ def no_draws(device: Device = "cpu") -> Iterator[None]:
 @contextmanager
 def _restored(device: Device) -> Iterator[None]:
     device = torch.device(device or "cpu")  # skorch: None leaves modules where they are
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        python, legacy = random.getstate(), np.random.get_state()
+    put_back = [
+        partial(torch.set_rng_state, torch.get_rng_state()),
+        partial(random.setstate, random.getstate()),
+        partial(np.random.set_state, np.random.get_state()),
+    ]
+    if device.type == "cuda":
+        state = torch.cuda.get_rng_state(device)
+        put_back.append(partial(torch.cuda.set_rng_state, state, device))
+    try:
+        yield
+    finally:
         try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(legacy)
+            for each in put_back:
+                each()
+        except BaseException:  # an interruption may come just now, so all are put back again
+            for each in put_back:
+                each()
+            raise
 
 
 class OwnDraws(TorchDispatchMode):

@@ -40,7 +40,11 @@ def rankings(importance: Any, layers: Mapping[str, Layer], held_out: Any) -> dic
     named = isinstance(importance, str)
     function = IMPORTANCES[importance] if named else importance
     who = f"importance={importance!r}" if named else f"importance={_name(importance)}"
-    found = function(layers, held_out)
+    try:
+        found = function(layers, held_out)
+    except Exception as error:
+        error.add_note(f"It was raised by {who}.")
+        raise
     if not isinstance(found, Mapping):
         raise ValueError(
             f"{who} must return a dictionary, from the name of each layer to a number or a "

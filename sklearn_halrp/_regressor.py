@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils import Tags
+from sklearn.utils import Tags, check_array
 from sklearn.utils._param_validation import StrOptions
 from skorch import NeuralNet
 from torch.utils.data import Dataset
@@ -19,7 +19,11 @@ from sklearn_halrp._intake import dtype_of
 from sklearn_halrp._numbers import Numbers
 from sklearn_halrp._one_task import TaskRegressor
 from sklearn_halrp._row_weights import check_weights, in_proportion
+from sklearn_halrp._serving import check_predicted
 from sklearn_halrp._types import TaskId
+
+# Sums of as many squares as there may be rows are finite up to here.
+_LARGEST = 1e140
 
 
 @documented
@@ -179,7 +183,7 @@ class ContinualRegressor(RegressorMixin, ContinualEstimator):
             If an argument cannot be used. As with every error and interruption, the
             estimator is left as it was before the call.
         sklearn_halrp.exceptions.TrainingDivergedError
-            If a loss or a weight becomes NaN or infinite.
+            If a loss, a weight or a prediction for held-out rows becomes NaN or infinite.
         """
         return self._learn(X, y, task_id, sample_weight, afresh=True, **self._meaning())
 
@@ -224,7 +228,7 @@ class ContinualRegressor(RegressorMixin, ContinualEstimator):
         sklearn_halrp.exceptions.MissingTaskError
             If `task_id` is left out and a task with another id than 0 is known.
         sklearn_halrp.exceptions.TrainingDivergedError
-            If a loss or a weight becomes NaN or infinite.
+            If a loss, a weight or a prediction for held-out rows becomes NaN or infinite.
 
         Notes
         -----
@@ -266,7 +270,8 @@ class ContinualRegressor(RegressorMixin, ContinualEstimator):
         Returns
         -------
         array of shape (n_samples,) or (n_samples, n_outputs), float64
-            One axis where the tasks that are asked for have one output.
+            One axis where the tasks that are asked for have one output. NaN where the network
+            gives NaN.
 
         Raises
         ------
@@ -277,9 +282,9 @@ class ContinualRegressor(RegressorMixin, ContinualEstimator):
         sklearn_halrp.exceptions.MissingTaskError
             If several tasks are known and `task_id` is left out.
         ValueError
-            If X does not have the shape of the rows that were learned, if the number
-            of ids differs from that of the rows, or if the tasks that are asked for have not
-            all as many outputs.
+            If X does not have the shape of the rows that were learned, or has NaN or infinity, if
+            the number of ids differs from that of the rows, or if the tasks that are asked for
+            have not all as many outputs.
         """
         return self._predict(X, task_id, "predict")
 
@@ -316,6 +321,12 @@ class ContinualRegressor(RegressorMixin, ContinualEstimator):
         float
             At most 1; 0 is as good as the mean. Of several outputs it is the mean.
 
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, ValueError
+            As `predict`; if the network gives NaN or infinity for a row; and if `y` or
+            `sample_weight` cannot be used.
+
         Notes
         -----
         All rows count together. Where the means of several tasks differ, knowing the task is
@@ -328,7 +339,17 @@ class ContinualRegressor(RegressorMixin, ContinualEstimator):
         predicted = self._predict(X, task_id, "score")
         if sample_weight is not None:
             sample_weight = in_proportion(check_weights(sample_weight, predicted))
+        numbers: Any = predicted.reshape(len(predicted), -1)
+        check_predicted(~np.isfinite(numbers).all(axis=1), "score")
         y = labels_in(X, Numbers.prepared) if isinstance(X, Dataset) and y is None else y
+        if y is None:
+            raise ValueError("score requires y to be passed: the targets of the rows of X.")
+        y = check_array(Numbers.prepared(y), ensure_2d=False, input_name="y")
+        if np.abs(y).max(initial=0) > _LARGEST:
+            raise ValueError(
+                f"y has numbers as large as {np.abs(y).max():.3g}, with infinite squares. Give "
+                "them in another unit."
+            )
         return r2_score(y, predicted, sample_weight=sample_weight)
 
     def __sklearn_tags__(self) -> Tags:

@@ -16,10 +16,17 @@ def check_weights(sample_weight: Any, X: Sized) -> NDArray[np.float64]:
     """Return the weights of rows as finite numbers that are not negative."""
     rows = np.empty((len(X), 1))
     weights = sample_weight if isinstance(sample_weight, Number) else entries(sample_weight)
+    kind = np.asarray(weights).dtype
+    if kind.kind not in "biufO":
+        raise TypeError(f"sample_weight must have numbers that are not negative; got {kind}.")
     try:
         return _check_sample_weight(weights, rows, dtype=np.float64, ensure_non_negative=True)
     except OverflowError as error:
         raise ValueError("sample_weight has an int that is too large for a float.") from error
+    except (TypeError, ValueError) as error:
+        if "weight" in str(error):
+            raise
+        raise type(error)(f"sample_weight must have numbers, one for each row: {error}") from error
 
 
 def in_proportion(weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -29,6 +36,32 @@ def in_proportion(weights: NDArray[np.float64]) -> NDArray[np.float64]:
     [0.5, 0.25]
     """
     return np.ldexp(weights, -np.frexp(weights.max())[1])
+
+
+def in_reach(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return weights as they are, or in proportion where their sum would be infinite."""
+    with np.errstate(over="ignore"):
+        return weights if np.isfinite(weights.sum()) else in_proportion(weights)
+
+
+def plain_class_weight(class_weight: Mapping[Any, float]) -> dict[int | str, float]:
+    """Return weights by label, with labels as those of y become.
+
+    Raises
+    ------
+    ValueError
+        If a weight is no finite number, or negative.
+    """
+    plain: dict[int | str, float] = {}
+    for label, weight in class_weight.items():
+        if not isinstance(weight, Real) or not 0 <= weight < np.inf:
+            raise ValueError(
+                f"class_weight has {weight!r} for label {label!r}; a weight is a finite number "
+                "that is not negative."
+            )
+        (known_as,) = np.asarray(keep_types([label], "class_weight")).tolist()
+        plain[known_as] = float(weight)
+    return plain
 
 
 def weights_of_classes(
@@ -57,15 +90,7 @@ def weights_of_classes(
     [1.0, 5.0]
     """
     if not isinstance(class_weight, str):
-        known: dict[Any, float] = {}
-        for label, weight in class_weight.items():
-            if not isinstance(weight, Real) or not 0 <= weight < np.inf:
-                raise ValueError(
-                    f"class_weight has {weight!r} for label {label!r}; a weight is a finite number "
-                    "that is not negative."
-                )
-            (plain,) = np.asarray(keep_types([label], "class_weight")).tolist()  # as in y
-            known[plain] = float(weight)
+        known = plain_class_weight(class_weight)
         return np.array([known.get(label, 1.0) for label in labels.tolist()])[encoded]
     counts = np.bincount(encoded, minlength=len(labels))
     there = np.count_nonzero(counts)  # a task may lack rows of a class in one call

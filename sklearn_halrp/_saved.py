@@ -1,36 +1,43 @@
 """What was learned as plain arrays and settings, and back: the one room that knows the format.
 
-Format 4 keeps the tasks as a list of states with their ids, 1 to 3 as a dictionary by id.
-Since format 3 the notes of all tasks lie together.
+Since format 5 the numbers of all tasks are one array, a digest tells whether a bit has changed,
+and a fingerprint whether the network still computes the same. Format 4 keeps the tasks as a list of
+states with their ids, 1 to 3 as a dictionary by id. Since format 3 the notes of all tasks lie
+together.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from skorch import NeuralNet
 from torch import nn
 
 from sklearn_halrp._building import build_module, with_outputs
+from sklearn_halrp._faults import let_through
+from sklearn_halrp._fingerprint import AnotherNetworkError, check_fingerprint, fingerprint
 from sklearn_halrp._learned import Columns, Learned
-from sklearn_halrp._modules import get_tensor, named_tensors
+from sklearn_halrp._modules import every_tensor, get_tensor, named_tensors
 from sklearn_halrp._network import Network, to_array
 from sklearn_halrp._partition import Partition
+from sklearn_halrp._plain import digest, flat, listed, nested, unlisted
 from sklearn_halrp._probing import forward_on
 from sklearn_halrp._random import seeded
 from sklearn_halrp._targets import target_from_state
-from sklearn_halrp._task import Task, pack_notes, unpack_notes
+from sklearn_halrp._task import Task, checked_notes, pack_notes, unpack_notes
 from sklearn_halrp._types import TaskId
 from sklearn_halrp._version import __version__
 from sklearn_halrp.exceptions import InvalidNetworkError
 
-FORMAT = 4
+FORMAT = 5
 
 
-def learned_to_state(learned: Learned, with_net: bool = True) -> dict[str, Any]:
+def learned_to_state(
+    learned: Learned, with_net: bool = True, dtype: DTypeLike = "float32"
+) -> dict[str, Any]:
     """Return what an estimator has learned as a dictionary of arrays and settings.
 
     Parameters
@@ -38,6 +45,8 @@ def learned_to_state(learned: Learned, with_net: bool = True) -> dict[str, Any]:
     learned : Learned
     with_net : bool, default=True
         Whether the net is kept beside: without it the weights of the base are all there.
+    dtype : str or numpy dtype
+        That of rows of X, for the fingerprint.
 
     Returns
     -------
@@ -50,24 +59,79 @@ def learned_to_state(learned: Learned, with_net: bool = True) -> dict[str, Any]:
         "_seed": learned.seed,
         "sample_shape_": learned.columns.sample_shape,
         "n_features_in_": learned.columns.n_features,
+        "fingerprint": fingerprint(learned, dtype),
     }
     if learned.columns.names is not None:
         state["feature_names_in_"] = learned.columns.names
     return {**state, "net_": net} if with_net else state
 
 
-def learned_from_state(state: dict[str, Any]) -> Learned | None:
+def sealed(state: dict[str, Any], settings: Iterable[str]) -> dict[str, Any]:
+    """Return a state with the digest of what was learned, and of the settings that are plain."""
+    plain = str | int | float | None
+    names = [name for name in settings if isinstance(state.get(name, ()), plain)]
+    return {**state, "digest": {"settings": names, "sha256": _digest_of(state, names)}}
+
+
+def unsealed(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a state without its digest.
+
+    Raises
+    ------
+    ValueError
+        If it lacks something, a bit of it has changed, or a later version wrote it.
+    """
+    if not isinstance(state, dict):
+        raise ValueError(f"What was learned is damaged: it is a {type(state).__name__}.")
+    if not any(name in state for name in _LEARNED):
+        return state
+    network = state.get("_network")
+    number = network.get("format") if isinstance(network, dict) else None
+    if not isinstance(number, int) or any(name not in state for name in _NEEDED):
+        raise ValueError("What was learned is damaged: parts of it are missing.")
+    check_format(number)
+    rest = {name: value for name, value in state.items() if name != "digest"}
+    if "digest" not in state and number < 5:
+        return rest
+    try:
+        seal = state["digest"]
+        same = seal["sha256"] == _digest_of(rest, seal["settings"])
+    except Exception as error:  # whatever can be wrong with data of which bits have changed
+        let_through(error, answer=RecursionError)
+        raise ValueError(f"What was learned is damaged: {error!r}.") from error
+    if not same:
+        raise ValueError(
+            "What was learned is damaged: it is not what was saved. Take another copy of the file."
+        )
+    return rest
+
+
+def learned_from_state(
+    state: dict[str, Any], check: Callable[[Network], None] | None = None
+) -> Learned | None:
     """Take what was learned out of a state that may hold other things too.
+
+    Parameters
+    ----------
+    state : dict
+        Its entries are taken out.
+    check : callable, optional
+        Looks at the network before it is used.
 
     Returns
     -------
     Learned or None
         None if nothing was learned.
+
+    Raises
+    ------
+    ValueError
+        If it was written by a later version, or the module is another one.
     """
     found = {name: state.pop(name) for name in _LEARNED if name in state}
     if "_network" not in found:
         return None
-    return Learned(
+    learned = Learned(
         net=found["net_"],
         network=network_from_state(found["net_"], found["_network"], found["_seed"]),
         seed=found["_seed"],
@@ -77,6 +141,10 @@ def learned_from_state(state: dict[str, Any]) -> Learned | None:
             found.get("feature_names_in_"),
         ),
     )
+    if check is not None:
+        check(learned.network)
+    check_fingerprint(found.get("fingerprint"), learned)
+    return learned
 
 
 # The names have been the same since format 1; classes_ follows from the tasks since format 4.
@@ -88,7 +156,23 @@ _LEARNED = (
     "n_features_in_",
     "feature_names_in_",
     "classes_",
+    "fingerprint",
+    "digest",
 )
+_NEEDED = ("_network", "_seed", "net_", "sample_shape_", "n_features_in_")
+
+
+def _digest_of(state: dict[str, Any], settings: Iterable[str]) -> str:
+    """Return the digest of what was learned, and of these settings.
+
+    Where the module is an instance, its tensors stand for those of the base that are not there.
+    """
+    what = {name: state[name] for name in (*_LEARNED, *settings) if name in state}
+    net = what.pop("net_", None)
+    if net is not None and isinstance(net.module, nn.Module):
+        what["module"] = _arrays(net.module)
+    arrays: dict[str, NDArray[Any]] = {}
+    return digest(flat(what, "", arrays), arrays)
 
 
 def network_to_state(
@@ -106,10 +190,13 @@ def network_to_state(
         With which the recipe builds its module.
     """
     base: dict[str, Any] = _arrays(network.base)
+    for name in network.roles.every_role():  # a tensor that is tied to the head's goes by two
+        if name not in base:
+            base[name] = to_array(get_tensor(network.base, name))
     if recipe is not None and isinstance(recipe.module, torch.nn.Module):
         built = _arrays(build_module(recipe, seed))
         base = {name: None if _same(a, built.get(name)) else a for name, a in base.items()}
-    tasks = [{"id": name, **task.to_state()} for name, task in network.tasks.items()]
+    states = [task.to_state() for task in network.tasks.values()]
     return {
         "format": FORMAT,
         "base": base,
@@ -117,10 +204,30 @@ def network_to_state(
         "form": network.form,
         "frozen": network.frozen,
         "dense": network.dense,
-        "notes": pack_notes([task.pop("notes") for task in tasks]),
+        "notes": pack_notes([state.pop("notes") for state in states]),
         "bfloat16": [name for name, t in named_tensors(network.base).items() if _is_bfloat16(t)],
-        "tasks": tasks,
+        "data": _one_block([state["data"] for state in states]),
+        "tasks": [
+            {"id": name, **{key: _without_array(value) for key, value in state.items()}}
+            for name, state in zip(network.tasks, states, strict=True)
+        ],
     }
+
+
+ALIGNED = 16  # bytes: so that a part of a block can be seen as numbers
+
+
+def _one_block(several: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Return the numbers of all tasks as one array, which a file then maps only once."""
+    parts = [part for data in several for part in (data, np.zeros(-data.size % ALIGNED, np.uint8))]
+    return np.concatenate(parts) if parts else np.zeros(0, np.uint8)
+
+
+def _without_array(value: Any) -> Any:
+    """Return the size of an array of numbers, and labels as plain data."""
+    if not isinstance(value, np.ndarray):
+        return value
+    return len(value) if value.dtype == np.uint8 else listed(value)
 
 
 @torch.inference_mode(False)  # its tensors may be trained later
@@ -134,29 +241,17 @@ def network_from_state(recipe: NeuralNet, state: dict[str, Any], seed: int) -> N
     """
     check_format(state["format"])
     roles = Partition.of(**state["roles"])
-    head = state["base"][roles.head_weight]
-    module = build_module(recipe, seed)
-    if head is not None and roles.head in dict(module.named_modules()):
-        module = with_outputs(module, roles.head, len(head), seed)
     tasks = tasks_from_state(state)
+    module = build_module(recipe, seed)
+    module = _with_head_of(module, state["base"].get(roles.head_weight), roles.head, seed)
+    check_same_tensors(module, state)
     network = Network(module, roles, state["form"], tasks, state["frozen"], state["dense"])
     tensors = {}
     for name, array in state["base"].items():
-        try:
-            like = get_tensor(module, name)
-        except AttributeError:
-            raise ValueError(
-                f"{name} was saved, and the net's module has no such tensor. Load it with the same "
-                "module and arguments."
-            ) from None
+        like = get_tensor(module, name)
         if array is None:
             tensors[name] = like.detach()
             continue
-        if like.shape != array.shape and isinstance(like, torch.nn.Parameter):
-            raise ValueError(
-                f"{name} was saved with shape {array.shape}, and the net's module now has "
-                f"{tuple(like.shape)}. Load it with the same module and arguments."
-            )
         # Earlier files do not say which tensors these were.
         bfloat16 = name in state["bfloat16"] if "bfloat16" in state else _is_bfloat16(like)
         tensors[name] = _as(array, like, bfloat16)
@@ -164,30 +259,112 @@ def network_from_state(recipe: NeuralNet, state: dict[str, Any], seed: int) -> N
     return replace(network, base=base.eval())
 
 
-def check_format(number: int) -> None:
+def _with_head_of(
+    module: nn.Module, weight: NDArray[Any] | None, head: str, seed: int
+) -> nn.Module:
+    """Return a module with as many outputs as there were, if it has that head at all."""
+    layer = dict(module.named_modules()).get(head)
+    if weight is None or not isinstance(layer, nn.Linear):
+        return module
+    if weight.ndim != 2 or weight.shape[1] != layer.in_features:
+        return module  # which is refused for it
+    return with_outputs(module, head, len(weight), seed)
+
+
+def check_same_tensors(module: nn.Module, state: dict[str, Any]) -> None:
+    """Refuse a module whose tensors are not those that were saved.
+
+    Buffers may have other shapes, since some grow with use; earlier files may lack some that a
+    later version of torch added.
+
+    Raises
+    ------
+    AnotherNetworkError
+    """
+    base, every = state["base"], every_tensor(module)
+    names = [name for several in state["roles"]["aliases"].values() for name in several]
+    known = {id(every[name]) for name in (*base, *names) if name in every}
+    faults = [
+        f"{name} was saved, and the net's module has no such tensor"
+        for name in (*base, *names)
+        if name not in every
+    ]
+    for name, tensor in named_tensors(module).items():
+        parameter = isinstance(tensor, nn.Parameter)
+        if id(tensor) not in known and (parameter or state["format"] >= 5):
+            faults.append(f"the net's module has {name}, which was not saved")
+    for name, array in base.items():
+        now = every.get(name)
+        if array is None or not isinstance(now, nn.Parameter):
+            continue
+        if now.shape != array.shape:
+            faults.append(
+                f"{name} was saved with shape {array.shape}, and the net's module now has "
+                f"{tuple(now.shape)}"
+            )
+        if array.dtype.kind != ("c" if now.is_complex() else "f"):
+            faults.append(
+                f"{name} was saved with type {array.dtype}, and the module has {now.dtype}"
+            )
+    if faults:
+        more = f"; {len(faults) - 3} more such differences" if len(faults) > 3 else ""
+        raise AnotherNetworkError(
+            f"{'; '.join(faults[:3])}{more}. Load it with the same module and arguments."
+        )
+
+
+def check_format(number: int, what: object = "The file") -> None:
     """Refuse what a later version wrote."""
     if number > FORMAT:
         raise ValueError(
-            f"The file was written by a newer version of sklearn_halrp: it has format "
+            f"{what} was written by a newer version of sklearn_halrp: it has format "
             f"{number}, and this version, {__version__}, reads up to {FORMAT}. Install "
             "the version that wrote it, or a later one."
         )
 
 
 def tasks_from_state(state: dict[str, Any]) -> dict[TaskId, Task]:
-    """Return the tasks of a network's state, by id."""
+    """Return the tasks of a network's state, by id.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError
+        If they do not fit together.
+    """
     tasks = state["tasks"]
+    if isinstance(tasks, dict) and all(isinstance(task, Task) for task in tasks.values()):
+        return tasks  # this was called before
     if isinstance(tasks, dict):
         tasks = [{"id": name, **task} for name, task in tasks.items()]
     if "notes" in state:
-        several = zip(tasks, unpack_notes(state["notes"]), strict=True)
-        tasks = [{**task, "notes": notes} for task, notes in several]
-    found = {}
-    for task in tasks:
-        task = dict(task)
+        several: Any = unpack_notes(state["notes"], len(tasks))
+    else:
+        several = [checked_notes(task["notes"]) for task in tasks]
+    begin, found = 0, {}
+    for task, notes in zip(tasks, several, strict=True):
+        task = {**nested(task, {}), "notes": notes}
+        if "data" in state:
+            size = task["data"]
+            task["data"] = _part(state["data"], begin, size)
+            begin += size + -size % ALIGNED
         name, target = task.pop("id"), target_from_state(task)
         found[name] = Task(target=target, **task)
+    if len(found) != len(tasks):
+        raise ValueError("two tasks have the same id")
+    if "data" in state and begin != len(state["data"]):
+        raise ValueError("the numbers of the tasks are too many or too few")
     return found
+
+
+def _part(block: NDArray[Any], begin: int, size: int) -> NDArray[Any]:
+    """Return the numbers of one task: of a file that is mapped a view, else a copy.
+
+    A view would keep the numbers of all tasks in memory, also of those forgotten since.
+    """
+    part = block[begin : begin + size]
+    if size < 0 or len(part) != size or block.dtype != np.uint8 or block.ndim != 1:
+        raise ValueError("the numbers of the tasks are too few")
+    return part if isinstance(block, np.memmap) else part.copy()
 
 
 def state_of_earlier_file(
@@ -209,7 +386,7 @@ def state_of_earlier_file(
     tasks = []
     for number, task in enumerate(about["tasks"]):
         task = {**task, "data": arrays[f"task/{number}/data"]}
-        task["classes"] = np.array(task["classes"]["labels"], dtype=task["classes"]["type"])
+        task["classes"] = unlisted(task["classes"])
         if about["format"] < 3:
             task["notes"] = arrays[f"task/{number}/notes"].tobytes()
         tasks.append(task)
@@ -272,7 +449,13 @@ def check_complete(recipe: NeuralNet, network: Network, X: NDArray[Any], seed: i
         if not torch.equal(outputs, again):
             return  # random by intention, or counting its calls
         state = network_to_state(network.without_tasks())
-        loaded = network_from_state(recipe, state, seed)
+        try:
+            loaded = network_from_state(recipe, state, seed)
+        except AnotherNetworkError as error:
+            raise InvalidNetworkError(
+                f"Training gave the module other tensors than it was built with: {error} Let it "
+                "make all of them in __init__."
+            ) from error
         if not torch.equal(outputs, forward(loaded.base)):
             raise InvalidNetworkError(
                 "Training changed something in the module that is neither a parameter nor a "

@@ -9,6 +9,7 @@ from joblib import Parallel, delayed, effective_n_jobs
 from joblib.parallel import get_active_backend
 from skorch import NeuralNet
 
+from sklearn_halrp._faults import let_through
 from sklearn_halrp._learning import learn_base, learn_task
 from sklearn_halrp._network import Network
 from sklearn_halrp._processes import is_shared
@@ -96,7 +97,8 @@ def _stay_here(recipe: NeuralNet) -> bool:
     """Whether callbacks cannot go to other processes, such as with an open file."""
     try:
         cloudpickle.dumps([v for name, v in vars(recipe).items() if name.startswith("callbacks")])
-    except Exception:
+    except Exception as error:
+        let_through(error)
         return True
     return False
 
@@ -116,7 +118,8 @@ def _packed(network: Network) -> Any:
     """Return a network for other processes: pickled, or where it cannot be, as plain arrays."""
     try:
         return np.frombuffer(cloudpickle.dumps(network), dtype=np.uint8)
-    except Exception:  # such as those of parametrised modules
+    except Exception as error:  # such as those of parametrised modules
+        let_through(error)
         return network_to_state(network)
 
 
@@ -129,14 +132,19 @@ def _learn_elsewhere(
     settings: Settings,
     root_seed: int,
 ) -> Task:
-    """Learn a task in another process."""
-    if torch.get_num_threads() != n_threads:
-        torch.set_num_threads(n_threads)
-    if isinstance(base.contents, dict):
-        network = network_from_state(builder, base.contents, root_seed)
-    else:
-        network = cloudpickle.loads(base.contents.tobytes())
-    lesson, known = task.contents
-    if known:
-        network = network.with_task(lesson.task_id, known)
-    return learn_task(recipe, network, lesson, settings, root_seed)
+    """Learn a task in another process, which others may use afterwards."""
+    own = torch.get_num_threads()
+    try:
+        if own != n_threads:
+            torch.set_num_threads(n_threads)
+        if isinstance(base.contents, dict):
+            network = network_from_state(builder, base.contents, root_seed)
+        else:
+            network = cloudpickle.loads(base.contents.tobytes())
+        lesson, known = task.contents
+        if known:
+            network = network.with_task(lesson.task_id, known)
+        return learn_task(recipe, network, lesson, settings, root_seed)
+    finally:
+        if own != n_threads:
+            torch.set_num_threads(own)

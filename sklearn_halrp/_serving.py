@@ -49,6 +49,28 @@ def outputs_of(net: NeuralNet, X: Any, private: bool = False) -> NDArray[Any]:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
+def check_predicted(broken: NDArray[Any], method: str) -> None:
+    """Refuse predictions of rows for which a network gives NaN or infinity.
+
+    Parameters
+    ----------
+    broken : array of shape (n_samples,)
+    method : str
+        That was called.
+
+    Raises
+    ------
+    ValueError
+    """
+    if broken.any():
+        raise ValueError(
+            f"The network gives no finite numbers for {broken.sum()} of the {len(broken)} rows of "
+            f"X, the first of them row {broken.argmax()}, so {method} has no answer. Look in X for "
+            "very large numbers, and in the module for a division by 0, such as by the norm of an "
+            "empty row, or a logarithm of 0."
+        )
+
+
 _WAY = ("forward_iter", "evaluation_step", "get_dataset", "get_iterator")
 
 

@@ -6,6 +6,7 @@ task would take more memory than what they hold.
 
 import json
 import lzma
+import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -161,22 +162,31 @@ class Task:
         return self._notes()["report"]
 
     def check(self) -> None:
-        """Refuse a task whose notes do not fit its numbers.
+        """Refuse a task whose notes do not fit its numbers; nothing large is made of them.
 
         Raises
         ------
         ValueError, KeyError, TypeError, zlib.error
         """
+        for _, _, kind, shape in self._notes()["arrays"]:
+            sizes = all(type(size) is int and size >= 0 for size in shape)
+            if np.dtype(kind).kind not in "biufc" or not sizes:
+                raise ValueError(f"a task has an array of type {kind} and shape {shape}")
         counted = sum(array.size for array in self.own.values())
-        counted += sum(stored.n_numbers for stored in self.factors.values())
-        for stored in self.factors.values():
-            if stored.u.dense().shape[1] != stored.v.dense().shape[0]:
+        factors = self.factors
+        counted += sum(stored.n_numbers for stored in factors.values())
+        for stored in factors.values():
+            stored.u.check()
+            stored.v.check()
+            if stored.u.shape[1] != stored.v.shape[0]:
                 raise ValueError("a task has factors of different ranks")
         if (counted, sum(a.nbytes for a in self._arrays().values())) != (
             self.n_numbers,
             self.n_bytes,
         ):
             raise ValueError("a task does not hold the numbers that it names")
+        if not all(isinstance(part, dict) for part in (self.report, *self.history)):
+            raise ValueError("a task has a report or a history of another kind")
 
     def to_state(self) -> dict[str, Any]:
         """Return the task as plain arrays and settings."""
@@ -206,7 +216,7 @@ class Task:
         """Return views of the arrays, by part and name."""
         arrays, begin = {}, 0
         for part, name, kind, shape in self._notes()["arrays"]:
-            end = begin + int(np.prod(shape)) * np.dtype(kind).itemsize
+            end = begin + math.prod(shape) * np.dtype(kind).itemsize
             arrays[part, name] = self.data[begin:end].view(kind).reshape(shape)
             begin = end
         return arrays
@@ -216,15 +226,80 @@ def pack_notes(several: Iterable[bytes]) -> bytes:
     """Return the notes of several tasks as one block, where what they share takes no room.
 
     >>> several = [zlib.compress(b"[1]"), zlib.compress(b"[2]")]
-    >>> unpack_notes(pack_notes(several)) == several
+    >>> unpack_notes(pack_notes(several), 2) == several
     True
     """
-    return lzma.compress(b"\n".join(zlib.decompress(notes) for notes in several))
+    whole = [zlib.decompress(notes) for notes in several]
+    block = lzma.compress(b"\n".join(whole))
+    of_one, of_all = _limits(len(block), len(whole))
+    if max(map(len, whole), default=0) > of_one or sum(map(len, whole)) > of_all:
+        raise ValueError("A history is too long to be kept in a file. Forget tasks, or learn anew.")
+    return block
 
 
-def unpack_notes(block: bytes) -> list[bytes]:
-    """Return the notes of each task; JSON has no line break that is not escaped."""
-    return [zlib.compress(notes) for notes in lzma.decompress(block).splitlines()]
+def unpack_notes(block: bytes, n_tasks: int) -> list[bytes]:
+    """Return the notes of each task; JSON has no line break that is not escaped.
+
+    Parameters
+    ----------
+    block : bytes
+        As `pack_notes` returned it, or of unknown origin: it is expanded piece by piece.
+    n_tasks : int
+
+    Raises
+    ------
+    ValueError
+        If it is damaged, larger than notes are, or holds another number of them.
+    """
+    reader = lzma.LZMADecompressor(memlimit=2**27)
+    of_one, rest = _limits(len(block), n_tasks)
+    found, begun = [], bytearray()
+    try:
+        while not reader.eof:
+            piece = reader.decompress(block, max_length=2**20)
+            if not piece and reader.needs_input:
+                raise ValueError("notes that end too early")
+            block, rest = b"", rest - len(piece)
+            first, *others = piece.split(b"\n")
+            begun += first
+            for other in others:
+                found.append(zlib.compress(begun))
+                begun = bytearray(other)
+                if len(found) >= n_tasks:
+                    raise ValueError("notes of more tasks than there are")
+            if len(begun) > of_one or rest < 0:
+                raise ValueError("notes larger than any task has")
+    except lzma.LZMAError as error:
+        raise ValueError(f"notes that cannot be expanded: {error}") from error
+    if n_tasks:
+        found.append(zlib.compress(begun))
+    if len(found) != n_tasks or (begun and not n_tasks):
+        raise ValueError("notes of another number of tasks")
+    return found
+
+
+def checked_notes(notes: bytes) -> bytes:
+    """Return the notes of one task as they are in files of format 1 and 2, unless too large."""
+    rest, _ = _limits(len(notes), 1)
+    reader, ahead = zlib.decompressobj(), notes
+    try:
+        while ahead and rest >= 0:
+            rest -= len(reader.decompress(ahead, 2**20))
+            ahead = reader.unconsumed_tail
+    except zlib.error as error:
+        raise ValueError(f"notes that cannot be expanded: {error}") from error
+    if rest < 0:
+        raise ValueError("notes larger than any task has")
+    return notes
+
+
+def _limits(n_bytes: int, n_tasks: int) -> tuple[int, int]:
+    """Return how many bytes notes may have, expanded: those of one task, and all.
+
+    Notes shrink to a tenth, and to less where tasks are alike. A block made to be expanded
+    shrinks to a thousandth.
+    """
+    return 2**22 + 100 * n_bytes, 2**26 + 1000 * n_bytes + 2**14 * n_tasks
 
 
 def _written(notes: Any) -> bytes:

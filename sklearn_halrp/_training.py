@@ -3,20 +3,26 @@
 import copy
 import random
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.base import clone
 from skorch import NeuralNet
 from skorch.callbacks import Callback, Checkpoint, EarlyStopping
 from skorch.dataset import unpack_data
+from skorch.utils import to_device, to_numpy
 from torch import nn
 from torch.utils.data import Subset
 
+from sklearn_halrp._faults import let_through
 from sklearn_halrp._phase import Phase, in_phase
+from sklearn_halrp._predictive import broken_rows, first_of
 from sklearn_halrp._processes import alone, is_shared, together
 from sklearn_halrp._sample_weight import check_criterion, weights_in
+from sklearn_halrp._types import Target
 
 
 def recipe_of(net: NeuralNet) -> NeuralNet:
@@ -60,14 +66,16 @@ def _anew(part: Any) -> Any:
     try:
         callback = type(part)(**given)
         found = callback.get_params(deep=False)
-    except Exception:
+    except Exception as error:
+        let_through(error)
         found = {}
     if found.keys() == given.keys() and all(found[name] is given[name] for name in given):
         return callback
     # Its __init__ does more than keep its arguments, so they do not make the same callback again.
     try:
         return copy.copy(part)
-    except Exception:
+    except Exception as error:
+        let_through(error)
         return part  # as in skorch
 
 
@@ -189,6 +197,8 @@ def losses(
 ) -> Iterator[Measured]:
     """Yield what `Measured` says of each batch, in evaluation mode.
 
+    Whoever takes gradients of them does it inside `without_cudnn`.
+
     Parameters
     ----------
     net : skorch.NeuralNetClassifier
@@ -202,23 +212,52 @@ def losses(
     """
     net.module_.eval()
     dataset = dataset if n_rows is None else spread(dataset, n_rows)
-    # cuDNN refuses the gradient of a recurrent layer in evaluation mode.
+    for batch in net.get_iterator(dataset, training=False):
+        x, y = unpack_data(batch)
+        outputs = net.infer(x)
+        loss: Any = curvature_loss(net, outputs, y, x) if curvature_loss else None
+        drawn = loss is not None
+        if not drawn:
+            loss = net.get_loss(outputs, y, X=x, training=False)
+        yield Measured(loss, len(y), weights_in(x), drawn)
+
+
+@contextmanager
+def without_cudnn() -> Iterator[None]:
+    """Leave cuDNN out: it refuses the gradient of a recurrent layer in evaluation mode.
+
+    The flag is the process's, so that this stands around the loop over `losses`, not in it: an
+    error there would leave a generator, and the flag with it, until it is collected.
+    """
     with torch.backends.cudnn.flags(enabled=False):
-        for batch in net.get_iterator(dataset, training=False):
-            x, y = unpack_data(batch)
-            outputs = net.infer(x)
-            loss: Any = curvature_loss(net, outputs, y, x) if curvature_loss else None
-            drawn = loss is not None
-            if not drawn:
-                loss = net.get_loss(outputs, y, X=x, training=False)
-            yield Measured(loss, len(y), weights_in(x), drawn)
+        yield
 
 
 def mean_loss(net: NeuralNet, dataset: Any, n_rows: int | None = None) -> float:
     """Return the mean loss over the rows, without gradients."""
-    with torch.no_grad():
+    with torch.no_grad(), without_cudnn():
         pairs = [(loss.item(), n) for loss, n, *_ in losses(net, dataset, n_rows)]
     return sum(loss * n for loss, n in pairs) / max(sum(n for _, n in pairs), 1)
+
+
+def unpredicted(net: NeuralNet, dataset: Any, target: Target) -> NDArray[np.bool_]:
+    """Return for which rows a net predicts NaN or infinity; see `broken_rows`.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        Initialised, and weighted if the rows bring weights.
+    dataset : Dataset
+    target : Classes or Numbers
+    """
+    net.module_.eval()
+    nonlinearity, broken = net._get_predict_nonlinearity(), []
+    with torch.no_grad(), np.errstate(over="ignore", invalid="ignore"):
+        for batch in net.get_iterator(dataset, training=False):
+            outputs = first_of(net.infer(unpack_data(batch)[0]))
+            values = target.decoded(to_numpy(nonlinearity(to_device(outputs, "cpu"))), net)
+            broken.append(broken_rows(torch.from_numpy(values.reshape(len(values), -1))).numpy())
+    return np.concatenate(broken)
 
 
 def epochs_of(net: NeuralNet, phase: str) -> list[dict[str, Any]]:

@@ -38,8 +38,9 @@ class Turn:
     def taken(self) -> Iterator[None]:
         """Wait for it, and have it inside."""
         with self._lock:
-            before, self._holder = self._holder, threading.get_ident()
+            before = self._holder
             try:
+                self._holder = threading.get_ident()
                 yield
             finally:
                 self._holder = before
@@ -47,14 +48,21 @@ class Turn:
     @contextmanager
     def taken_if_free(self) -> Iterator[bool]:
         """Say whether it can be had without a wait, and have it inside if so."""
-        if not self._lock.acquire(blocking=False):
-            yield False
+        if self.is_mine:
+            yield True
             return
         try:
-            with self.taken():
-                yield True
+            if self._lock.acquire(blocking=False):
+                with self.taken():
+                    yield True
+            else:
+                yield False
         finally:
-            self._lock.release()
+            # An interruption may come as it is had, and before anything says so.
+            try:  # noqa: SIM105, since contextlib.suppress is another place for one
+                self._lock.release()
+            except RuntimeError:  # it was not had
+                pass
 
     def free_what_others_hold(self) -> None:
         """Begin anew in a process where those who held it are no more."""

@@ -16,6 +16,10 @@ class Target(Protocol):
     shown: ClassVar[tuple[str, str, str]]
 
     @classmethod
+    def made_up(cls, n_outputs: int) -> Self:
+        """Return the target of a task that nobody has."""
+
+    @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
         """Return the target that `to_state` was asked for; take its entries out."""
 
@@ -46,6 +50,12 @@ class Target(Protocol):
 
     def to_state(self) -> dict[str, Any]:
         """Return arrays and settings to save."""
+
+    def check(self) -> None:
+        """Refuse what no task has; it may have come from a file."""
+
+    def shown_beside_others(self) -> dict[str, Any] | None:
+        """Return what a prediction for other tasks shows of this one, to save; None if nothing."""
 
     @staticmethod
     def joined(several: Any) -> Any:

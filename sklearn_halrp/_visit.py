@@ -18,15 +18,18 @@ from sklearn_halrp._callbacks import ShowProgress, StopIfDiverged, diverged
 from sklearn_halrp._datasets import DatasetRows, given
 from sklearn_halrp._fixed import check_split
 from sklearn_halrp._head import grow_head, head_tensors, with_head
-from sklearn_halrp._modules import get_tensor, named_tensors
+from sklearn_halrp._modules import get_tensor, named_tensors, same
 from sklearn_halrp._network import Network
-from sklearn_halrp._phase import Phase, in_phase
+from sklearn_halrp._phase import Phase, has_own, in_phase
 from sklearn_halrp._random import seed_for, seeded
 from sklearn_halrp._storing import Budget
 from sklearn_halrp._task import Task
-from sklearn_halrp._training import around, epochs_of, recipe_of, train
+from sklearn_halrp._training import around, epochs_of, recipe_of, spread, train, unpredicted
 from sklearn_halrp._types import TaskId
 from sklearn_halrp.exceptions import InvalidNetworkError
+
+# Rows whose predictions are looked at before a task is kept.
+LOOKED_AT = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +105,11 @@ def visiting(
         seeded(seed, recipe.device),
         _progress_bar(lesson.task_id, recipe.max_epochs, verbose=settings.verbose) as bar,
     ):
-        yield Visit(recipe, network, lesson, settings, known, bar)
+        try:
+            yield Visit(recipe, network, lesson, settings, known, bar)
+        except Exception as error:
+            error.add_note(f"It came while task {lesson.task_id!r} was learned.")
+            raise
 
 
 @contextmanager
@@ -236,7 +243,7 @@ class Visit:
         for name, tensor in named_tensors(module).items():
             if torch.isfinite(tensor).all():
                 continue
-            if name not in constant or not torch.equal(tensor, constant[name]):
+            if name not in constant or not same(tensor, constant[name]):
                 raise diverged(task_id, phase, f"{name} is not finite")
         if phase != "base":
             self._check_fixed(module)
@@ -246,7 +253,7 @@ class Visit:
     def _check_fixed(self, module: nn.Module) -> None:
         """Refuse what a callback did to a tensor that belongs to the base."""
         for name, tensor in self.network.fixed().items():
-            if not torch.equal(get_tensor(module, name), tensor):
+            if not same(get_tensor(module, name), tensor):
                 raise InvalidNetworkError(
                     f"A callback or the module itself changed {name}, which belongs to the base "
                     "and may not change once a second task is learned. Let it do so on the "
@@ -261,6 +268,47 @@ class Visit:
         self._seconds[phase] = time.perf_counter() - begin
 
     # --- what it ends with
+
+    def check_predicts(self, module: nn.Module, phase: str) -> None:
+        """Refuse what would be kept if it predicts NaN or infinity for some of the rows.
+
+        A module may divide 0 by 0 in a row, whatever its weights. Such a row counts only if there
+        are no others.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+            As it will be served.
+        phase : str
+            The one that made it.
+
+        Raises
+        ------
+        TrainingDivergedError
+        """
+        train_set, held_out = self.sets
+        rows = spread(train_set if held_out is None else held_out, LOOKED_AT)
+        broken = self._unpredicted(module, rows)
+        if broken.any() and not broken.all():
+            broken &= ~self._unpredicted(self.network.base_alone(), rows)
+        if broken.any():
+            raise diverged(
+                self.lesson.task_id,
+                phase,
+                f"all weights are finite, but the predictions for {broken.sum()} of {len(rows)} "
+                f"{'training' if held_out is None else 'held-out'} rows are NaN or infinite",
+            )
+
+    def _unpredicted(self, module: nn.Module, rows: Any) -> NDArray[Any]:
+        net = around(
+            self.recipe,
+            module,
+            weighted=self.lesson.weights is not None,
+            own=has_own(self.recipe, "infer"),
+            callbacks="disable",
+            compile=False,
+        )
+        return unpredicted(net, rows, self.lesson.target)
 
     def task(self, **stored: Any) -> Task:
         """Return what was learned, after this visit and all before.

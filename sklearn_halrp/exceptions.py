@@ -27,7 +27,7 @@ class UnknownTaskError(HalrpError, ValueError):
 
 
 class TrainingDivergedError(HalrpError, RuntimeError):
-    """The loss or a weight became NaN or infinite; nothing was kept of the call."""
+    """A loss, a weight or a prediction became NaN or infinite; nothing was kept of the call."""
 
 
 class GrowthBudgetWarning(UserWarning):

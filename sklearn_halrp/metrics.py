@@ -21,11 +21,14 @@ Two tasks; learning the second cost the first one 0.1.
 0.75 0.10 -0.10
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from sklearn_halrp._ids import check_task_id
+from sklearn_halrp._labels import entries, keep_types
 
 __all__ = [
     "accuracy_matrix",
@@ -70,9 +73,9 @@ def accuracy_matrix(
 
     Raises
     ------
-    ValueError
-        If there are not as many predictions as tasks or as rows of known tasks, or if
-        tasks are not those of the rows.
+    ValueError, TypeError
+        If there are not as many predictions as tasks or as rows of known tasks, if
+        tasks are not those of the rows, or if labels or ids are none, or not exact.
 
     Examples
     --------
@@ -85,12 +88,12 @@ def accuracy_matrix(
            [0.5, 1. ]])
     """
     # As objects, so that ints beside strings stay ints.
-    y_true, ids = np.asarray(y_true, dtype=object), np.asarray(task_id, dtype=object)
-    names = _order(task_id, tasks)
-    if y_true.ndim != 1 or y_true.shape != ids.shape or set(names) != set(ids.tolist()):
+    labels = keep_types(y_true, "y_true").astype(object)
+    ids, names = _ids_of(task_id), _order(task_id, tasks)
+    if labels.ndim != 1 or labels.shape != ids.shape or set(names) != set(ids.tolist()):
         raise ValueError(
             "y_true and task_id must have one entry for each row, and tasks must be those of "
-            f"the rows; got shapes {y_true.shape} and {ids.shape}, and tasks {names}."
+            f"the rows; got shapes {labels.shape} and {ids.shape}, and tasks {names}."
         )
     if len(y_preds) != len(names):
         raise ValueError(f"{len(names)} tasks need as many y_preds; got {len(y_preds)}.")
@@ -99,15 +102,16 @@ def accuracy_matrix(
     matrix = np.full((len(names), len(names)), np.nan)
     for i, predicted in enumerate(y_preds):
         known = places <= i
-        predicted = np.asarray(predicted, dtype=object)
-        if predicted.shape == y_true.shape:
+        predicted = entries(predicted)
+        if predicted.shape == labels.shape:
             predicted = predicted[known]
         if predicted.shape != (known.sum(),):
             raise ValueError(
                 f"y_preds[{i}] must hold a prediction for each of the {known.sum()} rows of known "
-                f"tasks, or of all {len(y_true)} rows; got an array of shape {predicted.shape}."
+                f"tasks, or of all {len(labels)} rows; got an array of shape {predicted.shape}."
             )
-        right = (y_true[known] == predicted).astype(float)
+        predicted = keep_types(predicted, f"y_preds[{i}]").astype(object)
+        right = (labels[known] == predicted).astype(float)
         matrix[i, : i + 1] = np.bincount(places[known], right) / np.bincount(places[known])
     return matrix
 
@@ -432,10 +436,17 @@ def mopd(accuracies: ArrayLike) -> float:
     return float(order_disparity(accuracies).max())
 
 
-def _order(task_id: ArrayLike, tasks: Iterable[int | str] | None = None) -> list[int | str]:
+def _order(task_id: Any, tasks: Any = None) -> list[int | str]:
     """Return the tasks in the order of their first rows, unless they are given."""
-    rows = np.asarray(task_id, dtype=object).ravel().tolist()
-    return list(dict.fromkeys(rows if tasks is None else tasks))
+    return list(dict.fromkeys(_ids_of(task_id if tasks is None else tasks).ravel().tolist()))
+
+
+def _ids_of(task_id: Any) -> NDArray[Any]:
+    """Return ids as an array of ints and strings."""
+    given = entries(task_id)
+    ids = np.empty(given.shape, dtype=object)
+    ids.ravel()[:] = [check_task_id(value) for value in given.ravel()]
+    return ids
 
 
 def _accuracy_matrix(matrix: ArrayLike) -> NDArray[np.float64]:

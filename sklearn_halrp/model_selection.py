@@ -24,6 +24,7 @@ from sklearn_halrp._ids import default_task_id, group_rows, split_task_column
 from sklearn_halrp._label_sets import labels_of_task, positions_in
 from sklearn_halrp._labels import array_of, entries, keep_types
 from sklearn_halrp._pipelines import innermost
+from sklearn_halrp._row_weights import check_weights, in_reach, rows_of
 
 __all__ = ["TaskStratifiedKFold", "task_report", "task_scorer"]
 
@@ -166,6 +167,8 @@ class _TaskScorer:
         response = getattr(estimator, method)(X, **ids)
         y = _targets(y, estimator)
         check_consistent_length(y, response, sample_weight)
+        if sample_weight is not None:
+            sample_weight = in_reach(check_weights(sample_weight, y))
         if self._average == "rows":
             classes = None if method == "predict" else estimator.classes_
             return self._score(y, response, sample_weight, classes)
@@ -176,7 +179,7 @@ class _TaskScorer:
                 classes = _classes_of(estimator, name, y[rows])
                 places = positions_in(estimator.classes_, classes)
                 part = part[:, places] if part.ndim == 2 else part
-            weight = None if sample_weight is None else np.asarray(sample_weight)[rows]
+            weight = rows_of(sample_weight, rows)
             scores.append(self._score(y[rows], part, weight, classes))
         return float(np.mean(scores))
 

@@ -6,29 +6,23 @@ net with its module, is yours.
 """
 
 import json
-import lzma
 import os
 import warnings
-import zlib
 from collections.abc import Callable
-from numbers import Integral
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import joblib
-import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
-from sklearn_halrp._checks import check_net
-from sklearn_halrp._classifier import ContinualClassifier
+from sklearn_halrp._described import check_settings, described, rebuilt, undamaged
 from sklearn_halrp._estimator import ContinualEstimator
+from sklearn_halrp._faults import let_through
 from sklearn_halrp._files import replacing
-from sklearn_halrp._importance import check_importance
-from sklearn_halrp._pipelines import innermost
-from sklearn_halrp._plain import flat, nested
-from sklearn_halrp._regressor import ContinualRegressor
+from sklearn_halrp._intake import dtype_of
+from sklearn_halrp._plain import digest, flat, nested
 from sklearn_halrp._saved import (
     FORMAT,
     check_format,
@@ -36,12 +30,11 @@ from sklearn_halrp._saved import (
     state_of_earlier_file,
     tasks_from_state,
 )
-from sklearn_halrp._training import recipe_of
+from sklearn_halrp._soundness import check_learned
 
 __all__ = ["dump", "load", "save"]
 
 _KEY = "sklearn_halrp"
-_KINDS = {kind.__name__: kind for kind in (ContinualClassifier, ContinualRegressor)}
 
 
 def save(estimator: ContinualEstimator, path: str | os.PathLike[str]) -> None:
@@ -61,6 +54,8 @@ def save(estimator: ContinualEstimator, path: str | os.PathLike[str]) -> None:
         ContinualClassifier or ContinualRegressor, since a file holds no code.
     sklearn.exceptions.NotFittedError
         If no task has been learned.
+    ValueError
+        If a parameter has a value that it cannot have, or more was learned than a file holds.
     ImportError
         If safetensors is not installed.
 
@@ -83,21 +78,14 @@ def save(estimator: ContinualEstimator, path: str | os.PathLike[str]) -> None:
     >>> bool((again.predict_proba(X / 16) == clf.predict_proba(X / 16)).all())
     True
     """
-    _check_plain(estimator)
-    check_is_fitted(estimator)
-    parameters, objects = _plain_parameters(estimator)
+    about = {"format": FORMAT, **described(estimator)}
     arrays: dict[str, NDArray[Any]] = {}
-    about = {
-        "format": FORMAT,
-        "estimator": type(estimator).__name__,
-        "own_net": estimator.net is not None and _name_of(estimator.net_.module),
-        "loss": _name_of(estimator.net_.criterion),
-        "objects": objects,
-        "parameters": parameters,
-        "learned": flat(learned_to_state(estimator._learned, with_net=False), "", arrays),
-    }
+    learned = learned_to_state(estimator._learned, with_net=False, dtype=dtype_of(estimator))
+    about["learned"] = flat(learned, "", arrays)
+    about["digest"] = digest(about, arrays)
     text = json.dumps(about, default=lambda value: value.item())
     written = _safetensors().save(arrays, metadata={_KEY: text})
+    _header_of(written)  # so that nothing is written that could not be read
     with replacing(path) as file:
         file.write(written)
 
@@ -193,157 +181,69 @@ def load(
     >>> load("model.safetensors", net=net)  # doctest: +SKIP
     """
     saved = _read(path)
-    if saved["own_net"] and net is None:
-        which = saved["own_net"] if isinstance(saved["own_net"], str) else "the same module"
-        raise ValueError(
-            f"{path} was saved from an estimator with a net of its own, and a file holds no code: "
-            f"pass a net with {which} and the same arguments, load(path, net=net)."
-        )
-    kind = _KINDS[saved["estimator"]]
-    if net is not None:
-        check_net(net, kind._target.net_class)
-    if importance is not None:
-        check_importance(importance)
-    given = {"importance": importance}
-    for name, what in saved["objects"].items():
-        if given.get(name) is None:
-            raise ValueError(
-                f"{path} was saved from an estimator with {name}={what}, and a file holds no code: "
-                f"pass it again, load(path, {name}=...)."
-            )
-    parameters = saved["parameters"] | {k: v for k, v in given.items() if v is not None}
-    size = int(np.prod(saved["learned"]["sample_shape_"]))
-    first = next(iter(tasks_from_state(saved["learned"]["_network"]).values()))
-    recipe = kind._target.default_net(size, first.target.n_outputs) if net is None else net
-    estimator = kind(net, **parameters)
-    estimator.__setstate__(
-        {**estimator.get_params(deep=False), **saved["learned"], "net_": recipe_of(recipe)}
-    )
-    if net is not None:
-        _warn_of_another_module(path, saved["own_net"], net)
-        _warn_of_another_loss(path, saved.get("loss"), net)
-    if importance is not None:
-        _warn_of_another_importance(path, saved, importance)
+    estimator, others = rebuilt(saved, path, net, importance)
+    for text in others:
+        warnings.warn(f"{path}: {text}", stacklevel=2)
     return estimator
 
 
-def _plain_parameters(estimator: ContinualEstimator) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return parameters that JSON can hold, and the names of the objects that it cannot."""
-    parameters, objects = estimator.get_params(deep=False), {}
-    del parameters["net"]
-    seed = parameters["random_state"]  # of a generator only what was drawn from it matters now
-    parameters["random_state"] = int(seed) if isinstance(seed, Integral) else None
-    parameters["dtype"] = np.dtype(parameters["dtype"]).name
-    if not isinstance(parameters["importance"], str):
-        objects["importance"] = _name_of(parameters.pop("importance"))
-    return parameters, objects
-
-
-def _check_plain(estimator: object) -> None:
-    """Refuse what would not come back as it is."""
-    name, kinds = type(estimator).__name__, tuple(_KINDS.values())
-    if type(estimator) in kinds:
-        return
-    for kind in kinds:
-        if isinstance(estimator, kind):
-            raise TypeError(
-                f"A file holds no code, so a {name} would come back as a plain {kind.__name__}. "
-                "Use joblib for it, in files to be opened only if you trust their author."
-            )
-    inside, _ = innermost(estimator)
-    where = "model.best_estimator_" if hasattr(estimator, "best_estimator_") else "model"
-    where += "[-1]" if inside is not getattr(estimator, "best_estimator_", None) else ""
-    hint = (
-        f" Save the {type(inside).__name__} inside, save({where}, path); all else needs joblib."
-        if isinstance(inside, kinds)
-        else ""
-    )
-    raise TypeError(f"save takes a {' or a '.join(_KINDS)}; got a {name}.{hint}")
-
-
-def _warn_of_another_module(path: str | os.PathLike[str], saved: object, net: NeuralNet) -> None:
-    """Say that the module has another name; it may only have moved."""
-    given = _name_of(net.module)
-    if isinstance(saved, str) and given != saved:
-        warnings.warn(
-            f"{path} was saved with the module {saved}, and the net has {given}. If that is the "
-            "same code under another name, all is well; if not, predictions are wrong.",
-            stacklevel=3,
-        )
-
-
-def _warn_of_another_loss(path: str | os.PathLike[str], saved: object, net: NeuralNet) -> None:
-    """Say that the loss has another name: it says what outputs are, logits or probabilities."""
-    given = _name_of(net.criterion)
-    if isinstance(saved, str) and given != saved:
-        warnings.warn(
-            f"{path} was saved from a net with the criterion {saved}, and the net has {given}. "
-            "What outputs mean depends on it, so predictions may be wrong. Pass criterion="
-            f"{saved.rpartition('.')[2]} to the net.",
-            stacklevel=3,
-        )
-
-
-def _warn_of_another_importance(
-    path: str | os.PathLike[str], saved: dict[str, Any], importance: object
-) -> None:
-    """Say that the importance has another name; it may only have moved."""
-    before = saved["objects"].get("importance", saved["parameters"].get("importance"))
-    given = importance if isinstance(importance, str) else _name_of(importance)
-    if given != before:
-        warnings.warn(
-            f"{path} was saved with importance={before}, and {given} is given. Tasks that are "
-            "there stay as they are. If it is not the same under another name, later ones get "
-            "other ranks.",
-            stacklevel=3,
-        )
-
-
 def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the settings and the arrays of a file."""
+    """Return the settings and the arrays of a file, which is opened once."""
     safetensors = _safetensors()
-    from safetensors import SafetensorError, safe_open
-
+    content = Path(path).read_bytes()
     try:
-        with safe_open(path, framework="numpy") as file:
-            about = (file.metadata() or {}).get(_KEY)
-        arrays = safetensors.load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is no file of sklearn_halrp.persistence.save: {error}") from error
-    if about is None:
-        raise ValueError(f"{path} is no file of sklearn_halrp.persistence.save.")
-    about = json.loads(about)
-    check_format(about["format"])
-    try:
-        if about["format"] < 4:
+        about = json.loads(_header_of(content)["__metadata__"][_KEY])
+        arrays = safetensors.load(content)
+    except Exception as error:
+        let_through(error, answer=RecursionError)
+        raise ValueError(
+            f"{path} is no file of sklearn_halrp.persistence.save, or is damaged: {error!r}."
+        ) from error
+    del content
+    with undamaged(path):
+        number = about["format"]
+    if isinstance(number, int):
+        check_format(number, path)
+    with undamaged(path):
+        found = about.pop("digest", None)
+        if (found is not None or number >= 5) and found != digest(about, arrays):
+            raise ValueError("it is not what was saved. Take another copy of the file")
+        if number < 4:
             saved = {**state_of_earlier_file(about, arrays), "objects": {}}
         else:
             saved = {**about, "learned": nested(about["learned"], arrays)}
-        for task in tasks_from_state(saved["learned"]["_network"]).values():
-            task.check()
-        _KINDS[saved["estimator"]](**saved["parameters"])
-        if not set(saved["objects"]) <= {"importance"}:
-            raise ValueError(f"objects of the names {list(saved['objects'])}")
-    except _DAMAGE as error:
-        raise ValueError(f"{path} is damaged: {error!r}.") from error
+        check_learned(saved["learned"])
+        network = saved["learned"]["_network"]
+        if network["format"] != number:
+            raise ValueError("it has two formats")
+        network["tasks"] = tasks_from_state(network)
+        if not network["tasks"]:
+            raise ValueError("it has no tasks")
+        check_settings(saved)
     return saved
 
 
-_DAMAGE = (
-    AttributeError,
-    KeyError,
-    TypeError,
-    ValueError,
-    IndexError,
-    StopIteration,
-    zlib.error,
-    lzma.LZMAError,
-)
+def _header_of(content: bytes) -> dict[str, Any]:
+    """Return the header of a safetensors file.
+
+    Raises
+    ------
+    ValueError
+        If it is longer than safetensors reads, or not nested as it should be.
+    """
+    size = int.from_bytes(content[:8], "little")
+    if size > _MOST_HEADER:
+        raise ValueError(
+            f"A header of {size} bytes, and safetensors reads up to {_MOST_HEADER}. Of so many "
+            "tasks make a sklearn_halrp.store.Store"
+        )
+    header = json.loads(content[8 : 8 + size])
+    if not isinstance(header, dict):
+        raise ValueError("A header that is no table")
+    return header
 
 
-def _name_of(module: Any) -> str:
-    kind = module if hasattr(module, "__qualname__") else type(module)
-    return f"{kind.__module__}.{kind.__qualname__}"
+_MOST_HEADER = 100_000_000
 
 
 def _safetensors() -> ModuleType:

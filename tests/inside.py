@@ -4,10 +4,13 @@ When something private is moved or renamed, this file follows, and no test chang
 """
 # ruff: noqa: F401
 
+from dataclasses import replace
+
 from sklearn.base import clone
 
 from sklearn_halrp import _convolution as convolution
 from sklearn_halrp import _low_rank as low_rank
+from sklearn_halrp import _turns
 from sklearn_halrp._batches import drawn as drawn_batches
 from sklearn_halrp._batches import sliced as sliced_batches
 from sklearn_halrp._building import build_network
@@ -18,6 +21,7 @@ from sklearn_halrp._copies import copied
 from sklearn_halrp._curvature import DAMPING, Curvatures, whitened_spectrum, whitened_split
 from sklearn_halrp._datasets import labels_in
 from sklearn_halrp._default_net import HoldOut
+from sklearn_halrp._faults import let_through
 from sklearn_halrp._gradients import hessian_norm, mean_square_gradient, squared_mean_gradient
 from sklearn_halrp._head import find_head, grow_head, with_head
 from sklearn_halrp._ids import group_rows
@@ -27,12 +31,15 @@ from sklearn_halrp._layer import Layer, Ranking
 from sklearn_halrp._low_rank import FORMS, Factors, effective_weight, fit_scales, matrix_shape
 from sklearn_halrp._modules import copy_with, get_tensor, named_tensors
 from sklearn_halrp._numbers import Numbers
+from sklearn_halrp._packed import packed, unpacked
 from sklearn_halrp._partition import partition
+from sklearn_halrp._plain import digest
 from sklearn_halrp._predictive import add_up, chances, gauss_newton_loss, self_loss
 from sklearn_halrp._pruning import MOST_PRUNED, Compact, cut_to_fit, prune
 from sklearn_halrp._random import OwnDraws, seeded
 from sklearn_halrp._rankings import rankings
 from sklearn_halrp._ranks import choose_ranks
+from sklearn_halrp._records import PAGE, Reading, Records, Row, padded, without_padding
 from sklearn_halrp._sample_weight import WithWeights
 from sklearn_halrp._serving import Predictors, batch_size_of, outputs_of
 from sklearn_halrp._steps import Attending
@@ -66,6 +73,13 @@ def with_network(clf, network):
     return other
 
 
+def many_tasks(clf, task_id, n_tasks):
+    """A copy of a fitted classifier that knows one task under many ids."""
+    network = network_of(clf)
+    task = network.tasks[task_id]
+    return with_network(clf, replace(network, tasks=dict.fromkeys(range(n_tasks), task)))
+
+
 def of_format(state, number):
     """The same state of a fitted classifier, with another number of its format."""
     return {**state, "_network": {**state["_network"], "format": number}}
@@ -89,3 +103,29 @@ def ready_nets(predictors):
 def net_for(clf, task_id):
     """The net that predicts a task."""
     return clf._learned.net_for(task_id, clf.cache_bytes)
+
+
+def turns_held():
+    """How many locks of the package this thread would wait for."""
+    held = 0
+    for turn in list(_turns._turns):
+        if turn._lock.acquire(blocking=False):
+            turn._lock.release()
+        else:
+            held += 1
+    return held
+
+
+def records_of(store):
+    """The file of a store, as records."""
+    return store._records
+
+
+def model_in(store):
+    """The estimator without tasks that a store holds in memory."""
+    return store._memory.model
+
+
+def read_tasks(store):
+    """What a store keeps in memory of the records that it read, by their numbers."""
+    return dict(store._memory._kept)

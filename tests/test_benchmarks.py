@@ -19,7 +19,6 @@ from benchmarks import (
     many_tasks,
     orders,
     page,
-    parallel,
     permuted_mnist,
     sites,
     speed,
@@ -105,7 +104,7 @@ def test_one_file_alone_looks_inside_the_package():
         assert name.startswith("_") or f"`{name}`" in said
 
 
-@pytest.mark.parametrize("command", [permuted_mnist, speed, parallel], ids=lambda c: c.__name__)
+@pytest.mark.parametrize("command", [permuted_mnist, speed], ids=lambda c: c.__name__)
 def test_the_readme_of_the_benchmarks_has_the_committed_tables(command):
     name = command.__name__.removeprefix("benchmarks.")
     runs = json.loads((page.RESULTS / f"{name}.json").read_text())["runs"]

@@ -375,8 +375,9 @@ def test_a_budget_that_cannot_be_kept_is_said(digits):
     X, y = digits
     clf = make_classifier(growth_budget=0.05, net={"max_epochs": 15})
     clf.fit(X[:400], y[:400], task_id=0)
-    with pytest.warns(GrowthBudgetWarning, match=r"growth_budget of 5%, which allows \d+:"):
+    with pytest.warns(GrowthBudgetWarning, match=r"growth_budget of 5%, which allows \d+:") as said:
         clf.partial_fit(permuted(X[:400], 1), y[:400], task_id=1)
+    assert said[0].filename == __file__  # the call is shown, not a line of the package
     assert set(clf.ranks_[1].values()) == {0}
     assert clf.score(permuted(X[:400], 1), y[:400], task_id=1) > 0.6
 

@@ -168,3 +168,35 @@ def test_several_new_tasks_are_learned_all_or_none(digits):
     with pytest.raises(RuntimeError, match="a callback failed"):
         clf.partial_fit(X[:120], y[:120], task_id=np.repeat(["b", "c"], 60))
     assert clf.tasks_ == ["a"]
+
+
+def test_an_error_in_an_importance_leaves_cudnn_as_it_was(digits):
+    X, y = digits
+
+    def failing(layers, held_out):
+        batches = held_out.losses()
+        next(batches)
+        assert not torch.backends.cudnn.enabled  # it refuses recurrent layers here
+        raise RuntimeError("an importance failed")
+
+    clf = make_classifier(importance=failing).fit(X[:100], y[:100], task_id="a")
+    with pytest.raises(RuntimeError, match="an importance failed") as raised:
+        clf.partial_fit(permuted(X[:100], 1), y[:100], task_id="b")
+    assert raised.traceback[-1].locals["batches"] is not None  # the error holds on to them
+    assert torch.backends.cudnn.enabled
+
+
+def test_an_importance_gets_the_module_back_after_a_loss_that_failed(digits):
+    X, y = digits
+
+    def trying(layers, held_out):
+        before = {n: t.clone() for n, t in held_out.module.state_dict().items()}
+        name, layer = next(iter(layers.items()))
+        with pytest.raises(RuntimeError):
+            held_out.mean_loss(20, {name: torch.ones_like(layer.free), "last.bias": torch.ones(3)})
+        for key, tensor in held_out.module.state_dict().items():
+            assert torch.equal(tensor, before[key])
+        return dict.fromkeys(layers, 1.0)
+
+    clf = make_classifier(importance=trying).fit(X[:100], y[:100], task_id="a")
+    clf.partial_fit(permuted(X[:100], 1), y[:100], task_id="b")

@@ -130,7 +130,7 @@ def test_a_file_takes_no_importance_that_is_none(learned, tmp_path):
         load(tmp_path / "model", net=make_net(), importance="guess")
     with pytest.raises(TypeError, match=r"callable or one of 'fisher'.*; got 3\."):
         load(tmp_path / "model", net=make_net(), importance=3)
-    with pytest.warns(UserWarning, match="importance=fisher, and .*own is given"):
+    with pytest.warns(UserWarning, match="importance=fisher, and is loaded with .*own"):
         load(tmp_path / "model", net=make_net(), importance=own)
 
 

@@ -232,3 +232,15 @@ def test_weights_keep_their_layout_in_another_process(stream):
     for clf in (here, there):
         clf.partial_fit(images[:200], y[:200], task_id="b")
     assert_same(here, there, images)
+
+
+def test_processes_have_their_own_number_of_threads_again(stream):
+    X, y, ids = stream
+    pool = joblib.Parallel(n_jobs=2, mmap_mode="c")  # the same processes, for other work
+    here, before = torch.get_num_threads(), pool([joblib.delayed(torch.get_num_threads)()] * 4)
+    try:
+        torch.set_num_threads(before[0] + 1)
+        make_classifier(n_jobs=2, warmup_epochs=0).fit(X, y, task_id=ids)
+    finally:
+        torch.set_num_threads(here)
+    assert pool([joblib.delayed(torch.get_num_threads)()] * 4) == before

@@ -123,7 +123,7 @@ def test_a_weight_that_is_not_finite_is_named(digits):
     module = MLP()
     with torch.no_grad():
         module.body[0].weight[2, 3] = torch.nan
-    with pytest.raises(InvalidNetworkError, match=r"body\.0\.weight is not finite"):
+    with pytest.raises(InvalidNetworkError, match=r"body\.0\.weight is not finite before"):
         make_classifier(module, base="pretrained").fit(X[:60], y[:60])
 
 

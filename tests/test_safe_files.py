@@ -16,11 +16,11 @@ from torch import nn
 from sklearn_halrp import ContinualClassifier, ContinualRegressor
 from sklearn_halrp.persistence import load, save
 from tests.conftest import make_classifier, make_net, permuted
-from tests.inside import Task
+from tests.inside import Task, digest
 from tests.modules import ZOO
 from tests.test_promises import assert_untouched, snapshot
 
-pytest.importorskip("safetensors")
+numpy_of = pytest.importorskip("safetensors.numpy").load
 
 
 def test_every_network_comes_back(animal, digits, tmp_path, monkeypatch):
@@ -40,6 +40,33 @@ def test_every_network_comes_back(animal, digits, tmp_path, monkeypatch):
         assert np.array_equal(loaded.predict_proba(X, task_id), clf.predict_proba(X, task_id))
     assert loaded.history_["first"] == clf.history_["first"]
     assert loaded.report_[1] == clf.report_[1]
+
+
+class TiedToHead(ZOO["mlp"].module):
+    """A layer that has the weight of the head."""
+
+    def __init__(self):
+        super().__init__()
+        self.other = nn.Linear(24, 10, bias=False)
+        self.other.weight = self.last.weight
+
+    def forward(self, x):
+        x = self.body(x)
+        return self.last(x + self.other(x).mean())
+
+
+@pytest.mark.parametrize("base", ["first", "pretrained"])
+def test_a_weight_that_is_tied_to_the_head_comes_back(base, digits, tmp_path):
+    X, y = digits
+    clf = make_classifier(TiedToHead(), base=base, growth_budget=2.0)
+    clf.fit(X[:100], y[:100]).partial_fit(X[:100], y[:100] % 3, task_id="b")
+    save(clf, tmp_path / "model")
+    for loaded in (
+        load(tmp_path / "model", net=make_net(TiedToHead)),
+        pickle.loads(pickle.dumps(clf)),
+    ):
+        for task_id in clf.tasks_:
+            assert np.array_equal(loaded.predict_proba(X, task_id), clf.predict_proba(X, task_id))
 
 
 def test_the_default_network_needs_no_net(digits, tmp_path):
@@ -73,19 +100,22 @@ def test_a_module_of_another_name_is_said(learned, digits, tmp_path, recwarn):
     save(learned, tmp_path / "model")
     load(tmp_path / "model", net=make_net(ZOO["mlp"].module()))  # as an instance
     assert not recwarn.list
-    with pytest.warns(UserWarning, match=r"module tests.modules.MLP, .* has .*Elsewhere"):
+    with pytest.warns(UserWarning, match=r"module=tests.modules.MLP, .* with .*Elsewhere"):
         loaded = load(tmp_path / "model", net=make_net(Elsewhere))
     assert np.array_equal(loaded.predict_proba(digits[0], 2), learned.predict_proba(digits[0], 2))
 
 
-@pytest.mark.parametrize(
-    ("kind", "saved", "other"),
-    [
-        (ContinualClassifier, nn.CrossEntropyLoss, nn.NLLLoss),
-        (ContinualRegressor, nn.MSELoss, nn.PoissonNLLLoss),
-    ],
-)
-def test_a_net_with_another_loss_is_said(kind, saved, other, digits, tmp_path, recwarn):
+LOSSES = {
+    # What outputs mean is other, and so are the predictions.
+    "probabilities": (ContinualClassifier, nn.CrossEntropyLoss, nn.NLLLoss, True),
+    "logarithms": (ContinualRegressor, nn.MSELoss, nn.PoissonNLLLoss, True),
+    "distances": (ContinualRegressor, nn.MSELoss, nn.L1Loss, False),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_net_with_another_loss_is_said(name, digits, tmp_path, recwarn):
+    kind, saved, other, refused = LOSSES[name]
     X, y = digits
     net_class = NeuralNetClassifier if kind is ContinualClassifier else NeuralNetRegressor
 
@@ -99,10 +129,13 @@ def test_a_net_with_another_loss_is_said(kind, saved, other, digits, tmp_path, r
     save(clf, tmp_path / "model")
     load(tmp_path / "model", net=net(saved))
     assert not recwarn.list
-    with pytest.warns(
-        UserWarning, match=f"criterion .*{saved.__name__}, .* has .*{other.__name__}"
-    ):
-        load(tmp_path / "model", net=net(other))
+    message = f"criterion=.*{saved.__name__}, .* with .*{other.__name__}"
+    if refused:
+        with pytest.raises(ValueError, match=f"computes something else.*{message}"):
+            load(tmp_path / "model", net=net(other))
+    else:
+        with pytest.warns(UserWarning, match=message):
+            load(tmp_path / "model", net=net(other))
 
 
 class Own(ContinualClassifier):
@@ -151,13 +184,16 @@ def test_a_file_needs_the_net_it_was_saved_with(learned, tmp_path):
         load(tmp_path / "model", net=make_net(module__hidden=7))
 
 
-def rewrite(file, change):
-    """Change the settings of a file, leaving its numbers."""
+def rewrite(file, change, seal=True):
+    """Change the settings of a file, leaving its numbers; then its digest, as an attacker may."""
     data = file.read_bytes()
     (size,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + size])
     about = json.loads(header["__metadata__"]["sklearn_halrp"])
     change(about)
+    if seal:
+        about.pop("digest", None)
+        about["digest"] = digest(about, numpy_of(data))
     header["__metadata__"]["sklearn_halrp"] = json.dumps(about)
     text = json.dumps(header).encode()
     file.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])

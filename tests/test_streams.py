@@ -107,8 +107,6 @@ def test_sizes_are_changed_as_pillow_does(size):
     for image, x in zip(images, X, strict=True):
         there = Image.fromarray(image[0]).resize((size, size), Image.Resampling.BILINEAR)
         assert np.abs(np.asarray(there) - x[0] * 255).max() < 1.1
-    with pytest.raises(ValueError, match="3 channels cannot be made 1"):
-        prepare(random_bytes(1, 3, 4, 4), 4, 1, FLAT)
 
 
 def test_all_rows_of_a_task_are_permuted_alike_and_tasks_differently():
@@ -157,9 +155,6 @@ def test_a_stream_in_another_order_and_its_beginning():
         f"permuted {i}" for i in (2, 0, 1)
     ]
     assert [t.name for t in stream.first(2).tasks] == ["permuted 0", "permuted 1"]
-    for order in ([0, 1], [0, 1, 1], [1, 2, 3]):
-        with pytest.raises(ValueError, match="each of 0 to 2 once"):
-            stream.in_order(order)
 
 
 def test_a_fraction_of_a_stream():
@@ -173,9 +168,6 @@ def test_a_fraction_of_a_stream():
         assert task.test is whole.test
     other = stream.fraction(0.5, seed=1).tasks[0]
     assert set(rows_of(other.train, scale)) != set(rows_of(less.tasks[0].train, scale))
-    for share in (0, 1.1):
-        with pytest.raises(ValueError, match="above 0"):
-            stream.fraction(share, 0)
 
 
 def test_digits_need_no_files_and_some_tasks_are_those_of_all():
@@ -218,27 +210,6 @@ def test_cifar10_through_jpeg_is_called_so(tmp_path):
         X, y = task.test
         assert X[y == 0].max() < X[y == 1].min()
     check_network(stream)
-
-
-def test_omniglot_rotation(tmp_path):
-    drawings = {("Latin", f"character{i:02}"): random_bytes(20, 105, 105) for i in range(7)}
-    write_omniglot(tmp_path / "omniglot" / "images_background.zip", drawings)
-    _, makers, _ = streams.omniglot_rotation(tmp_path, size=105)
-    tasks = [make() for make in makers]
-    assert [task.n_classes for task in tasks] == [12, 12]  # 28 classes; 4 are left out
-    for task in tasks:
-        for part, n_rows in ((task.train, 154), (task.valid, 38), (task.test, 48)):
-            assert part[1].shape == (n_rows,)
-            assert set(part[1]) == set(range(12))
-    # Class 4 c + k is character c turned k times: turned back, its rows are the drawings.
-    X, y = (np.concatenate([p[i] for p in (task.train, task.valid, task.test)]) for i in (0, 1))
-    everything = 255 - np.stack(list(drawings.values()))
-    original = (everything[3] / 255).sum(0)  # task 1 begins with character 3
-    mean, deviation = X[y == 3].mean(), X[y == 3].std()
-    turned_back = np.rot90(X[y == 3], -3, (2, 3)).sum((0, 1))
-    found = (turned_back - 20 * mean) / deviation
-    expected = (original - original.mean()) / (everything[3] / 255).std()
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-2)
 
 
 def test_five_datasets(tmp_path):

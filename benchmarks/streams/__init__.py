@@ -33,11 +33,6 @@ def halved(X, y, share=0.2):
     return Halves((X, y), (X_test, y_test))
 
 
-def drawings(images, labels):
-    """Return the drawings of Omniglot as halves: 4 of the 20 of each character for testing."""
-    return halved(images, labels, 4 / np.bincount(labels).max())
-
-
 def as_prepared(size, channels, images):
     """Return a function that prepares images, on the scale of those that are given."""
     return partial(prepare, size=size, channels=channels, scale=moments(images))
@@ -80,19 +75,10 @@ def five_datasets(data_dir):
         "mnist": readers.mnist(data_dir),
         "usps": readers.usps(data_dir),
         "fashion": readers.fashion_mnist(data_dir),
-        "omniglot": drawings(images[first], labels[first]),
+        "omniglot": halved(images[first], labels[first]),
     }
     tasks = builders.several(sets, SOME, partial(as_prepared, 16, 3))
     return "five-datasets (JPEG)", tasks, lenet(16, 3)
-
-
-def omniglot_rotation(data_dir, size=16):
-    """Characters of Omniglot, each turned by 0, 90, 180 and 270 degrees: four classes."""
-    images, labels = readers.omniglot(data_dir, size)
-    halves = Halves(*(builders.with_rotations(*half) for half in drawings(images, labels)))
-    groups = builders.in_groups(4 * (labels.max() + 1), 12)
-    tasks = builders.split(halves, groups, ALL, as_prepared(size, 1, halves.train[0]))
-    return "omniglot-rotation", tasks, lenet(size, 1)
 
 
 def letters(data_dir=None):
@@ -135,7 +121,6 @@ STREAMS = {
     "permuted-mnist-32": partial(permuted_mnist, size=32, channels=3),
     "split-cifar10": split_cifar10,
     "five-datasets": five_datasets,
-    "omniglot-rotation": omniglot_rotation,
     "letters": letters,
     "tabular": tabular,
 }

@@ -78,12 +78,3 @@ def several(sets, rows, change):
         return make_task(name, halves, rows, number, change(halves.train[0]))
 
     return [partial(make, *item, number) for number, item in enumerate(sets.items())]
-
-
-def with_rotations(images, labels):
-    """Return each class four times, turned by 0, 90, 180 and 270 degrees.
-
-    Class c, turned k times, becomes class 4 c + k.
-    """
-    turned = np.concatenate([np.rot90(images, k, (2, 3)) for k in range(4)])
-    return turned, np.concatenate([4 * labels + k for k in range(4)])

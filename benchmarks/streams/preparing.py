@@ -53,8 +53,6 @@ def prepare(images, size, channels, scale):
 
     The scale is what `moments` gave for the channels that there are, 1 or as many as asked for.
     """
-    if images.shape[1] not in (1, channels):
-        raise ValueError(f"{images.shape[1]} channels cannot be made {channels}.")
     X = torch.from_numpy((images / np.float32(255)).astype(np.float32))
     if X.shape[2:] != (size, size):
         X = F.interpolate(X, (size, size), mode="bilinear", align_corners=False, antialias=True)
