@@ -5,7 +5,7 @@ which others in their place are noticed.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral
 from typing import Any
@@ -24,6 +24,7 @@ from sklearn_halrp._learned import Learned
 from sklearn_halrp._network import Network
 from sklearn_halrp._pipelines import innermost
 from sklearn_halrp._regressor import ContinualRegressor
+from sklearn_halrp._row_weights import plain_class_weight
 from sklearn_halrp._saved import check_same_tensors, learned_from_state, tasks_from_state
 from sklearn_halrp._soundness import check_network
 from sklearn_halrp._training import recipe_of
@@ -107,8 +108,8 @@ def rebuilt(
                 f"{path} was saved from an estimator with {name}={what}, and a file holds no code: "
                 f"pass it again, {call}(path, {name}=...)."
             )
-    parameters = saved["parameters"] | {k: v for k, v in given.items() if v is not None}
-    estimator = kind(net, **parameters)
+    given = {name: value for name, value in given.items() if value is not None}
+    estimator = kind(net, **(_parameters(saved) | given))
     with undamaged(path):
         recipe = recipe_of(_default_net(kind, saved["learned"]) if net is None else net)
     others = list(_other_names(saved, net, importance))
@@ -147,7 +148,7 @@ def check_settings(saved: dict[str, Any]) -> None:
     texts = [saved["own_net"], saved.get("loss"), *saved["objects"].values()]
     if not all(isinstance(text, str | bool | None) for text in texts):
         raise ValueError(f"names that are none, {texts}")
-    estimator = _KINDS[saved["estimator"]](**saved["parameters"])
+    estimator = _KINDS[saved["estimator"]](**_parameters(saved))
     estimator._validate_params()
     if np.dtype(estimator.dtype).kind not in "biufc":
         raise ValueError(f"rows of type {estimator.dtype}")
@@ -173,9 +174,20 @@ def _plain_parameters(estimator: Any) -> tuple[dict[str, Any], dict[str, str]]:
     seed = parameters["random_state"]  # of a generator only what was drawn from it matters now
     parameters["random_state"] = int(seed) if isinstance(seed, Integral) else None
     parameters["dtype"] = np.dtype(parameters["dtype"]).name
+    if isinstance(parameters.get("class_weight"), Mapping):  # JSON has no keys but text
+        weights = plain_class_weight(parameters["class_weight"])
+        parameters["class_weight"] = list(map(list, weights.items()))
     if not isinstance(parameters["importance"], str):
         objects["importance"] = _name_of(parameters.pop("importance"))
     return parameters, objects
+
+
+def _parameters(saved: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a file, with `class_weight` as a dictionary again."""
+    parameters = dict(saved["parameters"])
+    if isinstance(parameters.get("class_weight"), list):
+        parameters["class_weight"] = plain_class_weight(dict(parameters["class_weight"]))
+    return parameters
 
 
 def _check_plain(estimator: object, call: str) -> None:

@@ -61,6 +61,7 @@ class ContinualEstimator(BaseEstimator):
     """
 
     _target: Any = None
+    class_weight: Any = None  # a classifier has it as a parameter
     _one_task: Any = None
     _learned: Learned  # once there is a task
 
@@ -255,7 +256,8 @@ class ContinualEstimator(BaseEstimator):
         for name, rows in groups.items():
             before = known[name].target if name in known else None
             target_of = partial(self._target.of_task, known=before, **declared)
-            lessons.append(Lesson(**intake.of_task(name, rows, target_of)))
+            lesson = intake.of_task(name, rows, target_of, class_weight=self.class_weight)
+            lessons.append(Lesson(**lesson))
         if self.net is None and self.base == "pretrained":
             raise ValueError(
                 "base='pretrained' needs a net whose module brings its weights along; net=None "

@@ -22,7 +22,13 @@ from sklearn_halrp._datasets import (
 )
 from sklearn_halrp._ids import split_task_column
 from sklearn_halrp._learned import Columns
-from sklearn_halrp._row_weights import balanced, check_weights, in_proportion, rows_of
+from sklearn_halrp._row_weights import (
+    balanced,
+    check_weights,
+    in_proportion,
+    rows_of,
+    weights_of_classes,
+)
 from sklearn_halrp._types import Target, TaskId
 
 
@@ -51,6 +57,7 @@ class Intake:
         task_id: TaskId,
         rows: slice | NDArray[Any],
         target_of: Callable[..., tuple[Target, NDArray[Any]]],
+        class_weight: Any = None,
     ) -> dict[str, Any]:
         """Return what a `Lesson` needs of some rows.
 
@@ -61,11 +68,18 @@ class Intake:
         target_of : callable
             Takes the id, the labels and their weights; returns the target and the labels as
             the loss has them.
+        class_weight : {"balanced"} or dict, optional
+            As of ContinualClassifier.
         """
         weights = rows_of(self.weights, rows)
-        of_mean_1 = None if weights is None else balanced(task_id, weights)
         parts = None if weights is None else in_proportion(weights)
+        target: Any
         target, y = target_of(task_id, self.y[rows], parts)
+        if class_weight is not None:
+            weights = weights_of_classes(class_weight, target.labels, y) * (
+                1.0 if parts is None else parts
+            )
+        of_mean_1 = None if weights is None else balanced(task_id, weights)
         return {
             "task_id": task_id,
             "X": self.X[rows],

@@ -1,14 +1,14 @@
 """Weights of rows as they come in: finite, not negative, and balanced within a task."""
 
-from collections.abc import Sized
-from numbers import Number
+from collections.abc import Mapping, Sized
+from numbers import Number, Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import _check_sample_weight
 
-from sklearn_halrp._labels import entries
+from sklearn_halrp._labels import entries, keep_types
 from sklearn_halrp._types import TaskId
 
 
@@ -42,6 +42,59 @@ def in_reach(weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return weights as they are, or in proportion where their sum would be infinite."""
     with np.errstate(over="ignore"):
         return weights if np.isfinite(weights.sum()) else in_proportion(weights)
+
+
+def plain_class_weight(class_weight: Mapping[Any, float]) -> dict[int | str, float]:
+    """Return weights by label, with labels as those of y become.
+
+    Raises
+    ------
+    ValueError
+        If a weight is no finite number, or negative.
+    """
+    plain: dict[int | str, float] = {}
+    for label, weight in class_weight.items():
+        if not isinstance(weight, Real) or not 0 <= weight < np.inf:
+            raise ValueError(
+                f"class_weight has {weight!r} for label {label!r}; a weight is a finite number "
+                "that is not negative."
+            )
+        (known_as,) = np.asarray(keep_types([label], "class_weight")).tolist()
+        plain[known_as] = float(weight)
+    return plain
+
+
+def weights_of_classes(
+    class_weight: str | Mapping[Any, float], labels: NDArray[Any], encoded: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the weight that each row has for its class.
+
+    Parameters
+    ----------
+    class_weight : {"balanced"} or dict
+    labels : array of shape (n_classes,)
+        Of the task.
+    encoded : array of shape (n_samples,)
+        Positions of the rows' labels among these.
+
+    Raises
+    ------
+    ValueError
+        If a weight is no finite number, or negative.
+
+    Examples
+    --------
+    >>> weights_of_classes("balanced", np.array(["a", "b", "c"]), np.array([0, 0, 0, 2])).tolist()
+    [0.6666666666666666, 0.6666666666666666, 0.6666666666666666, 2.0]
+    >>> weights_of_classes({"c": 5}, np.array(["a", "b", "c"]), np.array([0, 2])).tolist()
+    [1.0, 5.0]
+    """
+    if not isinstance(class_weight, str):
+        known = plain_class_weight(class_weight)
+        return np.array([known.get(label, 1.0) for label in labels.tolist()])[encoded]
+    counts = np.bincount(encoded, minlength=len(labels))
+    there = np.count_nonzero(counts)  # a task may lack rows of a class in one call
+    return len(encoded) / (there * counts[encoded])
 
 
 def rows_of(array: NDArray[Any] | None, rows: slice | NDArray[Any]) -> NDArray[Any] | None:

@@ -1,13 +1,17 @@
 """A row of weight 3 counts as much as three rows."""
 
+from enum import Enum
+
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import r2_score
 from sklearn.model_selection import cross_validate
+from sklearn.utils.class_weight import compute_sample_weight
 from skorch.dataset import Dataset
 
 from sklearn_halrp import ContinualClassifier, ContinualRegressor
+from sklearn_halrp.persistence import load, save
 from tests.conftest import make_classifier, permuted
 from tests.modules import Conv2d
 
@@ -136,3 +140,68 @@ def test_weights_that_cannot_be_used_are_refused(digits, weights, net, message):
         with pytest.raises(ValueError, match=message):
             learn(X[:60], y[:60], ids, sample_weight=weights)
     assert vars(clf) == state
+
+
+@pytest.mark.parametrize("sample_weight", [None, np.linspace(0.5, 2, 200)])
+@pytest.mark.parametrize("class_weight", ["balanced", {0: 3, 1: 0.5, 99: 7.0}])
+def test_class_weights_are_those_of_scikit_learn(digits, class_weight, sample_weight):
+    X, y = digits[0][:200], (digits[1][:200] > 7).astype(int)
+    ids = np.repeat(["a", "b"], 100)
+    rows = np.concatenate([compute_sample_weight(_known(class_weight), y[ids == t]) for t in "ab"])
+    rows = rows if sample_weight is None else rows * sample_weight
+    found = make_classifier(class_weight=class_weight)
+    found.fit(X, y, ids, sample_weight=sample_weight)
+    wanted = make_classifier().fit(X, y, ids, sample_weight=rows)
+    for task_id in "ab":
+        np.testing.assert_allclose(
+            found.predict_proba(X, task_id), wanted.predict_proba(X, task_id), rtol=1e-4, atol=1e-6
+        )
+    plain = make_classifier().fit(X, y, ids, sample_weight=sample_weight)
+    assert not np.allclose(plain.predict_proba(X, "b"), found.predict_proba(X, "b"), atol=1e-3)
+
+
+def _known(class_weight):
+    """The weights of labels that there are: scikit-learn refuses others."""
+    if class_weight == "balanced":
+        return class_weight
+    return {label: weight for label, weight in class_weight.items() if label < 2}
+
+
+class Answer(str, Enum):  # noqa: UP042 (what people have)
+    NO = "no"
+    YES = "yes"
+
+
+@pytest.mark.parametrize("keys", [("no", "yes"), (Answer.NO, Answer.YES), np.array(["no", "yes"])])
+def test_labels_of_class_weights_are_as_those_of_y(digits, keys):
+    X, y = digits[0][:100], np.where(digits[1][:100] > 7, "yes", "no")
+    class_weight = dict(zip(keys, (1.0, 5.0), strict=True))
+    found = make_classifier(class_weight=class_weight).fit(X, y)
+    wanted = make_classifier().fit(X, y, sample_weight=np.where(y == "yes", 5.0, 1.0))
+    assert np.array_equal(found.predict_proba(X), wanted.predict_proba(X))
+
+
+def test_a_class_that_a_call_lacks_takes_no_weight_from_the_others(digits):
+    X, y = digits[0][:90], digits[1][:90] % 2
+    found = make_classifier(class_weight="balanced").partial_fit(X, y, 0, classes=[0, 1, 2])
+    wanted = make_classifier().partial_fit(
+        X, y, 0, classes=[0, 1, 2], sample_weight=compute_sample_weight("balanced", y)
+    )
+    assert np.array_equal(found.predict_proba(X), wanted.predict_proba(X))
+
+
+@pytest.mark.parametrize("weight", [-1, np.nan, np.inf, "much"])
+def test_class_weights_that_are_none(digits, weight):
+    X, y = digits
+    clf = make_classifier(class_weight={0: 1.0, 1: weight})
+    with pytest.raises(ValueError, match=r"class_weight has .* for label 1"):
+        clf.fit(X[:50], y[:50])
+    with pytest.raises(ValueError, match="class_weight"):
+        make_classifier(class_weight="even").fit(X[:50], y[:50])
+
+
+def test_class_weights_are_kept_in_files(digits, tmp_path):
+    X, y = digits
+    clf = make_classifier(class_weight={0: 2, "yes": 1.5}).fit(X[:50], y[:50])
+    save(clf, tmp_path / "model")
+    assert load(tmp_path / "model", net=clf.net).class_weight == clf.class_weight
