@@ -207,6 +207,10 @@ class Classes:
         if not (labels[:-1] < labels[1:]).all():
             raise ValueError("it has labels that are not sorted, or some of them twice")
 
+    def shown_beside_others(self) -> dict[str, Any]:
+        """Return what a prediction for other tasks shows of this one: columns for its labels."""
+        return self.to_state()
+
     @staticmethod
     def joined(several: Iterable["Classes"]) -> NDArray[Any]:
         """Return the labels of all tasks together, sorted."""

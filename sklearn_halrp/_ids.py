@@ -1,6 +1,7 @@
 """Ids of tasks: what they may be, which rows are whose, and the column that may hold them."""
 
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set, Sized
+from itertools import islice
 from numbers import Integral
 from typing import Any
 
@@ -124,7 +125,16 @@ def group_rows(task_id: Any, n_samples: int) -> dict[TaskId, Any]:
     return dict(zip(names, np.split(rows, ends), strict=True))
 
 
-def default_task_id(task_id: Any, known: dict[TaskId, Any] | list[TaskId], method: str) -> Any:
+def ids_in(task_id: Any) -> list[TaskId]:
+    """Return the ids that rows have, each once, in order of first appearance.
+
+    >>> ids_in("a"), ids_in(["b", "a", "b"])
+    (['a'], ['b', 'a'])
+    """
+    return list(group_rows(task_id, len(task_id) if np.ndim(entries(task_id)) else 1))
+
+
+def default_task_id(task_id: Any, known: Any, method: str) -> Any:
     """Return the id that is meant when it may be left out."""
     if task_id is not None:
         return task_id
@@ -165,8 +175,9 @@ def listed(ids: Iterable[Any], limit: int = 20) -> str:
     >>> listed(["a", 1]), listed(range(100), limit=2)
     ("'a', 1", '0, 1, ... (100 in all)')
     """
-    ids = [value.item() if isinstance(value, np.generic) else value for value in ids]
-    text = ", ".join(shortened(value) for value in ids[:limit])
+    ids = ids if isinstance(ids, Sized) else list(ids)
+    some = [v.item() if isinstance(v, np.generic) else v for v in islice(ids, limit)]
+    text = ", ".join(shortened(value) for value in some)
     return text if len(ids) <= limit else f"{text}, ... ({len(ids)} in all)"
 
 

@@ -91,7 +91,7 @@ def rows_to_predict(estimator: Any, X: Any, task_id: Any, columns: Columns) -> I
     -------
     Intake
     """
-    X, task_id = _without_ids(X, task_id, task_column=estimator.task_column)
+    X, task_id = without_ids(X, task_id, task_column=estimator.task_column)
     if isinstance(X, Dataset):
         X = DatasetRows.checked(X, dtype_of(estimator))
     else:
@@ -119,7 +119,7 @@ def rows_to_learn(
     -------
     Intake
     """
-    X, task_id = _without_ids(X, task_id, task_column=estimator.task_column)
+    X, task_id = without_ids(X, task_id, task_column=estimator.task_column)
     asker = _asker(estimator, columns)
     kind = type(estimator)._target
     if isinstance(X, Dataset):
@@ -152,7 +152,7 @@ def _check_shape(X: Any, columns: Columns) -> None:
         )
 
 
-def _without_ids(X: Any, task_id: Any, task_column: int | str | None) -> tuple[Any, Any]:
+def without_ids(X: Any, task_id: Any, task_column: int | str | None) -> tuple[Any, Any]:
     """Return X without the column of ids, and the ids."""
     check_dataset(X)
     X = from_tensor(X, task_column)

@@ -9,7 +9,7 @@ from skorch import NeuralNet
 from sklearn_halrp._network import Network
 from sklearn_halrp._serving import Predictors
 from sklearn_halrp._task import Task
-from sklearn_halrp._types import TaskId
+from sklearn_halrp._types import Target, TaskId
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +49,8 @@ class Learned:
     columns : Columns
     predictors : Predictors
         Ready networks. They follow from the rest, and records share them.
+    others : tuple of Classes or Numbers
+        Targets of tasks that are known and not here: a store reads only those asked for.
     """
 
     net: NeuralNet
@@ -56,6 +58,7 @@ class Learned:
     seed: int
     columns: Columns
     predictors: Predictors = field(default_factory=Predictors)
+    others: tuple[Target, ...] = ()
 
     @property
     def tasks(self) -> dict[TaskId, Task]:
@@ -68,7 +71,8 @@ class Learned:
 
     def only(self, task_id: TaskId) -> "Learned":
         """Return a record of one task, which shares the base and the ready networks."""
-        return self.with_network(replace(self.network, tasks={task_id: self.tasks[task_id]}))
+        network = replace(self.network, tasks={task_id: self.tasks[task_id]})
+        return replace(self, network=network, others=())
 
     def without_task(self, task_id: TaskId) -> "Learned":
         """Return a record without a task.
@@ -84,7 +88,7 @@ class Learned:
         """What the targets of all tasks are together: the labels of a classifier."""
         known = vars(self)  # functools.cached_property has a lock, which a fork may leave closed
         if "joined_" not in known:
-            targets = [task.target for task in self.tasks.values()]
+            targets = [*(task.target for task in self.tasks.values()), *self.others]
             known["joined_"] = type(targets[0]).joined(targets)
         return known["joined_"]
 

@@ -61,20 +61,32 @@ class Network:
         """
         return replace(self, tasks={**self.tasks, task_id: task}, frozen=True)
 
-    @torch.inference_mode(False)
     def without_task(self, task_id: TaskId) -> "Network":
         """Return a network in which this task was never learned, on the same base.
 
         The base's own head is cleared, unless another task uses it.
         """
         tasks = {name: task for name, task in self.tasks.items() if name != task_id}
+        network = replace(self, tasks=tasks, frozen=True)
+        if any(network.uses_base_head(task) for task in tasks.values()):
+            return network
+        return network.with_cleared_head()
+
+    def uses_base_head(self, task: Task) -> bool:
+        """Whether a task's head is, in part or whole, that of the base."""
+        return not self.in_head <= set(task.own)
+
+    @property
+    def in_head(self) -> set[str]:
+        """Names of the tensors of the head."""
         head = self.base.get_submodule(self.roles.head)
-        names = {name for name in self.roles.own if locate(self.base, name)[0] is head}
-        base = self.base
-        if all(names <= set(task.own) for task in tasks.values()):
-            cleared = {name: torch.zeros_like(get_tensor(base, name)) for name in names}
-            base = self.module_with(cleared, trainable=False).eval()
-        return replace(self, base=base, tasks=tasks, frozen=True)
+        return {name for name in self.roles.own if locate(self.base, name)[0] is head}
+
+    @torch.inference_mode(False)
+    def with_cleared_head(self) -> "Network":
+        """Return a network whose base has zeros for a head."""
+        cleared = {name: torch.zeros_like(get_tensor(self.base, name)) for name in self.in_head}
+        return replace(self, base=self.module_with(cleared, trainable=False).eval())
 
     def without_tasks(self) -> "Network":
         """Return a network that knows no task, on the same frozen base."""

@@ -227,6 +227,10 @@ class Numbers:
             raise ValueError("it has a center or a scale that no numbers have")
 
     @staticmethod
+    def shown_beside_others() -> None:
+        """Return what a prediction for other tasks shows of this one: nothing."""
+
+    @staticmethod
     def joined(several: Iterable["Numbers"]) -> int:
         """Return the number of outputs that all these tasks have.
 

@@ -50,6 +50,9 @@ class Target(Protocol):
     def check(self) -> None:
         """Refuse what no task has; it may have come from a file."""
 
+    def shown_beside_others(self) -> dict[str, Any] | None:
+        """Return what a prediction for other tasks shows of this one, to save; None if nothing."""
+
     @staticmethod
     def joined(several: Any) -> Any:
         """Return what the targets of several tasks are together."""

@@ -31,6 +31,7 @@ from sklearn_halrp._layer import Layer, Ranking
 from sklearn_halrp._low_rank import FORMS, Factors, effective_weight, fit_scales, matrix_shape
 from sklearn_halrp._modules import copy_with, get_tensor, named_tensors
 from sklearn_halrp._numbers import Numbers
+from sklearn_halrp._packed import packed, unpacked
 from sklearn_halrp._partition import partition
 from sklearn_halrp._plain import digest
 from sklearn_halrp._predictive import add_up, chances, gauss_newton_loss, self_loss
@@ -38,6 +39,7 @@ from sklearn_halrp._pruning import MOST_PRUNED, Compact, cut_to_fit, prune
 from sklearn_halrp._random import OwnDraws, seeded
 from sklearn_halrp._rankings import rankings
 from sklearn_halrp._ranks import choose_ranks
+from sklearn_halrp._records import PAGE, Reading, Records, Row, padded, without_padding
 from sklearn_halrp._sample_weight import WithWeights
 from sklearn_halrp._serving import Predictors, batch_size_of, outputs_of
 from sklearn_halrp._steps import Attending
@@ -112,3 +114,18 @@ def turns_held():
         else:
             held += 1
     return held
+
+
+def records_of(store):
+    """The file of a store, as records."""
+    return store._records
+
+
+def model_in(store):
+    """The estimator without tasks that a store holds in memory."""
+    return store._memory.model
+
+
+def read_tasks(store):
+    """What a store keeps in memory of the records that it read, by their numbers."""
+    return dict(store._memory._kept)

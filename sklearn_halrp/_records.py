@@ -1,0 +1,562 @@
+"""Records in a SQLite file, one for each task: the SQL of a store, and what it keeps to.
+
+A record is never changed: what is learned anew gets a new record with a new number, so that a
+number stands for the same bytes for ever. One transaction writes all that belongs together.
+
+What is removed is to be gone. SQLite overwrites it with zeros (``secure_delete``), but for copies
+that it leaves behind where it moves short rows between the pages of a tree. So a record begins
+with zeros, and has a length, by which all the rest of it lies outside of the trees, on pages of
+its own; https://www.sqlite.org/fileformat.html (section 1.6) has the formulas. What a tree holds of
+a task are numbers: its place in the order of learning, and a hash of its id.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sklearn_halrp._types import TaskId
+
+FORMAT = 1
+APPLICATION = 0x48414C52  # "HALR", by which `file` may tell such a database from others
+CHUNK = 2**28  # bytes of the base in one record; SQLite takes at most 10**9
+
+_SCHEMA = (
+    "CREATE TABLE records (number INTEGER PRIMARY KEY, record BLOB NOT NULL)",
+    "CREATE TABLE tasks (place INTEGER PRIMARY KEY, hash INTEGER NOT NULL,"
+    " number INTEGER NOT NULL, labels INTEGER, on_base_head INTEGER NOT NULL)",
+    "CREATE INDEX by_hash ON tasks (hash)",
+    "CREATE INDEX on_base_head ON tasks (place) WHERE on_base_head",
+    "CREATE TABLE labels (number INTEGER PRIMARY KEY, hash INTEGER NOT NULL,"
+    " tasks INTEGER NOT NULL)",
+    "CREATE INDEX labels_by_hash ON labels (hash)",
+    "CREATE TABLE base (place INTEGER PRIMARY KEY, number INTEGER NOT NULL)",
+    "CREATE TABLE state (salt BLOB NOT NULL, next INTEGER NOT NULL, frozen INTEGER NOT NULL,"
+    " cleared INTEGER NOT NULL, forgotten INTEGER NOT NULL, swept INTEGER NOT NULL)",
+)
+
+PAGE = 1024
+_LEAST_IN_TREE = (PAGE - 12) * 32 // 255 - 23
+_ON_OTHER_PAGE = PAGE - 4
+
+
+def padded(record: bytes) -> bytes:
+    """Return a record with zeros around it, by which SQLite keeps the zeros alone in its tree.
+
+    A row of P bytes leaves ``K = M + (P - M) % (U - 4)`` of them in the tree, or M where K were too
+    much, with U for the size of a page and M for the least: P is chosen so that it is M.
+    """
+    before = _LEAST_IN_TREE
+    length = before + _PREFIX + len(record)
+    for _ in range(2):  # more bytes may make the row's header longer, once
+        row = _bytes_of_header(length) + length
+        length += -(row - _LEAST_IN_TREE) % _ON_OTHER_PAGE
+    after = length - before - _PREFIX - len(record)
+    return bytes(before) + len(record).to_bytes(_PREFIX, "little") + record + bytes(after)
+
+
+def without_padding(blob: bytes) -> bytes:
+    """Return the record that was padded.
+
+    >>> all(without_padding(padded(bytes(n))) == bytes(n) for n in range(0, 20_000, 37))
+    True
+    """
+    begin = _LEAST_IN_TREE + _PREFIX
+    return blob[begin : begin + int.from_bytes(blob[_LEAST_IN_TREE:begin], "little")]
+
+
+_PREFIX = 8
+
+
+def _bytes_of_header(length: int) -> int:
+    """Return the bytes that a row of a key and a blob has before the blob."""
+    kind = 2 * length + 12
+    return 2 + max(1, -(-kind.bit_length() // 7))
+
+
+class State(NamedTuple):
+    """What holds for the whole store.
+
+    Attributes
+    ----------
+    base : tuple of int
+        Numbers of the records that are the base.
+    frozen : bool
+        Whether the base is final.
+    cleared : bool
+        Whether its head was cleared.
+    forgotten : int
+        How often a task was forgotten.
+    """
+
+    base: tuple[int, ...]
+    frozen: bool
+    cleared: bool
+    forgotten: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """A task as it is to be written.
+
+    Attributes
+    ----------
+    task_id : int or str
+    record : bytes
+    labels : bytes, optional
+        What predictions for other tasks show of it; equal bytes are kept once.
+    on_base_head : bool
+        Whether its head is that of the base.
+    """
+
+    task_id: TaskId
+    record: bytes
+    labels: bytes | None
+    on_base_head: bool
+
+
+class Reading(Collection[TaskId]):
+    """What is in the file, as of one moment."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        row = self._one("SELECT frozen, cleared, forgotten, salt FROM state")
+        if row is None or tuple(map(type, row)) != (int, int, int, bytes):
+            raise sqlite3.DatabaseError(f"the row of its state is {row}")
+        frozen, cleared, forgotten, self._salt = row
+        base = tuple(number for (number,) in self._all("SELECT number FROM base ORDER BY place"))
+        self.state = State(base, bool(frozen), bool(cleared), forgotten)
+
+    def __len__(self) -> int:
+        return self._one("SELECT count(*) FROM tasks")[0]
+
+    def __iter__(self) -> Iterator[TaskId]:
+        for _, number in self._all("SELECT place, number FROM tasks ORDER BY place"):
+            yield self.id_of(number)
+
+    def __reversed__(self) -> Iterator[TaskId]:
+        for _, number in self._all("SELECT place, number FROM tasks ORDER BY place DESC"):
+            yield self.id_of(number)
+
+    def __contains__(self, task_id: object) -> bool:
+        return isinstance(task_id, int | str) and self.number_of(task_id) is not None
+
+    def after(self, place: int, limit: int) -> list[tuple[int, TaskId]]:
+        """Return places and ids of the tasks that come next in order of learning."""
+        query = "SELECT place, number FROM tasks WHERE place > ? ORDER BY place LIMIT ?"
+        return [(place, self.id_of(number)) for place, number in self._all(query, place, limit)]
+
+    def number_of(self, task_id: TaskId) -> int | None:
+        """Return the number of a task's record, or None."""
+        row = self._row_of(task_id)
+        number: int | None = None if row is None else row[1]
+        return number
+
+    def id_of(self, number: int) -> TaskId:
+        """Return the id of a task from its record."""
+        try:
+            return json.loads(self._id_bytes(number))
+        except ValueError as error:
+            raise sqlite3.DatabaseError(f"record {number} has no id") from error
+
+    def record(self, number: int) -> bytes:
+        """Return a record of this number."""
+        found = self._one("SELECT record FROM records WHERE number = ?", number)
+        if found is None or not isinstance(found[0], bytes):
+            raise sqlite3.DatabaseError(f"record {number} is missing")
+        return without_padding(found[0])
+
+    def task(self, number: int) -> bytes:
+        """Return the record of a task."""
+        record = self.record(number)
+        return record[2 + int.from_bytes(record[:2], "little") :]
+
+    def base(self) -> bytes:
+        """Return the record of the base."""
+        if not self.state.base:
+            raise sqlite3.DatabaseError("the base is missing")
+        return b"".join(map(self.record, self.state.base))
+
+    def label_sets(self) -> list[int]:
+        """Return the numbers of the records of all sets of labels, the oldest first."""
+        return [number for (number,) in self._all("SELECT number FROM labels ORDER BY number")]
+
+    def others_on_base_head(self, task_id: TaskId) -> bool:
+        """Whether another task has the base's head."""
+        row = self._row_of(task_id)
+        query = "SELECT 1 FROM tasks WHERE on_base_head AND place != ? LIMIT 1"
+        return self._one(query, -1 if row is None else row[0]) is not None
+
+    def _row_of(self, task_id: TaskId) -> Any:
+        """Return place, number and labels of a task, or None."""
+        query = "SELECT place, number, labels FROM tasks WHERE hash = ?"
+        wanted = _written(task_id)
+        rows = self._all(query, self.hash(wanted))
+        return next((row for row in rows if self._id_bytes(row[1]) == wanted), None)
+
+    def _id_bytes(self, number: int) -> bytes:
+        """Return a task's id as it is written, without reading the whole record."""
+        with self._connection.blobopen("records", "record", number, readonly=True) as blob:
+            begin = _LEAST_IN_TREE + _PREFIX
+            length = int.from_bytes(blob[begin : begin + 2], "little")
+            return blob[begin + 2 : begin + 2 + length]
+
+    def hash(self, text: bytes) -> int:
+        digest = hashlib.blake2b(text, digest_size=8, key=self._salt).digest()
+        return int.from_bytes(digest, "little", signed=True)
+
+    def _one(self, query: str, *values: Any) -> Any:
+        return self._connection.execute(query, values).fetchone()
+
+    def _all(self, query: str, *values: Any) -> list[Any]:
+        return self._connection.execute(query, values).fetchall()
+
+
+class Writing(Reading):
+    """What is in the file, to be changed: all of it at the end, or nothing."""
+
+    def put(self, row: Row) -> None:
+        """Write a task, or another record of a task that is there."""
+        text = _written(row.task_id)
+        number = self._add(len(text).to_bytes(2, "little") + text + row.record)
+        labels = None if row.labels is None else self._labels(row.labels)
+        before = self._row_of(row.task_id)
+        if before is None:
+            self._do(
+                "INSERT INTO tasks (hash, number, labels, on_base_head) VALUES (?, ?, ?, ?)",
+                self.hash(text),
+                number,
+                labels,
+                row.on_base_head,
+            )
+            return
+        place, old, old_labels = before
+        self._do(
+            "UPDATE tasks SET number = ?, labels = ?, on_base_head = ? WHERE place = ?",
+            number,
+            labels,
+            row.on_base_head,
+            place,
+        )
+        self._drop(old)
+        self._leave(old_labels)
+
+    def remove(self, task_id: TaskId) -> None:
+        """Remove a task."""
+        place, number, labels = self._row_of(task_id)
+        self._do("DELETE FROM tasks WHERE place = ?", place)
+        self._drop(number)
+        self._leave(labels)
+        self._do("UPDATE state SET forgotten = forgotten + 1")
+
+    def put_base(self, record: bytes) -> None:
+        """Write the base in place of the one that is there."""
+        self._do("DELETE FROM base")
+        for number in self.state.base:
+            self._drop(number)
+        for begin in range(0, len(record), CHUNK):
+            number = self._add(record[begin : begin + CHUNK])
+            self._do("INSERT INTO base (number) VALUES (?)", number)
+
+    def say(self, frozen: bool, cleared: bool) -> None:
+        """Write down what the base is."""
+        self._do("UPDATE state SET frozen = ?, cleared = ?", frozen, cleared)
+
+    def _labels(self, record: bytes) -> int:
+        """Count one more task with these labels; return the number of their record."""
+        found = self._all("SELECT number FROM labels WHERE hash = ?", self.hash(record))
+        for (number,) in found:
+            if self.record(number) == record:
+                self._do("UPDATE labels SET tasks = tasks + 1 WHERE number = ?", number)
+                return number
+        number = self._add(record)
+        self._do("INSERT INTO labels VALUES (?, ?, 1)", number, self.hash(record))
+        return number
+
+    def _leave(self, labels: int | None) -> None:
+        """Count one task less with these labels."""
+        if labels is None:
+            return
+        self._do("UPDATE labels SET tasks = tasks - 1 WHERE number = ?", labels)
+        (left,) = self._one("SELECT tasks FROM labels WHERE number = ?", labels)
+        if left == 0:
+            self._do("DELETE FROM labels WHERE number = ?", labels)
+            self._drop(labels)
+
+    def _add(self, record: bytes) -> int:
+        self._do("UPDATE state SET next = next + 1")
+        (number,) = self._one("SELECT next FROM state")
+        self._do("INSERT INTO records VALUES (?, ?)", number, padded(record))
+        return number
+
+    def _drop(self, number: int) -> None:
+        self._do("DELETE FROM records WHERE number = ?", number)
+
+    def _do(self, query: str, *values: Any) -> None:
+        self._connection.execute(query, values)
+
+
+class Records:
+    """A file of records, which threads and processes may use at the same time.
+
+    Parameters
+    ----------
+    path : Path
+    timeout : float
+        Seconds to wait for other writers.
+    """
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        self.path = path
+        self.timeout = timeout
+        self._readers = _Line(path, timeout)
+        self._writers = _Line(path, 0.05)  # it waits here, where it can be interrupted
+
+    @classmethod
+    def create(cls, path: Path, write: Callable[[Writing], None]) -> None:
+        """Make a file in one step, and never in the place of another one."""
+        if path.exists():
+            raise FileExistsError(f"{path} exists, and a store never takes the place of a file.")
+        half = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+        try:
+            half.touch(exist_ok=False)
+            connection = sqlite3.connect(half, isolation_level=None)
+            try:
+                _begin_file(connection)
+                write(Writing(connection))
+                connection.execute("COMMIT")
+                connection.execute("PRAGMA journal_mode = WAL")
+            finally:
+                connection.close()
+            try:
+                path.touch(exist_ok=False)  # of two at the same moment one gets the place
+            except FileExistsError:
+                raise FileExistsError(f"{path} was made by another meanwhile.") from None
+            os.replace(half, path)
+        finally:
+            half.unlink(missing_ok=True)
+
+    @contextmanager
+    def reading(self) -> Iterator[Reading]:
+        """Look at the file as of one moment. Make it short: threads wait for each other."""
+        with _named(self.path), self._readers as connection:
+            connection.execute("BEGIN")
+            try:
+                yield Reading(connection)
+            finally:
+                connection.execute("ROLLBACK")
+
+    @contextmanager
+    def writing(self) -> Iterator[Writing]:
+        """Change the file as the only one; all is written at the end, or nothing."""
+        end = time.monotonic() + self.timeout
+        while True:
+            with _named(self.path), self._writers as connection:
+                if self._begun(connection, end):
+                    try:
+                        yield Writing(connection)
+                        connection.execute("COMMIT")
+                    finally:
+                        if connection.in_transaction:
+                            connection.execute("ROLLBACK")
+                    return
+            time.sleep(0.01)  # with the line free for others, and open to an interruption
+
+    def _begun(self, connection: sqlite3.Connection, end: float) -> bool:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:  # of any kind
+                raise
+            if time.monotonic() < end:
+                return False
+            raise TimeoutError(
+                f"Another process has been writing to {self.path} for {self.timeout:g} seconds. "
+                "Nothing was written; try again, or open the store with a larger timeout."
+            ) from error
+        return True
+
+    def sweep(self, timeout: float | None = None) -> bool:
+        """Bring all that was written into the file, and empty the log beside it.
+
+        Returns
+        -------
+        bool
+            Whether it is done. It is not while somebody reads what was there before.
+        """
+        end = time.monotonic() + (self.timeout if timeout is None else timeout)
+        while True:
+            with _named(self.path), self._writers as connection:
+                query = "SELECT forgotten, swept FROM state"
+                forgotten, swept = connection.execute(query).fetchone()
+                if swept >= forgotten:
+                    return True
+                (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                if not busy:
+                    with suppress(sqlite3.OperationalError):  # somebody writes: they will sweep
+                        connection.execute("UPDATE state SET swept = ?", (forgotten,))
+                    return True
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.01)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._readers.close()
+        self._writers.close()
+
+
+class _Line:
+    """A connection that one thread uses at a time. None is open while a process forks.
+
+    SQLite must not carry a connection into a child: what it keeps of locks would be wrong there.
+    """
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        self.path = path
+        self.timeout = timeout
+        self.lock = threading.Lock()
+        self.connection: sqlite3.Connection | None = None
+        with _REGISTER:
+            _LINES.add(self)
+
+    def __enter__(self) -> sqlite3.Connection:
+        self.lock.acquire()
+        try:
+            if self.connection is None:
+                self.connection = _opened(self.path, self.timeout)
+            return self.connection
+        except BaseException:
+            self.lock.release()
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        self.lock.release()
+
+    def close(self) -> None:
+        """Wait until nobody uses the connection, and close it; the next one opens another."""
+        with self.lock:
+            self.hang_up()
+
+    def hang_up(self) -> None:
+        """Close the connection, while holding the lock."""
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+
+    def __del__(self) -> None:
+        self.hang_up()
+
+
+_LINES: "weakref.WeakSet[_Line]" = weakref.WeakSet()
+_REGISTER = threading.Lock()
+_HELD: list[_Line] = []
+
+
+def _before_fork() -> None:
+    _REGISTER.acquire()
+    for line in list(_LINES):
+        line.lock.acquire()
+        _HELD.append(line)
+        line.hang_up()
+
+
+def _after_fork() -> None:
+    """Go on, in parent and child: the thread that forked holds all locks in both."""
+    for line in _HELD:
+        line.lock.release()
+    _HELD.clear()
+    _REGISTER.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
+    )
+
+
+def _opened(path: Path, timeout: float) -> sqlite3.Connection:
+    """Open a file that is there, and is a store."""
+    if not path.exists():
+        raise FileNotFoundError(f"There is no store at {path}. Make one with Store.create.")
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=timeout,
+    )
+    try:
+        _set_up(connection)
+        _check(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA secure_delete = ON")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA temp_store = MEMORY")
+
+
+def _begin_file(connection: sqlite3.Connection) -> None:
+    """Begin a new file, in a transaction that the caller ends."""
+    connection.execute(f"PRAGMA page_size = {PAGE}")
+    connection.execute("PRAGMA journal_mode = MEMORY")  # whoever is interrupted has no file
+    _set_up(connection)
+    connection.execute(f"PRAGMA application_id = {APPLICATION}")
+    connection.execute(f"PRAGMA user_version = {FORMAT}")
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in _SCHEMA:
+        connection.execute(statement)
+    salt = secrets.token_bytes(16)
+    connection.execute("INSERT INTO state VALUES (?, 0, 0, 0, 0, 0)", (salt,))
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse what is no store, or one of a later version.
+
+    A foreign database could have views and triggers in the place of the tables.
+    """
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (number,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION:
+        raise ValueError(f"{path} is no store: it was not made by Store.create.")
+    if number > FORMAT:
+        raise ValueError(
+            f"{path} was written by a newer version of sklearn_halrp: it has format {number}, and "
+            f"this version reads up to {FORMAT}. Install the version that wrote it, or a later one."
+        )
+    found = connection.execute("SELECT sql FROM sqlite_master ORDER BY rowid").fetchall()
+    if [sql for (sql,) in found] != list(_SCHEMA):
+        raise ValueError(f"{path} is damaged: its tables are not those of a store.")
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the file in what SQLite says of it."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise OSError(f"{path} could not be read or written: {error}.") from error
+        raise ValueError(f"{path} is damaged: {error}.") from error
+
+
+def _written(task_id: TaskId) -> bytes:
+    text = json.dumps(task_id).encode()
+    if len(text) >= 2**16:
+        raise ValueError(f"A store takes ids of up to 65,000 characters; got {len(text)}.")
+    return text

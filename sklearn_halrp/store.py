@@ -1,0 +1,727 @@
+"""A store on disk: for services with more tasks than one wants to read or write at once.
+
+A store is one file, a SQLite database. It holds the base once and each task as a record of its
+own, so that opening it, predicting one task, and learning one more cost the same whether it has ten
+tasks or a hundred thousand. Several processes may use it at the same time. Nothing in it is
+executed, whoever wrote it.
+"""
+
+import os
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
+from skorch import NeuralNet
+from torch.utils.data import Dataset
+
+from sklearn_halrp._estimator import ContinualEstimator
+from sklearn_halrp._checks import check_net
+from sklearn_halrp._ids import check_known, check_task_id, default_task_id, ids_in
+from sklearn_halrp._importance import check_importance
+from sklearn_halrp._intake import without_ids
+from sklearn_halrp._learned import Learned
+from sklearn_halrp._modules import get_tensor
+from sklearn_halrp._network import Network
+from sklearn_halrp._one_task import OneTask
+from sklearn_halrp._packed import packed, unpacked
+from sklearn_halrp._records import Records, Row, State, Writing
+from sklearn_halrp._saved import learned_to_state, tasks_from_state
+from sklearn_halrp._serving import Predictors
+from sklearn_halrp._targets import target_from_state
+from sklearn_halrp._task import Task
+from sklearn_halrp._training import recipe_of
+from sklearn_halrp._turns import Turn
+from sklearn_halrp._types import Target, TaskId
+from sklearn_halrp.exceptions import UnknownTaskError
+from sklearn_halrp.persistence import (
+    _DAMAGE,
+    _KINDS,
+    _check_plain,
+    _name_of,
+    _plain_parameters,
+    _warn_of_another_importance,
+    _warn_of_another_loss,
+    _warn_of_another_module,
+)
+
+__all__ = ["Store"]
+
+
+class Store:
+    """A fitted estimator in a file that many processes share, read task by task.
+
+    Opening reads the base. A task is read when it is asked for, and kept in memory while it is in
+    use. What a store predicts is what the estimator would, to the last bit.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file that `create` made. It belongs on a disk of the machine: on network file systems
+        the locks of SQLite are not reliable.
+    net : skorch.NeuralNetClassifier or skorch.NeuralNetRegressor, optional
+        As the estimator had it: with the same module and arguments, since a file holds no code.
+        It may be left out for the default network alone.
+    importance : callable or str, optional
+        As the estimator had it, where it was none of those that go by a name.
+    cache_bytes : int, optional
+        Bound on the networks that are kept ready, and again on the tasks that were read.
+        None is that of the estimator.
+    timeout : float, default=60
+        Seconds to wait for another process that writes.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no store, is damaged, is of a later version, or does not fit the net; if it needs a
+        net or an importance that is not given.
+
+    See Also
+    --------
+    sklearn_halrp.persistence : One file, read and written as a whole.
+
+    Notes
+    -----
+    A store may be used by many threads, and after a fork. Pickled, it is its path, net and
+    settings, and is opened again where it arrives.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_halrp import ContinualClassifier
+    >>> from sklearn_halrp.store import Store
+    >>> X, y = load_digits(return_X_y=True)
+    >>> clf = ContinualClassifier(random_state=0).fit(X[:200] / 16, y[:200], task_id="north")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with Store.create(Path(folder) / "digits.halrp", clf) as store:
+    ...         store = store.partial_fit(X[:200, ::-1] / 16, y[:200], task_id="south")
+    ...         tasks = store.task_ids()
+    ...         predicted = store.predict(X[:5] / 16, task_id="north")
+    >>> tasks
+    ['north', 'south']
+    >>> bool((predicted == clf.predict(X[:5] / 16)).all())
+    True
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        net: NeuralNet | None = None,
+        *,
+        importance: Callable[..., Any] | str | None = None,
+        cache_bytes: int | None = None,
+        timeout: float = 60.0,
+    ) -> None:
+        self.path = Path(path).absolute()
+        self._given = {"net": net, "importance": importance}
+        self._settings: dict[str, Any] = {"cache_bytes": cache_bytes, "timeout": timeout}
+        self._records = Records(self.path, timeout)
+        self._memory: _Memory | None = None
+        try:
+            self._of([])
+            self._records.sweep(0)  # after whoever was killed as it forgot a task
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        estimator: ContinualEstimator,
+        *,
+        cache_bytes: int | None = None,
+        timeout: float = 60.0,
+    ) -> Self:
+        """Make a store of a fitted estimator, with all its tasks, and open it.
+
+        Parameters
+        ----------
+        path : str or Path
+            Where there is no file yet.
+        estimator : ContinualClassifier or ContinualRegressor
+            Fitted. It is not changed, and what it learns later does not come into the store.
+        cache_bytes, timeout
+            As for the store.
+
+        Returns
+        -------
+        Store
+
+        Raises
+        ------
+        FileExistsError
+            If there is a file.
+        TypeError
+            If it is neither kind of estimator: a file holds no code of others.
+        sklearn.exceptions.NotFittedError
+            If no task has been learned.
+        """
+        about = _described(estimator)
+        check_is_fitted(estimator)
+        learned = estimator._learned
+
+        def write(writing: Writing) -> None:
+            writing.put_base(_base_record(about, learned))
+            network = learned.network
+            writing.say(frozen=network.frozen, cleared=_is_cleared(network))
+            for task_id, task in network.tasks.items():
+                writing.put(_row(network, task_id, task))
+
+        Records.create(Path(path).absolute(), write)
+        return cls(
+            path,
+            estimator.net,
+            importance=None if isinstance(estimator.importance, str) else estimator.importance,
+            cache_bytes=cache_bytes,
+            timeout=timeout,
+        )
+
+    # --- what is there -----------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Return the number of tasks."""
+        with self._records.reading() as reading:
+            return len(reading)
+
+    def __contains__(self, task_id: object) -> bool:
+        """Whether a task of this id is known."""
+        with self._records.reading() as reading:
+            return check_task_id(task_id) in reading
+
+    def __iter__(self) -> Iterator[TaskId]:
+        """Go through the ids in order of learning, without holding all of them.
+
+        Tasks that come or go meanwhile may be among them or not.
+        """
+        place = -1
+        while True:
+            with self._records.reading() as reading:
+                page = reading.after(place, _PAGE)
+            yield from (task_id for _, task_id in page)
+            if len(page) < _PAGE:
+                return
+            place = page[-1][0]
+
+    def task_ids(self) -> list[TaskId]:
+        """Return the ids of all tasks, in order of learning, as of one moment."""
+        with self._records.reading() as reading:
+            return list(reading)
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """The labels of all tasks together, sorted; of a classifier only."""
+        return self._of([], labels=True).classes_
+
+    def __repr__(self) -> str:
+        """Name the file."""
+        return f"Store({str(self.path)!r})"
+
+    # --- predicting --------------------------------------------------------------------
+
+    def predict(
+        self, X: ArrayLike | Dataset[Any], task_id: ArrayLike | None = None
+    ) -> NDArray[Any]:
+        """Predict as the estimator does; read the tasks that are asked for, and no others.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, *sample_shape)
+        task_id : int, str or array-like of shape (n_samples,), default=None
+            One id for all rows, or one per row. It may be left out while only one task is known.
+
+        Returns
+        -------
+        array of shape (n_samples,), or of a regressor (n_samples, n_outputs)
+
+        Raises
+        ------
+        sklearn_halrp.exceptions.UnknownTaskError
+            If an id was never learned, or is forgotten.
+        sklearn_halrp.exceptions.MissingTaskError
+            If several tasks are known and `task_id` is left out.
+        ValueError
+            If X does not fit, or the record of a task is damaged: the others still serve.
+        """
+        model, X, ids = self._asked(X, task_id, "predict")
+        return model.predict(X, ids)
+
+    def predict_proba(
+        self, X: ArrayLike | Dataset[Any], task_id: ArrayLike | None = None
+    ) -> NDArray[Any]:
+        """Predict the probability of every class, as a classifier does.
+
+        Parameters
+        ----------
+        X, task_id
+            As for `predict`.
+
+        Returns
+        -------
+        array of shape (n_samples, n_classes), float32
+            Columns are `classes_`, the labels of all tasks in the store; those of other tasks
+            are 0. ``for_task(task_id).predict_proba(X)`` has those of one task alone.
+
+        Raises
+        ------
+        ValueError
+            As `predict`.
+        """
+        model, X, ids = self._asked(X, task_id, "predict_proba", labels=True)
+        return model.predict_proba(X, ids)
+
+    def for_task(self, task_id: TaskId | None = None) -> OneTask:
+        """Return one task as a plain fitted estimator of scikit-learn's.
+
+        Parameters
+        ----------
+        task_id : int or str, default=None
+            It may be left out while only one task is known.
+
+        Returns
+        -------
+        estimator
+            As of `ContinualClassifier.for_task`. It stays as it is, whatever happens to the store.
+
+        Raises
+        ------
+        sklearn_halrp.exceptions.UnknownTaskError
+            If the task is not known.
+        """
+        with self._records.reading() as reading:
+            task_id = check_task_id(default_task_id(task_id, reading, "for_task"))
+        return self._of([task_id]).for_task(task_id)
+
+    def estimator(self, task_ids: Iterable[TaskId] | None = None) -> Any:
+        """Return an estimator in memory, for all that a store does not do itself.
+
+        Parameters
+        ----------
+        task_ids : list of int or str, default=None
+            The tasks it is to have, at least one. None is all.
+
+        Returns
+        -------
+        ContinualClassifier or ContinualRegressor
+            What it learns and forgets does not come into the store.
+
+        Raises
+        ------
+        sklearn_halrp.exceptions.UnknownTaskError
+            If a task is not known.
+        """
+        names = None if task_ids is None else [check_task_id(name) for name in task_ids]
+        if names == []:
+            raise ValueError("task_ids is empty, and an estimator has at least one task.")
+        model = self._of(names)
+        alone = replace(model._learned, predictors=Predictors())
+        vars(model).update(task_column=self._task_column, _learned=alone)
+        return model
+
+    # --- learning and forgetting -------------------------------------------------------
+
+    def partial_fit(
+        self,
+        X: ArrayLike | Dataset[Any],
+        y: ArrayLike | None = None,
+        task_id: ArrayLike | None = None,
+        **more: Any,
+    ) -> Self:
+        """Learn a new task, or go on learning a known one, and write it down.
+
+        It becomes what it would with the estimator, to the last bit, and all tasks of the call are
+        written at once, when all is learned. Others may predict, learn and forget meanwhile. If
+        another process changed one of these tasks meanwhile, they are learned again, on what is
+        there now; so it is as if one had waited for the other.
+
+        Parameters
+        ----------
+        X, y, task_id
+            As for the ``partial_fit`` of the estimator.
+        **more
+            As there: ``sample_weight``, and of a classifier ``classes``.
+
+        Returns
+        -------
+        self : Store
+
+        Raises
+        ------
+        sklearn_halrp.exceptions.UnknownTaskError
+            If a task was forgotten while it was learned: it does not come back by itself.
+        TimeoutError
+            If another process writes for longer than the timeout.
+        ValueError, TypeError, sklearn_halrp.exceptions.TrainingDivergedError
+            As there. Whatever goes wrong, the store is as it was.
+        """
+        X, ids = without_ids(X, task_id, self._task_column)
+        while True:
+            with self._records.reading() as reading:
+                state = reading.state
+                ids = default_task_id(ids, reading, "partial_fit")
+                # The first task, and whether it is alone, decide what becomes of the base.
+                names = ids_in(ids) if state.frozen else list(dict.fromkeys(reading))
+                numbers = {name: reading.number_of(name) for name in (*names, *ids_in(ids))}
+            model = self._of([name for name, number in numbers.items() if number is not None])
+            before = model._learned
+            model.partial_fit(X, y, ids, **more)
+            if self._kept(model, before, state, numbers):
+                return self
+
+    def _kept(
+        self, model: Any, before: Learned, state: State, numbers: dict[TaskId, int | None]
+    ) -> bool:
+        """Write what was learned, unless what it rests on is another now."""
+        network, known = model._learned.network, before.tasks
+        changed = {n: t for n, t in network.tasks.items() if t is not known.get(n)}
+        rows = [_row(network, name, task) for name, task in changed.items()]
+        new_base = network.base is not before.network.base
+        record = _base_record(self._about, model._learned) if new_base else b""
+        with self._records.writing() as writing:
+            for name, number in numbers.items():
+                now = writing.number_of(name)
+                if number is not None and now is None:
+                    raise UnknownTaskError(
+                        f"Task {name!r} was forgotten while these rows were learned, and nothing "
+                        "was kept of them. Call partial_fit again to learn it as a new task."
+                    )
+                if now != number:
+                    return False
+            now = writing.state
+            if now.base != state.base or (new_base and now.frozen != state.frozen):
+                return False
+            for row in rows:
+                writing.put(row)
+            if new_base:
+                writing.put_base(record)
+            writing.say(frozen=now.frozen or network.frozen, cleared=now.cleared)
+        self._records.sweep(0)
+        return True
+
+    def forget_task(self, task_id: TaskId) -> Self:
+        """Remove a task for good; see ``forget_task`` of the estimator.
+
+        All that the file held of the task is overwritten: its numbers, its labels where no other
+        task has them, its history, its id. Other processes that have it in memory drop it with
+        their next call.
+
+        Parameters
+        ----------
+        task_id : int or str
+
+        Returns
+        -------
+        self : Store
+
+        Raises
+        ------
+        sklearn_halrp.exceptions.UnknownTaskError
+            If the task is not known.
+        ValueError
+            If it is the only one.
+        TimeoutError
+            If another process writes for longer than the timeout.
+
+        Warns
+        -----
+        UserWarning
+            If a process goes on reading what was there before for longer than the timeout. The
+            task is forgotten, and its bytes stay in the log beside the file until the next
+            call that writes.
+        """
+        task_id = check_task_id(task_id)
+        while not self._forgotten(task_id):
+            pass
+        self._sweep()
+        return self
+
+    def _forgotten(self, task_id: TaskId) -> bool:
+        """Remove a task, unless the base became another one meanwhile."""
+        with self._records.reading() as reading:
+            check_known([task_id], reading)
+            state = reading.state
+            to_clear = not state.cleared and not reading.others_on_base_head(task_id)
+        record = b""
+        if to_clear:
+            model = self._of([])
+            learned = model._learned.with_network(model._learned.network.with_cleared_head())
+            record = _base_record(self._about, learned)
+        with self._records.writing() as writing:
+            check_known([task_id], writing)
+            if len(writing) == 1:
+                raise ValueError(
+                    f"{task_id!r} is the only task, and a store has at least one. Learn another "
+                    "first, or close the store and remove its file."
+                )
+            again = not writing.state.cleared and not writing.others_on_base_head(task_id)
+            if writing.state.base != state.base or again != to_clear:
+                return False
+            writing.remove(task_id)
+            if to_clear:
+                writing.put_base(record)
+            writing.say(frozen=True, cleared=state.cleared or to_clear)
+        return True
+
+    def _sweep(self) -> None:
+        if not self._records.sweep():
+            warnings.warn(
+                f"A process has been reading {self.path} for longer than the timeout. The task is "
+                "forgotten; its bytes stay in the file's log until the next call that writes.",
+                stacklevel=3,
+            )
+
+    # --- opening and closing -----------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the file. A later call opens it again."""
+        self._records.close()
+
+    def __enter__(self) -> Self:
+        """Close it at the end of the block."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close it."""
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what opens the store again: where it is, and what was given with it."""
+        return {"path": self.path, **self._given, **self._settings}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open the store."""
+        self.__init__(**state)  # type: ignore[misc]
+
+    # --- reading -----------------------------------------------------------------------
+
+    def _asked(
+        self, X: Any, task_id: Any, method: str, labels: bool = False
+    ) -> tuple[Any, Any, Any]:
+        """Return an estimator with the tasks that are asked for, the rows, and their ids."""
+        X, ids = without_ids(X, task_id, self._task_column)
+        if ids is None:
+            with self._records.reading() as reading:
+                ids = default_task_id(None, reading, method)
+        return self._of(ids_in(ids), labels), X, ids
+
+    @property
+    def _about(self) -> dict[str, Any]:
+        """What the file says of the estimator."""
+        assert self._memory is not None  # since it was opened
+        return self._memory.about
+
+    @property
+    def _task_column(self) -> int | str | None:
+        column: int | str | None = self._about["parameters"]["task_column"]
+        return column
+
+    def _of(self, names: list[TaskId] | None, labels: bool = False) -> Any:
+        """Return an estimator with these tasks, or all, as of one moment.
+
+        Parameters
+        ----------
+        names : list of int or str, optional
+        labels : bool
+            Whether it is to know the labels of the other tasks too.
+        """
+        with self._records.reading() as reading:
+            state, memory = reading.state, self._memory
+            if memory is not None:
+                memory = memory.of(state)
+            base = b"" if memory else reading.base()
+            numbers = _numbers(reading, list(reading) if names is None else names)
+            sets = reading.label_sets() if labels else []
+            held = {} if memory is None else memory.get([*numbers.values(), *sets])
+            tasks = {n: reading.task(n) for n in numbers.values() if n not in held}
+            shown = {n: reading.record(n) for n in sets if n not in held}
+        if memory is None:
+            memory = self._new_memory(base, state)
+        self._memory = memory
+        for name, number in numbers.items():
+            if number in tasks:
+                held[number] = memory.keep(
+                    number, self._task(name, tasks[number]), len(tasks[number])
+                )
+        for number, record in shown.items():
+            held[number] = memory.keep(number, target_from_state(unpacked(record)), len(record))
+        return memory.model_with(
+            {name: held[number] for name, number in numbers.items()},
+            state.frozen,
+            tuple(held[number] for number in sets),
+        )
+
+    def _new_memory(self, base: bytes, state: State) -> "_Memory":
+        """Build the base from its record."""
+        try:
+            about = unpacked(base)
+        except ValueError as error:
+            raise ValueError(f"{self.path} is damaged: of the base, {error}.") from error
+        model = _estimator_of(self.path, about, **self._given)
+        del about["learned"]
+        return _Memory(about, model, state, self._settings["cache_bytes"])
+
+    def _task(self, name: TaskId, record: bytes) -> Task:
+        """Return a task from its record."""
+        try:
+            ((found, task),) = tasks_from_state({"tasks": [unpacked(record)]}).items()
+            if found != name:
+                raise ValueError(f"it is that of task {found!r}")
+            task.check()
+        except _DAMAGE as error:
+            raise ValueError(
+                f"The record of task {name!r} in {self.path} is damaged: {error}. Other tasks are "
+                "not concerned; forget_task removes this one."
+            ) from error
+        return task
+
+
+class _Memory:
+    """What of a store is in memory, as long as its base stays and no task is forgotten.
+
+    Parameters
+    ----------
+    about : dict
+        What the file says of the estimator, besides what was learned.
+    model : ContinualEstimator
+        Without tasks.
+    state : State
+    max_bytes : int, optional
+        None is what the model says.
+    """
+
+    def __init__(
+        self, about: dict[str, Any], model: Any, state: State, max_bytes: int | None
+    ) -> None:
+        self.about, self.model, self.state = about, model, state
+        self.max_bytes = model.cache_bytes if max_bytes is None else max_bytes
+        self._learned = replace(model._learned, predictors=Predictors())
+        self._kept: OrderedDict[int, tuple[Any, int]] = OrderedDict()
+        self._bytes = 0
+        self._turn = Turn()
+
+    def of(self, state: State) -> "_Memory | None":
+        """Return what may serve a store in this state: this, or one that holds the base alone."""
+        if self.state.base != state.base:
+            return None
+        if self.state.forgotten == state.forgotten:
+            return self
+        return _Memory(self.about, self.model, state, self.max_bytes)
+
+    def get(self, numbers: Iterable[int]) -> dict[int, Any]:
+        """Return what was made of these records, as far as it is here."""
+        with self._turn.taken():
+            found = {number: self._kept[number][0] for number in numbers if number in self._kept}
+            for number in found:
+                self._kept.move_to_end(number)
+        return found
+
+    def keep(self, number: int, what: Any, size: int) -> Any:
+        """Keep what was made of a record, and less of others where it is too much; return it."""
+        with self._turn.taken():
+            if number not in self._kept:
+                self._bytes += size
+            self._kept[number] = what, size
+            while len(self._kept) > 1 and self._bytes > self.max_bytes:
+                _, (_, size) = self._kept.popitem(last=False)
+                self._bytes -= size
+        return what
+
+    def model_with(
+        self, tasks: dict[TaskId, Task], frozen: bool, others: tuple[Target, ...]
+    ) -> Any:
+        """Return an estimator that has these tasks, and takes X without a column of ids."""
+        network = replace(self._learned.network, tasks=tasks, frozen=frozen)
+        model = object.__new__(type(self.model))
+        learned = replace(self._learned, network=network, others=others)
+        vars(model).update(vars(self.model), _learned=learned)
+        vars(model).update(task_column=None, cache_bytes=self.max_bytes)
+        return model
+
+
+def _numbers(reading: Reading, names: list[TaskId]) -> dict[TaskId, int]:
+    """Return the numbers of the records of tasks, or refuse ids that are not known."""
+    found = {name: reading.number_of(name) for name in names}
+    check_known([name for name, number in found.items() if number is None], reading)
+    return {name: number for name, number in found.items() if number is not None}
+
+
+def _base_record(about: dict[str, Any], learned: Learned) -> bytes:
+    """Return what all tasks rest on: settings, and weights without tasks."""
+    alone = learned.with_network(replace(learned.network, tasks={}))
+    return packed({**about, "learned": learned_to_state(alone, with_net=False)})
+
+
+def _row(network: Network, task_id: TaskId, task: Task) -> Row:
+    shown = task.target.shown_beside_others()
+    return Row(
+        task_id,
+        packed({"id": task_id, **task.to_state()}),
+        None if shown is None else packed(shown),
+        network.uses_base_head(task),
+    )
+
+
+def _is_cleared(network: Network) -> bool:
+    """Whether the base has zeros for a head."""
+    return not any(get_tensor(network.base, name).any() for name in network.in_head)
+
+
+_PAGE = 1000  # ids that are read at once
+
+
+def _described(estimator: ContinualEstimator) -> dict[str, Any]:
+    """Return what a file says of an estimator besides what was learned."""
+    _check_plain(estimator)
+    check_is_fitted(estimator)
+    parameters, objects = _plain_parameters(estimator)
+    return {
+        "estimator": type(estimator).__name__,
+        "own_net": estimator.net is not None and _name_of(estimator.net_.module),
+        "loss": _name_of(estimator.net_.criterion),
+        "objects": objects,
+        "parameters": parameters,
+    }
+
+
+def _estimator_of(path: Path, saved: dict[str, Any], net: Any, importance: Any) -> Any:
+    """Return the estimator that a file tells of, without tasks."""
+    if saved["own_net"] and net is None:
+        raise ValueError(
+            f"{path} was made of an estimator with a net of its own, and a file holds no code: "
+            f"pass a net with {saved['own_net']} and the same arguments, Store(path, net=net)."
+        )
+    kind = _KINDS[saved["estimator"]]
+    if net is not None:
+        check_net(net, kind._target.net_class)
+    if importance is not None:
+        check_importance(importance)
+    if importance is None and "importance" in saved["objects"]:
+        raise ValueError(
+            f"{path} was made of an estimator with importance={saved['objects']['importance']}, "
+            "and a file holds no code: pass it again, Store(path, importance=...)."
+        )
+    parameters = saved["parameters"] | ({"importance": importance} if importance else {})
+    network = saved["learned"]["_network"]
+    head = network["roles"]["head"]
+    size = int(np.prod(saved["learned"]["sample_shape_"]))
+    n_outputs = len(network["base"][f"{head}.weight" if head else "weight"])
+    recipe = kind._target.default_net(size, n_outputs) if net is None else net
+    estimator = kind(net, **parameters)
+    estimator.__setstate__(
+        {**estimator.get_params(deep=False), **saved["learned"], "net_": recipe_of(recipe)}
+    )
+    if net is not None:
+        _warn_of_another_module(path, saved["own_net"], net)
+        _warn_of_another_loss(path, saved.get("loss"), net)
+    if importance is not None:
+        _warn_of_another_importance(path, saved, importance)
+    return estimator

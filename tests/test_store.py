@@ -1,0 +1,853 @@
+"""A store on disk: the same predictions, task by task, for many processes, and no trace after."""
+
+import os
+import pickle
+import signal
+import sqlite3
+import threading
+import time
+import traceback
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sklearn_halrp import ContinualClassifier
+from sklearn_halrp.exceptions import MissingTaskError, UnknownTaskError
+from sklearn_halrp.store import Store
+from tests.conftest import make_classifier, make_net, make_regressor, permuted
+from tests.inside import (
+    PAGE,
+    Reading,
+    Records,
+    Row,
+    packed,
+    padded,
+    read_tasks,
+    records_of,
+    task_of,
+    unpacked,
+    without_padding,
+)
+from tests.modules import MLP
+from tests.test_promises import FACES, assert_untouched, snapshot
+
+
+def net():
+    return make_net(max_epochs=2)
+
+
+def small(**settings):
+    return make_classifier(net={"max_epochs": 2}, **settings)
+
+
+@pytest.fixture(scope="module")
+def fitted(digits):
+    """A classifier with three tasks, of which the first is the base's; tests must not change it."""
+    X, y = digits
+    clf = small()
+    clf.partial_fit(X[:200], y[:200], task_id="first")
+    clf.partial_fit(permuted(X[:200], 1), y[:200] % 3, task_id=2)
+    clf.partial_fit(permuted(X[:200], 2), [f"c{v % 2}" for v in y[:200]], task_id="third")
+    return clf
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "customers.halrp"
+
+
+@pytest.fixture
+def store(fitted, path):
+    with Store.create(path, fitted) as store:
+        yield store
+
+
+def assert_same(store, clf, X):
+    """Whatever is asked, a store says what the classifier says, to the last bit."""
+    assert store.task_ids() == list(store) == clf.tasks_
+    assert len(store) == len(clf.tasks_)
+    for task_id in clf.tasks_:
+        assert task_id in store
+        assert np.array_equal(store.predict(X, task_id), clf.predict(X, task_id))
+    if hasattr(clf, "classes_"):
+        assert store.classes_.tolist() == clf.classes_.tolist()
+        for task_id in clf.tasks_:
+            assert np.array_equal(store.predict_proba(X, task_id), clf.predict_proba(X, task_id))
+
+
+def timeless(found):
+    """The same nested data without what differs from time to time."""
+    if isinstance(found, dict):
+        return {k: timeless(v) for k, v in found.items() if k not in ("seconds", "dur")}
+    return [timeless(entry) for entry in found] if isinstance(found, list) else found
+
+
+def in_files(path):
+    """All bytes of all files beside a path."""
+    return b"".join(file.read_bytes() for file in path.parent.iterdir())
+
+
+# --- what it predicts and learns
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_it_is_the_estimator_to_the_last_bit(face, digits, path):
+    X, y = digits
+    make, targets = FACES[face]
+    clf = make(net={"max_epochs": 2}, growth_budget=2.0)
+    names = list(targets)
+    clf.partial_fit(X[:150], np.asarray(targets[names[0]](y[:150])), task_id=names[0])
+    with Store.create(path, clf) as store:
+        assert_same(store, clf, X[:20])
+        first = np.asarray(targets[names[0]](y[150:300]))
+        steps = [(names[0], X[150:300], first)]
+        steps += [
+            (name, permuted(X[:150], i), np.asarray(targets[name](y[:150])))
+            for i, name in enumerate(names[1:], 1)
+        ]
+        steps += [(names[1], permuted(X[150:300], 1), np.asarray(targets[names[1]](y[150:300])))]
+        for name, rows, target in steps:
+            for each in (store, clf):
+                each.partial_fit(rows, target, task_id=name)
+            assert_same(store, clf, X[:20])
+        for each in (store, clf):
+            each.forget_task(names[0])
+        assert_same(store, clf, X[:20])
+        for each in (store, clf):
+            each.partial_fit(X[:150], first, task_id="more")
+            each.partial_fit(X[:150], first, task_id="most")
+            each.forget_task("more")
+        assert_same(store, clf, X[:20])
+        whole = store.estimator()
+    assert type(whole) is type(clf)
+    assert timeless(whole.report_) == timeless(clf.report_)
+    assert timeless(whole.history_) == timeless(clf.history_)
+    assert whole.growth_ == clf.growth_
+    assert_untouched(snapshot(clf), snapshot(whole))
+
+
+def test_every_network_comes_back(animal, digits, path):
+    X, y = digits
+    X = X.reshape(-1, *animal.shape)
+    clf = make_classifier(animal.module, growth_budget=2.0, net={"max_epochs": 1})
+    clf.partial_fit(X[:60], y[:60], task_id="first")
+    clf.partial_fit(permuted(X[:60], 1), [f"c{label % 3}" for label in y[:60]], task_id=1)
+    with Store.create(path, clf) as store:
+        assert_same(store, clf, X[:9])
+        for each in (store, clf):
+            each.forget_task("first")
+            each.partial_fit(permuted(X[:60], 2), y[:60], task_id="more")
+    with Store(path, make_net(animal.module, max_epochs=1)) as store:
+        assert_same(store, clf, X[:9])
+
+
+def test_one_call_asks_for_many_tasks(store, fitted, digits):
+    X, _ = digits
+    ids = np.array([fitted.tasks_[i % 3] for i in range(30)], dtype=object)
+    assert np.array_equal(store.predict(X[:30], ids), fitted.predict(X[:30], ids))
+    assert np.array_equal(store.predict_proba(X[:30], ids), fitted.predict_proba(X[:30], ids))
+
+
+def test_only_the_tasks_that_are_asked_for_are_read(store, digits):
+    X, _ = digits
+    assert read_tasks(store) == {}
+    store.predict(X[:2], 2)
+    assert len(read_tasks(store)) == 1
+    store.predict(X[:2], ["third", 2])
+    assert len(read_tasks(store)) == 2
+
+
+def test_memory_is_bounded(fitted, path, digits):
+    X, _ = digits
+    with Store.create(path, fitted, cache_bytes=0) as store:
+        for _ in range(2):
+            assert_same(store, fitted, X[:2])
+            assert len(read_tasks(store)) <= 4  # those of one call: a task and all labels
+        assert store.estimator().cache_bytes == 0
+        store.forget_task("first")  # which writes the base, with the settings that it had
+    with Store(path, net()) as store:
+        assert store.estimator().cache_bytes == fitted.cache_bytes
+
+
+def test_one_task_is_a_plain_estimator(store, fitted, digits):
+    X, _ = digits
+    one = store.for_task("third")
+    assert one.classes_.tolist() == ["c0", "c1"]
+    store.forget_task("third")
+    assert np.array_equal(one.predict_proba(X), fitted.for_task("third").predict_proba(X))
+    assert pickle.loads(pickle.dumps(one)).task_id == "third"
+
+
+def test_an_estimator_of_some_tasks_learns_like_that_of_all(store, fitted, digits):
+    X, y = digits
+    some = store.estimator(["third"])
+    assert some.tasks_ == ["third"]
+    whole = store.estimator()
+    for clf in (some, whole):
+        clf.partial_fit(X[:100], y[:100] % 2, task_id="new")
+    assert np.array_equal(
+        some.for_task("new").predict_proba(X), whole.for_task("new").predict_proba(X)
+    )
+    assert "new" not in store
+    with pytest.raises(ValueError, match="at least one task"):
+        store.estimator([])
+    with pytest.raises(UnknownTaskError, match="'nobody'.*Known: 'first', 2, 'third'"):
+        store.estimator(["nobody"])
+
+
+def test_ids_may_be_left_out_as_with_the_estimator(digits, path, fitted):
+    X, y = digits
+    alone = ContinualClassifier(random_state=0, net=net()).partial_fit(X[:60], y[:60])
+    with Store.create(path, alone) as store:
+        assert np.array_equal(store.predict(X), alone.predict(X))
+        assert store.for_task().task_id == 0
+        for each in (store, alone):
+            each.partial_fit(X[60:120], y[60:120])  # goes on with the base
+            each.partial_fit(X[60:120], y[60:120], task_id=1)
+        assert_same(store, alone, X[:9])
+        for call in (store.predict, store.predict_proba):
+            with pytest.raises(MissingTaskError, match="2 tasks are known"):
+                call(X)
+        with pytest.raises(MissingTaskError, match="for_task"):
+            store.for_task()
+        with pytest.raises(MissingTaskError, match="partial_fit must be told"):
+            store.partial_fit(X, y)
+
+
+def test_ids_may_be_in_a_column(digits, path):
+    X, y = digits
+    frame = pd.DataFrame(X[:100]).rename(columns=str).assign(site=["a", "b"] * 50)
+    clf = small(task_column="site").fit(frame, y[:100])
+    with Store.create(path, clf) as store:
+        assert np.array_equal(store.predict_proba(frame), clf.predict_proba(frame))
+        more = frame.assign(site="c")
+        for each in (store, clf):
+            each.partial_fit(more, y[:100])
+        assert np.array_equal(store.predict(more), clf.predict(more))
+        assert store.task_ids() == clf.tasks_
+        assert store.estimator().task_column == "site"
+
+
+def test_several_tasks_of_a_call_are_learned_together_or_not_at_all(store, fitted, digits):
+    X, y = digits
+    clf = store.estimator()
+    ids, bad = np.repeat(["n1", "n2"], 60), np.where(np.arange(120) < 60, y[:120], 7)
+    with pytest.raises(ValueError, match="one class"):
+        store.partial_fit(X[:120], bad, ids)
+    assert_same(store, fitted, X[:9])
+    for each in (store, clf):
+        each.partial_fit(X[:120], y[:120], ids, sample_weight=np.arange(120.0))
+        each.partial_fit(X[:60], y[:60] % 2, "n3", classes=[0, 1, 77])
+    assert_same(store, clf, X[:9])
+
+
+def test_a_pretrained_base(digits, path):
+    X, y = digits
+    module = MLP()
+    clf = ContinualClassifier(make_net(module, max_epochs=2), base="pretrained", random_state=0)
+    clf.partial_fit(X[:100], y[:100], task_id="a").partial_fit(X[:100, ::-1], y[:100], task_id="b")
+    with Store.create(path, clf) as store:
+        for each in (store, clf):
+            each.forget_task("a")
+            each.partial_fit(X[:100], y[:100], task_id="c")
+        assert_same(store, clf, X[:9])
+
+
+def test_the_labels_of_all_are_known_without_reading_all(digits, path):
+    """And go with the last task that had them."""
+    X, y = digits
+    clf = small().partial_fit(X[:60], y[:60] % 2, task_id=0)
+    for name in range(1, 5):
+        clf.partial_fit(X[:60], y[:60] % 2 + 10 * (name // 3), task_id=name)
+    with Store.create(path, clf) as store:
+        assert store.classes_.tolist() == [0, 1, 10, 11]
+        assert len(read_tasks(store)) == 2  # sets of labels
+        for name in (3, 4, 0):
+            store.forget_task(name)
+            clf.forget_task(name)
+            assert store.classes_.tolist() == clf.classes_.tolist()
+
+
+def test_a_regressor_has_no_classes(digits, path):
+    X, y = digits
+    reg = make_regressor(net={"max_epochs": 1}).partial_fit(X[:60], y[:60].astype(float), task_id=0)
+    with Store.create(path, reg) as store:
+        assert np.array_equal(store.predict(X), reg.predict(X))
+        for ask in (lambda: store.predict_proba(X), lambda: store.classes_):
+            with pytest.raises(AttributeError, match="ContinualRegressor"):
+                ask()
+
+
+# --- what is refused
+
+
+def test_a_store_never_takes_the_place_of_a_file(fitted, path):
+    path.write_text("mine")
+    with pytest.raises(FileExistsError, match="never takes the place"):
+        Store.create(path, fitted)
+    assert path.read_text() == "mine"
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_what_cannot_be_made_a_store_leaves_no_file(path, digits):
+    class Own(ContinualClassifier):
+        pass
+
+    with pytest.raises(TypeError, match="Own"):
+        Store.create(path, Own())
+    with pytest.raises(ValueError, match="not fitted"):
+        Store.create(path, ContinualClassifier())
+    assert os.listdir(path.parent) == []
+
+
+def test_what_is_no_store_is_refused(path, fitted):
+    with pytest.raises(FileNotFoundError, match=r"no store at .*Store\.create"):
+        Store(path)
+    path.write_bytes(b"no database " * 1000)
+    with pytest.raises(ValueError, match="customers.halrp is damaged"):
+        Store(path)
+    path.unlink()
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE state (a)")
+    other.close()
+    with pytest.raises(ValueError, match="is no store"):
+        Store(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("PRAGMA user_version = 2", "newer version.*format 2.*reads up to 1"),
+        ("CREATE VIEW extra AS SELECT 1", "tables are not those of a store"),
+        ("DELETE FROM base", "is damaged"),
+        ("DELETE FROM state", "is damaged"),
+        ("UPDATE state SET salt = 'text'", "is damaged"),
+        ("UPDATE records SET record = zeroblob(3) WHERE number IN base", "is damaged"),
+        ("UPDATE records SET record = 7", "is damaged"),
+    ],
+)
+def test_another_database_in_its_place_is_refused(change, message, store, path):
+    store.close()
+    change = change.replace("IN base", "IN (SELECT number FROM base)")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute(change)
+    other.close()
+    with pytest.raises(ValueError, match=f"customers.halrp.*{message}"):
+        Store(path, net())
+
+
+def test_a_damaged_record_costs_one_task(store, fitted, path, digits):
+    """Whichever byte it is: of the weights, of the text, of the digest."""
+    X, _ = digits
+    store.close()
+    block = packed({"id": 2, **task_of(fitted, 2).to_state()})
+    begin = path.read_bytes().find(block[40:400])
+    assert begin > 0
+    for offset in (0, 300, -30):
+        data = bytearray(path.read_bytes())
+        data[begin + offset] ^= 1
+        path.write_bytes(data)
+        with Store(path, net()) as again:
+            with pytest.raises(
+                ValueError, match=r"record of task 2 in .*customers.halrp is damaged"
+            ):
+                again.predict(X, 2)
+            for task_id in ("first", "third"):
+                assert np.array_equal(again.predict(X, task_id), fitted.predict(X, task_id))
+        data[begin + offset] ^= 1
+        path.write_bytes(data)
+    data[begin] ^= 1
+    path.write_bytes(data)
+    with Store(path, net()) as again:
+        again.forget_task(2)
+        assert again.task_ids() == ["first", "third"]
+
+
+def test_a_record_in_the_place_of_another_is_refused(store, path, digits):
+    store.close()
+    other = sqlite3.connect(path, isolation_level=None)
+    block = packed({"id": 2, "visits": 1})
+    text = b'"third"'
+    record = padded(len(text).to_bytes(2, "little") + text + block)
+    other.execute(
+        "UPDATE records SET record = ? WHERE number = (SELECT number FROM tasks WHERE place = 3)",
+        [record],
+    )
+    other.close()
+    with Store(path, net()) as store, pytest.raises(ValueError, match="record of task 'third'"):
+        store.predict(digits[0], "third")
+
+
+@pytest.mark.parametrize("block", [b"", b"x", bytes(100), packed([1])[:-1]])
+def test_a_block_that_is_none_is_refused(block):
+    with pytest.raises(ValueError):
+        unpacked(block)
+
+
+def test_bad_calls_change_nothing(store, fitted, digits):
+    X, y = digits
+    with pytest.raises(UnknownTaskError, match="'nobody'.*Known: 'first', 2, 'third'"):
+        store.predict(X, "nobody")
+    with pytest.raises(UnknownTaskError, match="'nobody'"):
+        store.forget_task("nobody")
+    with pytest.raises(TypeError, match="A task id is an int or a string"):
+        store.predict(X, 1.5)
+    with pytest.raises(ValueError, match="one id per row"):
+        store.predict(X, ["first"] * 3)
+    with pytest.raises(ValueError, match="9 features"):
+        store.predict(X[:, :9], "first")
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        store.partial_fit(X, y, "first", wrong=1)
+    with pytest.raises(ValueError, match="65,000 characters"):
+        store.partial_fit(X[:60], y[:60], "x" * 70_000)
+    assert_same(store, fitted, X[:9])
+
+
+def test_the_last_task_stays(digits, path):
+    X, y = digits
+    with Store.create(path, small().partial_fit(X[:60], y[:60], task_id="a")) as store:
+        with pytest.raises(ValueError, match="is the only task"):
+            store.forget_task("a")
+        assert store.task_ids() == ["a"]
+
+
+# --- forgotten for good
+
+
+def test_nothing_is_left_of_a_forgotten_task(digits, path):
+    """Of the first one too, which the base was trained on."""
+    X, y = digits
+    clf = small().partial_fit(X[:100], y[:100], task_id="the first customer")
+    for name in ("the second customer", "the third customer"):
+        clf.partial_fit(permuted(X[:100], 3), [f"{name} {v % 2}" for v in y[:100]], task_id=name)
+    with Store.create(path, clf) as store:
+        new = "der vierte Kunde, Müller"
+        store.partial_fit(X[:100], [f"label of four {v % 2}" for v in y[:100]], task_id=new)
+        store.partial_fit(X[100:200], [f"label of four {v % 2}" for v in y[100:200]], task_id=new)
+        clf = store.estimator()
+        for name in [new, "the first customer", "the second customer"]:
+            task = task_of(clf, name)
+            traces = [
+                name.encode(),
+                name[-12:-4].encode(),
+                task.data[:24].tobytes(),
+                task.notes[8:40],
+            ]
+            traces += [str(label).encode("utf-32-le") for label in task.target.labels.tolist()]
+            if name == "the first customer":
+                head = clf.to_module(name).last.weight.detach().numpy()
+                traces = [name.encode(), task.notes[8:40], head[0, :6].tobytes()]
+            if name == new:
+                traces = [b"der vierte Kunde", b"label of four", task.data[-24:].tobytes()]
+            assert all(trace in in_files(path) for trace in traces if trace and len(trace) < 40)
+            store.forget_task(name)
+            left = in_files(path)
+            assert [trace for trace in traces if trace in left] == []
+        assert store.task_ids() == ["the third customer"]
+
+
+def test_records_leave_no_copy_where_the_tree_moves_its_rows(tmp_path):
+    """SQLite itself leaves some: of rows that lie in its tree as they are a few in a thousand."""
+    rng = np.random.RandomState(0)
+    records = Records(tmp_path / "file", 60)
+
+    def record(number):
+        size = rng.choice([20, 90, 700, 1500, 5000])
+        return (b"mark%08d|" % number) * (size // 13 + 1)
+
+    with_rows(tmp_path / "file", [(i, record(i)) for i in range(20)])
+    known, number = list(range(20)), 20
+    for _ in range(12):
+        with records.writing() as writing:
+            for _ in range(40):
+                writing.put(row(number, record(number)))
+                known.append(number)
+                number += 1
+        gone = [known.pop(rng.randint(len(known))) for _ in range(35)]
+        for each in gone:
+            with records.writing() as writing:
+                writing.remove(id_of(each))
+        assert records.sweep()
+        data = in_files(tmp_path / "file")
+        assert [each for each in gone if b"mark%08d" % each in data] == []
+        assert [each for each in gone if id_of(each).encode() in data] == []
+        assert all(b"mark%08d" % each in data and id_of(each).encode() in data for each in known)
+    records.close()
+
+
+def id_of(number):
+    return f"customer-{number:06d}"
+
+
+def row(number, record, labels=None):
+    return Row(id_of(number), record, labels, False)
+
+
+def with_rows(path, rows):
+    """Make a file of records."""
+
+    def write(writing):
+        writing.put_base(b"base")
+        for number, record in rows:
+            writing.put(row(number, record))
+
+    Records.create(path, write)
+
+
+@pytest.mark.parametrize(
+    "size", [0, 1, 50, 103, 900, 1020, 4000, 8180, 8200, 20_000, 10**6, 10**6 * 2]
+)
+def test_no_byte_of_a_record_lies_in_the_tree(size, tmp_path):
+    """Pages of trees begin with their kind, and overflow pages with the number of the next one."""
+    for extra in range(0, 1100, 97):
+        record = b"\xee" * (size + extra)
+        assert without_padding(padded(record)) == record
+    with_rows(tmp_path / "file", [(1, b"\xee" * size)])
+    data = (tmp_path / "file").read_bytes()
+    pages = [data[i : i + PAGE] for i in range(PAGE, len(data), PAGE)]
+    trees = [page for page in pages if page[0] in (2, 5, 10, 13)]
+    others = [page[4:] for page in pages if page[0] not in (2, 5, 10, 13)]
+    assert len(trees) > 5
+    assert all(b"\xee\xee\xee" not in page and b"customer" not in page for page in trees)
+    assert b"".join(others).count(b"\xee") == size
+
+
+def test_ids_of_equal_hash_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(Reading, "hash", lambda self, text: 7)
+    with_rows(tmp_path / "file", [(i, b"record %d" % i) for i in range(5)])
+    records = Records(tmp_path / "file", 60)
+    with records.writing() as writing:
+        writing.remove(id_of(2))
+        writing.put(row(3, b"another"))
+    with records.reading() as reading:
+        assert list(reading) == [id_of(i) for i in (0, 1, 3, 4)]
+        found = [reading.task(reading.number_of(name)) for name in reading]
+        assert id_of(2) not in reading
+    assert found == [b"record 0", b"record 1", b"another", b"record 4"]
+    records.close()
+
+
+# --- many at once
+
+
+def test_a_reader_sees_what_others_do(store, fitted, path, digits):
+    X, y = digits
+    with Store(path, net()) as reader:
+        assert_same(reader, fitted, X[:9])
+        clf = store.estimator()
+        for each in (store, clf):
+            each.partial_fit(X[:100], y[:100] + 5, task_id="new")
+        assert_same(reader, clf, X[:9])
+        for each in (store, clf):
+            each.partial_fit(X[100:200], y[100:200], task_id="new")
+        assert_same(reader, clf, X[:9])
+        for name in ("third", "first"):
+            store.forget_task(name)
+            clf.forget_task(name)
+            with pytest.raises(UnknownTaskError, match=f"'{name}'"):
+                reader.predict(X, name)
+            assert_same(reader, clf, X[:9])
+        assert not any("third" in str(held) for held in read_tasks(reader))
+
+
+def test_a_pickle_is_the_way_to_the_file(store, fitted, digits):
+    X, y = digits
+    text = pickle.dumps(store)
+    assert len(text) < 5000
+    store.partial_fit(X[:60], y[:60], task_id="later")
+    with pickle.loads(text) as again:
+        assert again.task_ids() == [*fitted.tasks_, "later"]
+        assert np.array_equal(again.predict(X, 2), fitted.predict(X, 2))
+
+
+def test_threads_share_a_store(store, fitted, digits):
+    """Readers, two learners and a forgetter: every answer is right, and nothing is lost."""
+    X, y = digits
+    truth = {name: fitted.predict(X[:20], name) for name in fitted.tasks_}
+    stop, wrong = threading.Event(), []
+
+    def read():
+        while not stop.is_set():
+            for name, expected in truth.items():
+                try:
+                    if not np.array_equal(store.predict(X[:20], name), expected):
+                        wrong.append(name)
+                except UnknownTaskError:
+                    if name != "third":
+                        wrong.append(name)
+
+    def learn(name):
+        store.partial_fit(X[:60], y[:60], task_id=name)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    writers = [threading.Thread(target=learn, args=[f"new{i}"]) for i in range(2)]
+    writers.append(threading.Thread(target=store.forget_task, args=["third"]))
+    for thread in (*readers, *writers):
+        thread.start()
+    for thread in writers:
+        thread.join()
+    stop.set()
+    for thread in readers:
+        thread.join()
+    assert wrong == []
+    assert sorted(map(str, store)) == ["2", "first", "new0", "new1"]
+    clf = store.estimator()
+    alone = fitted.for_task("first")
+    assert np.array_equal(clf.for_task("first").predict_proba(X), alone.predict_proba(X))
+
+
+def during(monkeypatch, what):
+    """Let something happen once, while the next partial_fit of an estimator learns."""
+    learn = ContinualClassifier.partial_fit
+
+    def partial_fit(self, *args, **kwargs):
+        done = learn(self, *args, **kwargs)
+        monkeypatch.setattr(ContinualClassifier, "partial_fit", learn)
+        what()
+        return done
+
+    monkeypatch.setattr(ContinualClassifier, "partial_fit", partial_fit)
+
+
+def test_two_that_learn_one_task_learn_one_after_the_other(store, path, digits, monkeypatch):
+    X, y = digits
+    clf = store.estimator()
+    with Store(path, net()) as other:
+        during(monkeypatch, lambda: other.partial_fit(X[:60], y[:60], task_id=2))
+        store.partial_fit(X[60:120], y[60:120], task_id=2)
+        clf.partial_fit(X[:60], y[:60], task_id=2).partial_fit(X[60:120], y[60:120], task_id=2)
+        assert_same(store, clf, X[:9])
+        during(monkeypatch, lambda: other.partial_fit(X[:60], y[:60], task_id="new"))
+        store.partial_fit(X[60:120], y[60:120], task_id="new")
+        clf.partial_fit(X[:60], y[:60], task_id="new")
+        clf.partial_fit(X[60:120], y[60:120], task_id="new")
+        assert_same(store, clf, X[:9])
+
+
+def test_different_tasks_are_learned_at_the_same_time(store, path, digits, monkeypatch):
+    X, y = digits
+    clf = store.estimator()
+    with Store(path, net()) as other:
+        during(monkeypatch, lambda: other.partial_fit(X[:60], y[:60], task_id="theirs"))
+        store.partial_fit(X[60:120], y[60:120], task_id="mine")
+    clf.partial_fit(X[:60], y[:60], task_id="theirs").partial_fit(
+        X[60:120], y[60:120], task_id="mine"
+    )
+    assert_same(store, clf, X[:9])
+
+
+@pytest.mark.parametrize("theirs", ["first", "second"])
+@pytest.mark.parametrize("mine", ["first", "second", "third"])
+def test_two_that_learn_beside_a_base_that_is_not_final(mine, theirs, path, digits, monkeypatch):
+    """What comes of it is what came of one after the other."""
+    X, y = digits
+    clf = small().partial_fit(X[:100], y[:100], task_id="first")
+    with Store.create(path, clf) as store, Store(path, net()) as other:
+        during(monkeypatch, lambda: other.partial_fit(X[100:160], y[100:160], task_id=theirs))
+        store.partial_fit(X[160:220], y[160:220], task_id=mine)
+        clf.partial_fit(X[100:160], y[100:160], task_id=theirs)
+        clf.partial_fit(X[160:220], y[160:220], task_id=mine)
+        for each in (store, clf):
+            each.partial_fit(X[:60], y[:60], task_id="after")
+        assert_same(store, clf, X[:9])
+
+
+def test_what_is_forgotten_while_it_is_learned_stays_forgotten(store, path, digits, monkeypatch):
+    X, y = digits
+    with Store(path, net()) as other:
+        during(monkeypatch, lambda: other.forget_task(2))
+        with pytest.raises(UnknownTaskError, match="forgotten while these rows were learned"):
+            store.partial_fit(X[:60], y[:60], task_id=2)
+    assert store.task_ids() == ["first", "third"]
+
+
+def test_a_base_that_loses_its_head_meanwhile(store, path, digits, monkeypatch):
+    X, y = digits
+    clf = store.estimator()
+    with Store(path, net()) as other:
+        during(monkeypatch, lambda: other.forget_task("first"))
+        store.partial_fit(X[:60], y[:60], task_id="new")
+    clf.forget_task("first").partial_fit(X[:60], y[:60], task_id="new")
+    assert_same(store, clf, X[:9])
+
+
+def test_another_that_writes_too_long_is_named(store, fitted, path, digits):
+    X, y = digits
+    with Store(path, net(), timeout=0.05) as hasty:
+        with (
+            records_of(store).writing(),
+            pytest.raises(TimeoutError, match=r"has been writing to .*customers.halrp for 0\.05"),
+        ):
+            hasty.partial_fit(X[:60], y[:60], task_id="new")
+        assert_same(hasty, fitted, X[:9])
+
+
+def test_what_a_slow_reader_holds_up_is_swept_later(store, path, digits):
+    X, y = digits
+    store.partial_fit(X[:60], y[:60], task_id="a customer who leaves")
+    with Store(path, net(), timeout=0.05) as other:
+        with (
+            records_of(store).reading(),
+            pytest.warns(UserWarning, match=r"reading .*customers.halrp for longer"),
+        ):
+            other.forget_task("a customer who leaves")
+        assert "a customer who leaves" not in other
+        assert b"a customer who leaves" in in_files(path)
+        other.partial_fit(X[:60], y[:60], task_id="new")
+        assert b"a customer who leaves" not in in_files(path)
+
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+old_warning = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
+
+def child(work):
+    """Start a process that works, and ends with 0 if nothing goes wrong."""
+    number = os.fork()
+    if number:
+        return number
+    code = 1
+    try:
+        signal.alarm(300)
+        work()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def ended(*children):
+    """Wait for processes; return the codes that they ended with."""
+    return [os.waitstatus_to_exitcode(os.waitpid(each, 0)[1]) for each in children]
+
+
+@forks
+@old_warning
+def test_children_go_on_with_a_store(store, fitted, digits):
+    """While other threads of the parent read and write."""
+    X, _ = digits
+    stop = threading.Event()
+    truth = {name: fitted.predict(X[:9], name) for name in fitted.tasks_}
+
+    def busy():
+        while not stop.is_set():
+            with records_of(store).reading():
+                time.sleep(0.001)
+            with records_of(store).writing():
+                time.sleep(0.001)
+
+    def ask():
+        for name, expected in truth.items():
+            assert np.array_equal(store.predict(X[:9], name), expected)
+
+    thread = threading.Thread(target=busy)
+    thread.start()
+    codes = ended(*[child(ask) for _ in range(6)])
+    stop.set()
+    thread.join()
+    assert codes == [0] * 6
+    ask()
+
+
+@forks
+@old_warning
+def test_processes_read_what_one_writes(store, fitted, digits):
+    """A task is there or not, and never half; what is forgotten is gone for all."""
+    X, y = digits
+    truth = {name: fitted.predict_proba(X[:9], name).max(axis=1) for name in fitted.tasks_}
+    clf = store.estimator()
+    clf.partial_fit(X[:60], y[:60] + 100, task_id="new")
+    new = clf.predict_proba(X[:9], "new").max(axis=1)
+
+    def read():
+        came = False
+        while True:
+            for name, expected in truth.items():
+                assert np.array_equal(store.predict_proba(X[:9], name).max(axis=1), expected)
+            try:
+                assert np.array_equal(store.predict_proba(X[:9], "new").max(axis=1), new)
+                came = True
+            except UnknownTaskError:
+                if came:
+                    return
+
+    readers = [child(read) for _ in range(2)]
+    store.partial_fit(X[:60], y[:60] + 100, task_id="new")
+    time.sleep(0.5)
+    store.forget_task("new")
+    assert ended(*readers) == [0, 0]
+
+
+@forks
+@old_warning
+def test_processes_that_write_all_get_their_turn(store, fitted, digits):
+    X, y = digits
+    names = [[f"{letter}{i}" for i in range(3)] for letter in "abc"]
+
+    def learn(some):
+        for name in some:
+            store.partial_fit(X[:40], y[:40], task_id=name)
+        store.forget_task(some[0])
+
+    assert ended(*[child(partial(learn, some)) for some in names]) == [0, 0, 0]
+    left = [name for some in names for name in some[1:]]
+    assert sorted(store.task_ids()[3:]) == left
+    clf = fitted.for_task("first")
+    whole = store.estimator(["first"])
+    whole.partial_fit(X[:40], y[:40], task_id="c2")
+    assert np.array_equal(store.for_task("first").predict_proba(X), clf.predict_proba(X))
+    assert np.array_equal(
+        store.for_task("c2").predict_proba(X), whole.for_task("c2").predict_proba(X)
+    )
+
+
+@forks
+@old_warning
+@pytest.mark.parametrize("n_kills", [8, pytest.param(300, marks=pytest.mark.slow)])
+def test_a_learner_that_is_killed_leaves_all_that_was_said(n_kills, store, fitted, digits):
+    """What it said is there, whole; of what it was at, all or nothing; and no trace stays."""
+    X, y = digits
+    rng = np.random.RandomState(n_kills)
+    expected = {name: fitted.for_task(name).predict_proba(X[:9]) for name in fitted.tasks_}
+    begin, known = 0, set()
+
+    def learn_and_forget(pipe):
+        for number in range(begin, begin + 10_000):
+            store.partial_fit(X[:40], y[:40] + number % 3, task_id=f"customer {number:06d}")
+            os.write(pipe, b"+%d\n" % number)
+            if number % 2:
+                store.forget_task(f"customer {number - 1:06d}")
+                os.write(pipe, b"-%d\n" % (number - 1))
+
+    for _ in range(n_kills):
+        read, write = os.pipe()
+        learner = child(partial(learn_and_forget, write))
+        os.close(write)
+        time.sleep(rng.uniform(0, 0.6))
+        os.kill(learner, signal.SIGKILL)
+        with open(read) as pipe:
+            said = pipe.read().split()
+        assert ended(learner) == [-signal.SIGKILL]
+        for word in said:
+            (known.add if word[0] == "+" else known.discard)(int(word[1:]))
+        found = {int(name.split()[1]) for name in store.task_ids()[3:]}
+        at = max(known, default=begin - 1)  # the last that was learned
+        assert known - found <= ({at - 1} if at % 2 else set())
+        assert found - known <= {max(at + 1, begin)}
+        for name in store:
+            if name not in expected:
+                alone = store.estimator(["first"])
+                number = int(name.split()[1])
+                alone.partial_fit(X[:40], y[:40] + number % 3, task_id=name)
+                expected[name] = alone.for_task(name).predict_proba(X[:9])
+            assert np.array_equal(store.for_task(name).predict_proba(X[:9]), expected[name])
+        known = found
+        begin = max(known | {begin}) + 1
+        begin += begin % 2
+    store.forget_task(2)
+    gone = set(range(begin)) - known
+    left = in_files(store.path)
+    assert [number for number in gone if b"customer %06d" % number in left] == []
