@@ -64,6 +64,8 @@ def unpacked(block: bytes) -> Any:
             if dtype.kind not in "biufc" or not all(size >= 0 for size in shape):
                 raise ValueError(f"an array of type {kind} and shape {shape}")
             end = begin + math.prod(shape) * dtype.itemsize
+            if end > len(body):
+                raise ValueError(f"an array of shape {shape} that the block does not hold")
             arrays[name] = np.frombuffer(body[begin:end], dtype).reshape(shape)
             begin = end
         if begin != len(body):

@@ -207,8 +207,8 @@ class Reading(Collection[TaskId]):
         """Return a task's id as it is written, without reading the whole record."""
         with self._connection.blobopen("records", "record", number, readonly=True) as blob:
             begin = _LEAST_IN_TREE + _PREFIX
-            length = int.from_bytes(blob[begin : begin + 2], "little")
-            return blob[begin + 2 : begin + 2 + length]
+            blob.seek(begin)
+            return blob.read(int.from_bytes(blob.read(2), "little"))
 
     def hash(self, text: bytes) -> int:
         digest = hashlib.blake2b(text, digest_size=8, key=self._salt).digest()

@@ -20,8 +20,8 @@ from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 from torch.utils.data import Dataset
 
-from sklearn_halrp._estimator import ContinualEstimator
 from sklearn_halrp._checks import check_net
+from sklearn_halrp._estimator import ContinualEstimator
 from sklearn_halrp._ids import check_known, check_task_id, default_task_id, ids_in
 from sklearn_halrp._importance import check_importance
 from sklearn_halrp._intake import without_ids
@@ -30,7 +30,7 @@ from sklearn_halrp._modules import get_tensor
 from sklearn_halrp._network import Network
 from sklearn_halrp._one_task import OneTask
 from sklearn_halrp._packed import packed, unpacked
-from sklearn_halrp._records import Records, Row, State, Writing
+from sklearn_halrp._records import Reading, Records, Row, State, Writing
 from sklearn_halrp._saved import learned_to_state, tasks_from_state
 from sklearn_halrp._serving import Predictors
 from sklearn_halrp._targets import target_from_state
@@ -323,9 +323,8 @@ class Store:
         if names == []:
             raise ValueError("task_ids is empty, and an estimator has at least one task.")
         model = self._of(names)
-        alone = replace(model._learned, predictors=Predictors())
-        vars(model).update(task_column=self._task_column, _learned=alone)
-        return model
+        learned = replace(model._learned, predictors=Predictors())
+        return model._as_it_is(task_column=self._task_column, _learned=learned)
 
     # --- learning and forgetting -------------------------------------------------------
 
@@ -396,14 +395,14 @@ class Store:
                     )
                 if now != number:
                     return False
-            now = writing.state
-            if now.base != state.base or (new_base and now.frozen != state.frozen):
+            found = writing.state
+            if found.base != state.base or (new_base and found.frozen != state.frozen):
                 return False
             for row in rows:
                 writing.put(row)
             if new_base:
                 writing.put_base(record)
-            writing.say(frozen=now.frozen or network.frozen, cleared=now.cleared)
+            writing.say(frozen=found.frozen or network.frozen, cleared=found.cleared)
         self._records.sweep(0)
         return True
 
@@ -552,7 +551,7 @@ class Store:
                     number, self._task(name, tasks[number]), len(tasks[number])
                 )
         for number, record in shown.items():
-            held[number] = memory.keep(number, target_from_state(unpacked(record)), len(record))
+            held[number] = memory.keep(number, self._labels(record), len(record))
         return memory.model_with(
             {name: held[number] for name, number in numbers.items()},
             state.frozen,
@@ -568,6 +567,13 @@ class Store:
         model = _estimator_of(self.path, about, **self._given)
         del about["learned"]
         return _Memory(about, model, state, self._settings["cache_bytes"])
+
+    def _labels(self, record: bytes) -> Target:
+        """Return what a prediction for other tasks shows of some, from its record."""
+        try:
+            return target_from_state(unpacked(record))
+        except _DAMAGE as error:
+            raise ValueError(f"A set of labels in {self.path} is damaged: {error}.") from error
 
     def _task(self, name: TaskId, record: bytes) -> Task:
         """Return a task from its record."""
@@ -640,11 +646,8 @@ class _Memory:
     ) -> Any:
         """Return an estimator that has these tasks, and takes X without a column of ids."""
         network = replace(self._learned.network, tasks=tasks, frozen=frozen)
-        model = object.__new__(type(self.model))
         learned = replace(self._learned, network=network, others=others)
-        vars(model).update(vars(self.model), _learned=learned)
-        vars(model).update(task_column=None, cache_bytes=self.max_bytes)
-        return model
+        return self.model._as_it_is(_learned=learned, task_column=None, cache_bytes=self.max_bytes)
 
 
 def _numbers(reading: Reading, names: list[TaskId]) -> dict[TaskId, int]:

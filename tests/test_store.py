@@ -1,5 +1,6 @@
 """A store on disk: the same predictions, task by task, for many processes, and no trace after."""
 
+import hashlib
 import os
 import pickle
 import signal
@@ -193,7 +194,7 @@ def test_an_estimator_of_some_tasks_learns_like_that_of_all(store, fitted, digit
     assert "new" not in store
     with pytest.raises(ValueError, match="at least one task"):
         store.estimator([])
-    with pytest.raises(UnknownTaskError, match="'nobody'.*Known: 'first', 2, 'third'"):
+    with pytest.raises(UnknownTaskError, match=r"'nobody'.*Known: 'first', 2, 'third'"):
         store.estimator(["nobody"])
 
 
@@ -306,7 +307,7 @@ def test_what_is_no_store_is_refused(path, fitted):
     with pytest.raises(FileNotFoundError, match=r"no store at .*Store\.create"):
         Store(path)
     path.write_bytes(b"no database " * 1000)
-    with pytest.raises(ValueError, match="customers.halrp is damaged"):
+    with pytest.raises(ValueError, match=r"customers\.halrp is damaged"):
         Store(path)
     path.unlink()
     other = sqlite3.connect(path)
@@ -381,14 +382,37 @@ def test_a_record_in_the_place_of_another_is_refused(store, path, digits):
 
 
 @pytest.mark.parametrize("block", [b"", b"x", bytes(100), packed([1])[:-1]])
-def test_a_block_that_is_none_is_refused(block):
-    with pytest.raises(ValueError):
+def test_a_block_that_is_damaged_is_refused(block):
+    with pytest.raises(ValueError, match="do not have the digest"):
         unpacked(block)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"value": 1, "arrays": 1}',
+        b'{"value": 1, "arrays": [["a", "<f8", [-1]]]}',
+        b'{"value": 1, "arrays": [["a", "<f8", [1000000000000, 1000000]]]}',
+        b'{"value": 1, "arrays": [["a", "|O", [0]]]}',
+        b'{"value": 1, "arrays": [["a", "<f8", ["x"]]]}',
+        b'{"value": {"array": "b"}, "arrays": []}',
+        b"[" * 100_000,
+    ],
+)
+def test_what_somebody_else_wrote_is_refused(text):
+    """With the right digest: whoever writes a file can make one."""
+    body = len(text).to_bytes(8, "little") + text
+    for more in (b"", b"more"):
+        with pytest.raises(ValueError, match=r"no block|array|bytes|Expecting"):
+            unpacked(hashlib.sha256(body + more).digest() + body + more)
 
 
 def test_bad_calls_change_nothing(store, fitted, digits):
     X, y = digits
-    with pytest.raises(UnknownTaskError, match="'nobody'.*Known: 'first', 2, 'third'"):
+    with pytest.raises(UnknownTaskError, match=r"'nobody'.*Known: 'first', 2, 'third'"):
         store.predict(X, "nobody")
     with pytest.raises(UnknownTaskError, match="'nobody'"):
         store.forget_task("nobody")
