@@ -5,15 +5,35 @@ which question each of these is needed.
 """
 
 from contextlib import contextmanager
+from dataclasses import replace
 from unittest import mock
 
 import torch
 from skorch.callbacks import Callback
 
+from sklearn_halrp.store import _row
+
 
 def stored_tasks(clf):
     """Return what a classifier keeps of its tasks beside the base, by id."""
     return clf._learned.tasks
+
+
+def with_copies(clf, n_tasks):
+    """Let a classifier know so many tasks: its own, and copies of these with other ids."""
+    learned = clf._learned
+    several, tasks = list(learned.tasks.values()), dict(learned.tasks)
+    for number in range(n_tasks - len(tasks)):
+        task = several[number % len(several)]
+        tasks[f"copy {number}"] = replace(task, data=task.data.copy())
+    clf._learned = learned.with_network(replace(learned.network, tasks=tasks))
+
+
+def put(store, task_id, clf, of):
+    """Write a task of a classifier into a store under another id, as what was learned is."""
+    row = _row(clf._learned.network, task_id, stored_tasks(clf)[of])
+    with store._records.writing() as writing:
+        writing.put(row)
 
 
 class _Fixed(Callback):
