@@ -23,6 +23,7 @@ from benchmarks import (
     many_tasks,
     orders,
     pictures,
+    store,
     theorem,
 )
 from benchmarks.command import Parser
@@ -97,6 +98,17 @@ def family(results=RESULTS):
     return f"{importances.table(content['runs'])}\n\n`{content['command']}`. {versions}."
 
 
+def on_disk(results=RESULTS):
+    """Return the table of stores on disk, and what was run."""
+    path = results / "store.json"
+    if not path.exists():
+        return ""
+    content = json.loads(path.read_text())
+    versions = ", ".join(f"{name} {value}" for name, value in content["versions"].items())
+    machine = content["runs"][0].get("on")
+    return f"{store.table(content['runs'])}\n\n`{content['command']}`. {versions}. On {machine}."
+
+
 def build(results=RESULTS, folder=None):
     """Return the text of the page; draw its pictures if a folder for them is given."""
     if folder:
@@ -108,6 +120,7 @@ def build(results=RESULTS, folder=None):
         text = text.replace(f"<!-- {kind} -->", section(kind, results, folder))
     text = text.replace("<!-- goals -->", goals.table(results))
     text = text.replace("<!-- importances -->", family(results))
+    text = text.replace("<!-- store -->", on_disk(results))
     text = re.sub(r"## [^\n]+\n+(?=## )", "", text)  # what has neither words nor results
     return text
 

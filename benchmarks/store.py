@@ -102,15 +102,19 @@ def in_store(n_tasks, rounds):
     }
 
 
+def written(path, n_tasks, rounds):
+    """Write one file of joblib with everything; return the milliseconds, and the ids."""
+    clf = several(n_tasks)
+    return times(lambda i: dump(clf, path), rounds), clf.tasks_
+
+
 def in_one_file(n_tasks, rounds):
     """Measure one file of joblib with everything."""
-    clf, row = several(n_tasks), Tasks()(0)[0][:1]
-    rounds = min(rounds, AT_ONCE)
+    row, rounds = Tasks()(0)[0][:1], min(rounds, AT_ONCE)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tasks.joblib"
-        more = times(lambda i: dump(clf, path), rounds)
-        size, names = path.stat().st_size, clf.tasks_
-        del clf
+        more, names = written(path, n_tasks, rounds)
+        size = path.stat().st_size
         gc.collect()
         opening, first, again = [], [], []
         for i in range(rounds):

@@ -17,8 +17,15 @@ import pytest
 from sklearn_halrp import ContinualClassifier
 from sklearn_halrp.exceptions import MissingTaskError, UnknownTaskError
 from sklearn_halrp.store import Store
-from tests.conftest import make_classifier, make_net, make_regressor, permuted
+from tests.conftest import (
+    make_classifier,
+    make_net,
+    make_numbers_net,
+    make_regressor,
+    permuted,
+)
 from tests.inside import (
+    IMPORTANCES,
     PAGE,
     Reading,
     Records,
@@ -290,6 +297,37 @@ def test_a_store_never_takes_the_place_of_a_file(fitted, path):
         Store.create(path, fitted)
     assert path.read_text() == "mine"
     assert os.listdir(path.parent) == [path.name]
+
+
+def test_any_name_of_a_file_will_do(fitted, tmp_path, digits):
+    for name in ("a b", "what?mode=memory", "50%25#x", "Müller"):
+        Store.create(tmp_path / name, fitted).close()
+        with Store(tmp_path / name, net()) as store:
+            assert np.array_equal(store.predict(digits[0], 2), fitted.predict(digits[0], 2))
+    assert sorted(os.listdir(tmp_path)) == ["50%25#x", "Müller", "a b", "what?mode=memory"]
+
+
+def test_a_net_and_an_importance_of_ones_own_are_given_again(digits, path):
+    X, y = digits
+
+    def own(layers, losses):
+        return IMPORTANCES["fisher"]()(layers, losses)
+
+    clf = small(importance="uniform").partial_fit(X[:60], y[:60], task_id=0)
+    Store.create(path, clf).close()
+    with pytest.raises(ValueError, match=r"pass a net with tests\.modules\.MLP"):
+        Store(path)
+    with pytest.raises((TypeError, ValueError), match="NeuralNetClassifier"):
+        Store(path, make_numbers_net())
+    with pytest.warns(UserWarning, match="importance"):
+        Store(path, net(), importance="fisher").close()
+    path.unlink()
+    clf.importance = own
+    Store.create(path, clf).close()
+    with pytest.raises(ValueError, match="pass it again"):
+        Store(path, net())
+    with Store(path, net(), importance=own) as store:
+        assert store.estimator().importance is own
 
 
 def test_what_cannot_be_made_a_store_leaves_no_file(path, digits):
