@@ -76,7 +76,6 @@ def check_network(network: Network) -> None:
     for name, others in roles.aliases.items():
         same = all(every[other] is every[name] for other in others)
         _require(same, f"other names of {name} that are not")
-    _require(bool(network.tasks), "no tasks")
     for task_id, task in network.tasks.items():
         _require(check_task_id(task_id) == task_id, f"the id {task_id!r}")
         check_task(network, task)

@@ -16,6 +16,10 @@ class Target(Protocol):
     shown: ClassVar[tuple[str, str, str]]
 
     @classmethod
+    def made_up(cls, n_outputs: int) -> Self:
+        """Return the target of a task that nobody has."""
+
+    @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
         """Return the target that `to_state` was asked for; take its entries out."""
 

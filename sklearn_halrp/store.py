@@ -16,39 +16,29 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 from torch.utils.data import Dataset
 
-from sklearn_halrp._checks import check_net
+from sklearn_halrp._described import check_settings, described, rebuilt, undamaged
 from sklearn_halrp._estimator import ContinualEstimator
+from sklearn_halrp._faults import let_through
+from sklearn_halrp._fingerprint import check_fingerprint, fingerprint
 from sklearn_halrp._ids import check_known, check_task_id, default_task_id, ids_in
-from sklearn_halrp._importance import check_importance
-from sklearn_halrp._intake import without_ids
+from sklearn_halrp._intake import dtype_of, without_ids
 from sklearn_halrp._learned import Learned
 from sklearn_halrp._modules import get_tensor
-from sklearn_halrp._network import Network
+from sklearn_halrp._network import Network, to_array
 from sklearn_halrp._one_task import OneTask
 from sklearn_halrp._packed import packed, unpacked
 from sklearn_halrp._records import Reading, Records, Row, State, Writing
-from sklearn_halrp._saved import learned_to_state, tasks_from_state
+from sklearn_halrp._saved import check_format, learned_to_state, tasks_from_state
 from sklearn_halrp._serving import Predictors
+from sklearn_halrp._soundness import check_learned, check_task
 from sklearn_halrp._targets import target_from_state
 from sklearn_halrp._task import Task
-from sklearn_halrp._training import recipe_of
 from sklearn_halrp._turns import Turn
 from sklearn_halrp._types import Target, TaskId
 from sklearn_halrp.exceptions import UnknownTaskError
-from sklearn_halrp.persistence import (
-    _DAMAGE,
-    _KINDS,
-    _check_plain,
-    _name_of,
-    _plain_parameters,
-    _warn_of_another_importance,
-    _warn_of_another_loss,
-    _warn_of_another_module,
-)
 
 __all__ = ["Store"]
 
@@ -126,6 +116,7 @@ class Store:
         self._settings: dict[str, Any] = {"cache_bytes": cache_bytes, "timeout": timeout}
         self._records = Records(self.path, timeout)
         self._memory: _Memory | None = None
+        self._told = False
         try:
             self._of([])
             self._records.sweep(0)  # after whoever was killed as it forgot a task
@@ -166,12 +157,11 @@ class Store:
         sklearn.exceptions.NotFittedError
             If no task has been learned.
         """
-        about = _described(estimator)
-        check_is_fitted(estimator)
+        about = described(estimator, "Store.create")
         learned = estimator._learned
 
         def write(writing: Writing) -> None:
-            writing.put_base(_base_record(about, learned))
+            writing.put_base(_base_record(about, estimator, learned))
             network = learned.network
             writing.say(frozen=network.frozen, cleared=_is_cleared(network))
             for task_id, task in network.tasks.items():
@@ -384,7 +374,7 @@ class Store:
         changed = {n: t for n, t in network.tasks.items() if t is not known.get(n)}
         rows = [_row(network, name, task) for name, task in changed.items()]
         new_base = network.base is not before.network.base
-        record = _base_record(self._about, model._learned) if new_base else b""
+        record = _base_record(self._about, model, model._learned) if new_base else b""
         with self._records.writing() as writing:
             for name, number in numbers.items():
                 now = writing.number_of(name)
@@ -453,7 +443,7 @@ class Store:
         if to_clear:
             model = self._of([])
             learned = model._learned.with_network(model._learned.network.with_cleared_head())
-            record = _base_record(self._about, learned)
+            record = _base_record(self._about, model, learned)
         with self._records.writing() as writing:
             check_known([task_id], writing)
             if len(writing) == 1:
@@ -548,7 +538,7 @@ class Store:
         for name, number in numbers.items():
             if number in tasks:
                 held[number] = memory.keep(
-                    number, self._task(name, tasks[number]), len(tasks[number])
+                    number, self._task(name, tasks[number], memory.network), len(tasks[number])
                 )
         for number, record in shown.items():
             held[number] = memory.keep(number, self._labels(record), len(record))
@@ -560,29 +550,43 @@ class Store:
 
     def _new_memory(self, base: bytes, state: State) -> "_Memory":
         """Build the base from its record."""
-        try:
+        with undamaged(self.path):
             about = unpacked(base)
-        except ValueError as error:
-            raise ValueError(f"{self.path} is damaged: of the base, {error}.") from error
-        model = _estimator_of(self.path, about, **self._given)
+            check_format(about["learned"]["_network"]["format"], self.path)
+            check_learned(about["learned"])
+            check_settings(about)
+            kept = about["learned"].pop("fingerprint")
+
+        def check(learned: Learned, target: type[Target]) -> None:
+            check_fingerprint(kept, _of_nobody(learned, target))
+
+        model, others = rebuilt(about, self.path, **self._given, call="Store", check=check)
+        if not self._told:
+            self._told = True
+            for text in others:
+                warnings.warn(f"{self.path}: {text}", stacklevel=4)
         del about["learned"]
         return _Memory(about, model, state, self._settings["cache_bytes"])
 
     def _labels(self, record: bytes) -> Target:
         """Return what a prediction for other tasks shows of some, from its record."""
         try:
-            return target_from_state(unpacked(record))
-        except _DAMAGE as error:
+            target = target_from_state(unpacked(record))
+            target.check()
+            return target
+        except Exception as error:  # as below
+            let_through(error, answer=RecursionError)
             raise ValueError(f"A set of labels in {self.path} is damaged: {error}.") from error
 
-    def _task(self, name: TaskId, record: bytes) -> Task:
+    def _task(self, name: TaskId, record: bytes, network: Network) -> Task:
         """Return a task from its record."""
         try:
             ((found, task),) = tasks_from_state({"tasks": [unpacked(record)]}).items()
             if found != name:
                 raise ValueError(f"it is that of task {found!r}")
-            task.check()
-        except _DAMAGE as error:
+            check_task(network, task)
+        except Exception as error:  # whatever can be wrong with what somebody else wrote
+            let_through(error, answer=RecursionError)
             raise ValueError(
                 f"The record of task {name!r} in {self.path} is damaged: {error}. Other tasks are "
                 "not concerned; forget_task removes this one."
@@ -613,6 +617,11 @@ class _Memory:
         self._kept: OrderedDict[int, tuple[Any, int]] = OrderedDict()
         self._bytes = 0
         self._turn = Turn()
+
+    @property
+    def network(self) -> Network:
+        """The base, without tasks."""
+        return self._learned.network
 
     def of(self, state: State) -> "_Memory | None":
         """Return what may serve a store in this state: this, or one that holds the base alone."""
@@ -657,10 +666,24 @@ def _numbers(reading: Reading, names: list[TaskId]) -> dict[TaskId, int]:
     return {name: number for name, number in found.items() if number is not None}
 
 
-def _base_record(about: dict[str, Any], learned: Learned) -> bytes:
+def _base_record(about: dict[str, Any], estimator: Any, learned: Learned) -> bytes:
     """Return what all tasks rest on: settings, and weights without tasks."""
     alone = learned.with_network(replace(learned.network, tasks={}))
-    return packed({**about, "learned": learned_to_state(alone, with_net=False)})
+    state = learned_to_state(alone, with_net=False)
+    state["fingerprint"] = fingerprint(_of_nobody(learned, estimator._target), dtype_of(estimator))
+    return packed({**about, "learned": state})
+
+
+def _of_nobody(learned: Learned, target: type[Target]) -> Learned:
+    """Return a record of one task, which is made up: the base with other weights in its head."""
+    network, rng = learned.network, np.random.RandomState(0)
+    own = {
+        name: rng.standard_normal(tensor.shape).astype(to_array(tensor).dtype)
+        for name, tensor in network.own_of_base().items()
+        if name in network.in_head
+    }
+    task = Task.of(target.made_up(len(own[network.roles.head_weight])), own=own)
+    return learned.with_network(replace(network, tasks={0: task}))
 
 
 def _row(network: Network, task_id: TaskId, task: Task) -> Row:
@@ -679,52 +702,3 @@ def _is_cleared(network: Network) -> bool:
 
 
 _PAGE = 1000  # ids that are read at once
-
-
-def _described(estimator: ContinualEstimator) -> dict[str, Any]:
-    """Return what a file says of an estimator besides what was learned."""
-    _check_plain(estimator)
-    check_is_fitted(estimator)
-    parameters, objects = _plain_parameters(estimator)
-    return {
-        "estimator": type(estimator).__name__,
-        "own_net": estimator.net is not None and _name_of(estimator.net_.module),
-        "loss": _name_of(estimator.net_.criterion),
-        "objects": objects,
-        "parameters": parameters,
-    }
-
-
-def _estimator_of(path: Path, saved: dict[str, Any], net: Any, importance: Any) -> Any:
-    """Return the estimator that a file tells of, without tasks."""
-    if saved["own_net"] and net is None:
-        raise ValueError(
-            f"{path} was made of an estimator with a net of its own, and a file holds no code: "
-            f"pass a net with {saved['own_net']} and the same arguments, Store(path, net=net)."
-        )
-    kind = _KINDS[saved["estimator"]]
-    if net is not None:
-        check_net(net, kind._target.net_class)
-    if importance is not None:
-        check_importance(importance)
-    if importance is None and "importance" in saved["objects"]:
-        raise ValueError(
-            f"{path} was made of an estimator with importance={saved['objects']['importance']}, "
-            "and a file holds no code: pass it again, Store(path, importance=...)."
-        )
-    parameters = saved["parameters"] | ({"importance": importance} if importance else {})
-    network = saved["learned"]["_network"]
-    head = network["roles"]["head"]
-    size = int(np.prod(saved["learned"]["sample_shape_"]))
-    n_outputs = len(network["base"][f"{head}.weight" if head else "weight"])
-    recipe = kind._target.default_net(size, n_outputs) if net is None else net
-    estimator = kind(net, **parameters)
-    estimator.__setstate__(
-        {**estimator.get_params(deep=False), **saved["learned"], "net_": recipe_of(recipe)}
-    )
-    if net is not None:
-        _warn_of_another_module(path, saved["own_net"], net)
-        _warn_of_another_loss(path, saved.get("loss"), net)
-    if importance is not None:
-        _warn_of_another_importance(path, saved, importance)
-    return estimator

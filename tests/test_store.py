@@ -330,6 +330,35 @@ def test_a_net_and_an_importance_of_ones_own_are_given_again(digits, path):
         assert store.estimator().importance is own
 
 
+class Moved(MLP):
+    """The same network under another name."""
+
+
+class Other(MLP):
+    """Another network of the same shapes."""
+
+    def forward(self, x):
+        return super().forward(x.abs().sqrt())
+
+
+class Wider(MLP):
+    def __init__(self, n_classes=10):
+        super().__init__(n_classes, hidden=25)
+
+
+@pytest.mark.parametrize("forgotten", [[], ["first"]])
+def test_another_network_is_noticed_as_it_is_opened(forgotten, store, path, digits):
+    """Also where the first task is gone, and the head of the base with it."""
+    for name in forgotten:
+        store.forget_task(name)
+    with pytest.warns(UserWarning, match=r"module=tests\.modules\.MLP.*Moved"):
+        Store(path, make_net(Moved)).close()
+    with pytest.raises(ValueError, match=r"does not fit the net.*computes something else"):
+        Store(path, make_net(Other))
+    with pytest.raises(ValueError, match=r"does not fit the net.*was saved with shape"):
+        Store(path, make_net(Wider))
+
+
 def test_what_cannot_be_made_a_store_leaves_no_file(path, digits):
     class Own(ContinualClassifier):
         pass
