@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from sklearn_halrp._described import check_settings, described, rebuilt, undamaged
 from sklearn_halrp._estimator import ContinualEstimator
+from sklearn_halrp._faults import let_through
 from sklearn_halrp._fingerprint import check_fingerprint, fingerprint
 from sklearn_halrp._ids import check_known, check_task_id, default_task_id, ids_in
 from sklearn_halrp._intake import dtype_of, without_ids
@@ -573,7 +574,8 @@ class Store:
             target = target_from_state(unpacked(record))
             target.check()
             return target
-        except Exception as error:  # as above
+        except Exception as error:  # as below
+            let_through(error, answer=RecursionError)
             raise ValueError(f"A set of labels in {self.path} is damaged: {error}.") from error
 
     def _task(self, name: TaskId, record: bytes, network: Network) -> Task:
@@ -584,6 +586,7 @@ class Store:
                 raise ValueError(f"it is that of task {found!r}")
             check_task(network, task)
         except Exception as error:  # whatever can be wrong with what somebody else wrote
+            let_through(error, answer=RecursionError)
             raise ValueError(
                 f"The record of task {name!r} in {self.path} is damaged: {error}. Other tasks are "
                 "not concerned; forget_task removes this one."
