@@ -56,6 +56,10 @@ class Numbers:
             return y
         if isinstance(y, Mapping | Set | Iterator) or np.ndim(entries(y)) == 0:
             raise TypeError(f"{name} must be an array or a list of numbers; got {shown(y)}.")
+        if np.ndim(entries(y)) > 2:
+            raise ValueError(
+                f"{name} must have one number for each row, or several; got shape {np.shape(y)}."
+            )
         _refuse_text(y)
         if isinstance(y, list | tuple | np.ma.MaskedArray):
             y = entries(y)  # with None for what a mask hides

@@ -275,11 +275,11 @@ DTYPES = [*ODD_VALUES, "float64", "int64", "M8[D]", "complex64"]
 # What an error may call the argument that is odd.
 NAMES = {
     "X": r"\bX\b|\brows?\b|features|Complex data|numbers of samples",
-    "y": r"\by\b|labels?\b|class|targets?\b|Complex data|numbers of samples",
+    "y": r"\by\b|\by_true\b|labels?\b|class|targets?\b|Complex data|numbers of samples",
     "task_id": r"task.ids?\b|Task id",
     "sample_weight": r"(?i)sample.?weight",
     "parameter": None,  # its own name
-    "module": r"(?i)module|network|\bnet\b|CrossEntropyLoss",
+    "module": r"(?i)module|network|\bnet\b|CrossEntropyLoss|gradient",
 }
 NUMBERS = st.one_of(st.floats(), st.sampled_from([0.0, 1.0, 2.0**53, 1e300, 3e38, -1e-300]))
 

@@ -350,9 +350,14 @@ def test_what_scikit_learn_and_numpy_refuse_is_named(name):
             call()
 
 
-def test_labels_with_three_axes_are_not_called_rows():
+def test_labels_and_targets_with_three_axes_are_not_called_rows():
+    y = np.zeros((40, 1, 1))
     with pytest.raises(ValueError, match="y must have one label for each row; got shape"):
-        make_classifier().fit(X, np.zeros((40, 1, 1)))
+        make_classifier().fit(X, y)
+    reg = make_regressor().fit(X, X[:, 0])
+    for call in (reg.partial_fit, reg.score):
+        with pytest.raises(ValueError, match="y must have one number for each row, or several"):
+            call(X, y)
 
 
 @pytest.mark.parametrize("value", [-1, "a", b"a", None, np.nan])
