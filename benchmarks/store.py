@@ -31,7 +31,8 @@ from sklearn_halrp.store import Store
 COUNTS = (10, 1000, 10_000, 100_000)
 LEARNED = 10
 ALONE = 200  # files of networks of their own: how many there are plays no part
-AT_ONCE = 3  # rounds of what reads or writes a whole file
+AT_ONCE = 3  # rounds of what reads or writes a whole file; of more than so many tasks one
+MANY = 10_000
 
 
 class Tasks:
@@ -110,7 +111,7 @@ def written(path, n_tasks, rounds):
 
 def in_one_file(n_tasks, rounds):
     """Measure one file of joblib with everything."""
-    row, rounds = Tasks()(0)[0][:1], min(rounds, AT_ONCE)
+    row, rounds = Tasks()(0)[0][:1], min(rounds, AT_ONCE if n_tasks <= MANY else 1)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tasks.joblib"
         more, names = written(path, n_tasks, rounds)
