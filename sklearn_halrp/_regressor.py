@@ -112,7 +112,7 @@ class ContinualRegressor(RegressorMixin, ContinualEstimator):
         prune_threshold: float = 1e-5,
         growth_budget: float = 0.6,
         retrain_epochs: int | float = 0.5,
-        precision: Literal["full", "half"] = "full",
+        precision: Literal["full", "half", "int8"] = "full",
         convolution: Literal["unfolded", "channel"] = "unfolded",
         importance: str | Callable[..., Any] = "fisher",
         task_column: int | str | None = None,

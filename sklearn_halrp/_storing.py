@@ -1,20 +1,19 @@
 """From a trained perturbation to what a task keeps of it, within its budget."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from sklearn_halrp._coding import Coded
 from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._modules import get_tensor
 from sklearn_halrp._network import Network, to_array
 from sklearn_halrp._pruning import Compact, prune
 from sklearn_halrp._task import StoredFactors, Task
-
-PRECISIONS = ("full", "half")
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def store(
     factors : dict of str to Factors
     budget : Budget
     prune_threshold : float
-    precision : {"full", "half"}
+    precision : {"full", "half", "int8"}
 
     Returns
     -------
@@ -84,7 +83,7 @@ def store(
     before : int
         Numbers that the task would store without pruning.
     """
-    own = network.changed(module)
+    own: dict[str, Any] = network.changed(module)
     arrays: dict[str, Any] = {
         name: Factors(*map(to_array, tensors))  # type: ignore[arg-type] # arrays, for now
         for name, tensors in factors.items()
@@ -96,15 +95,51 @@ def store(
         threshold=prune_threshold,
         max_numbers=budget.left(fixed),
     )
-    keep = in_half if precision == "half" else np.asarray
+    before = fixed + sum(f.u.size + f.v.size for f in arrays.values())
     stored = {
-        name: StoredFactors(
-            keep(arrays[name].r), keep(arrays[name].s), Compact.of(keep(u)), Compact.of(keep(v))
-        )
+        name: _ROUNDED[precision](arrays[name].r, arrays[name].s, u, v)
         for name, (u, v) in pruned.items()
     }
-    before = fixed + sum(f.u.size + f.v.size for f in arrays.values())
+    if precision == "int8":  # which holds for all that a task keeps
+        buffers = dict(network.base.named_buffers())
+        own = {name: in_bytes(array, buffer=name in buffers) for name, array in own.items()}
     return own, stored, before
+
+
+def _in_full(r: Any, s: Any, u: Any, v: Any) -> StoredFactors:
+    return StoredFactors(r, s, Compact.of(u), Compact.of(v))
+
+
+def _in_half(r: Any, s: Any, u: Any, v: Any) -> StoredFactors:
+    return _in_full(in_half(r), in_half(s), in_half(u), in_half(v))
+
+
+def _in_bytes(r: Any, s: Any, u: Any, v: Any) -> StoredFactors:
+    u, v = (replace(x, values=in_bytes(x.values)) for x in (Compact.of(u), Compact.of(v)))
+    return StoredFactors(in_bytes(r, around=1), in_bytes(s, around=1), u, v)
+
+
+_ROUNDED = {"full": _in_full, "half": _in_half, "int8": _in_bytes}
+PRECISIONS = tuple(_ROUNDED)
+
+
+def in_bytes(array: NDArray[Any], around: float = 0, buffer: bool = False) -> Any:
+    """Return numbers of one byte, or of two where those would not be right, or the array itself.
+
+    Parameters
+    ----------
+    array : array
+    around : float
+        Coded is what they differ from this.
+    buffer : bool
+        Whether it is none that was trained, such as a running variance, whose ratios matter.
+    """
+    if array.dtype.kind != "f":
+        return array  # such as a count, or complex numbers
+    if buffer:
+        return in_half(array)
+    coded = Coded.of(array - array.dtype.type(around))
+    return in_half(array) if coded is None else coded
 
 
 def in_half(array: NDArray[Any]) -> NDArray[Any]:

@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from sklearn_halrp._coding import Coded
 from sklearn_halrp._pruning import Compact
 from sklearn_halrp._types import Target
 
@@ -24,10 +25,13 @@ PAGE = 64  # epochs that share a page of a history: few more are ever written ag
 
 @dataclass(frozen=True)
 class StoredFactors:
-    """The perturbation of one weight: r (out,), s (in,), u (out, k), v (k, m)."""
+    """The perturbation of one weight: r (out,), s (in,), u (out, k), v (k, m).
 
-    r: NDArray[Any]
-    s: NDArray[Any]
+    Any of the arrays may be `Coded`; of r and s it is what they differ from 1.
+    """
+
+    r: Any
+    s: Any
     u: Compact
     v: Compact
 
@@ -71,7 +75,7 @@ class Task:
         cls,
         target: Target,
         factors: Mapping[str, StoredFactors] | None = None,
-        own: Mapping[str, NDArray[Any]] | None = None,
+        own: Mapping[str, NDArray[Any] | Coded] | None = None,
         visits: int = 1,
         history: Sequence[Mapping[str, Any]] = (),
         report: Mapping[str, Any] | None = None,
@@ -95,14 +99,20 @@ class Task:
             What the task was before this visit.
         """
         factors, own = factors or {}, own or {}
-        arrays = [("own", name, array) for name, array in own.items()]
+        kept: list[tuple[str, str, Any]] = [("own", name, array) for name, array in own.items()]
         for name, stored in factors.items():
-            arrays += [("r", name, stored.r), ("s", name, stored.s)]
+            kept += [("r", name, stored.r), ("s", name, stored.s)]
             for part in ("u", "v"):
                 compact = getattr(stored, part)
-                arrays.append((part, name, compact.values))
+                kept.append((part, name, compact.values))
                 if compact.mask is not None:
-                    arrays.append((f"{part} mask", name, compact.mask))
+                    kept.append((f"{part} mask", name, compact.mask))
+        arrays: list[tuple[str, str, NDArray[Any]]] = []
+        for part, name, array in kept:
+            if isinstance(array, Coded):
+                arrays += [(part, name, array.codes), (f"{part} scales", name, array.scales)]
+            else:
+                arrays.append((part, name, array))
         arrays.sort(key=lambda entry: -entry[2].itemsize)  # so that each is aligned
         history = _rounded(history)
         notes = {
@@ -130,12 +140,12 @@ class Task:
     @property
     def own(self) -> dict[str, NDArray[Any]]:
         """Tensors kept in full, by name."""
-        return {name: array for (part, name), array in self._arrays().items() if part == "own"}
+        return {name: array for (part, name), array in self._decoded().items() if part == "own"}
 
     @property
     def factors(self) -> dict[str, StoredFactors]:
-        """Perturbations, by weight."""
-        arrays = self._arrays()
+        """Perturbations, by weight; no array is coded."""
+        arrays = self._decoded()
         return {
             name: StoredFactors(
                 arrays["r", name],
@@ -219,6 +229,14 @@ class Task:
             end = begin + math.prod(shape) * np.dtype(kind).itemsize
             arrays[part, name] = self.data[begin:end].view(kind).reshape(shape)
             begin = end
+        return arrays
+
+    def _decoded(self) -> dict[tuple[str, str], NDArray[Any]]:
+        """Return the arrays, those that are coded as the numbers that they stand for."""
+        arrays = self._arrays()
+        for part, name in [key for key in arrays if (f"{key[0]} scales", key[1]) in arrays]:
+            numbers = Coded(arrays[part, name], arrays[f"{part} scales", name]).dense()
+            arrays[part, name] = numbers + np.float32(part in ("r", "s"))
         return arrays
 
 

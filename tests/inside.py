@@ -17,6 +17,7 @@ from sklearn_halrp._building import build_network
 from sklearn_halrp._callbacks import FactorPenalty
 from sklearn_halrp._choosing import PASSES, HeldOut, choose_factors
 from sklearn_halrp._classes import Classes
+from sklearn_halrp._coding import Coded
 from sklearn_halrp._copies import copied
 from sklearn_halrp._curvature import DAMPING, Curvatures, whitened_spectrum, whitened_split
 from sklearn_halrp._datasets import labels_in
@@ -59,6 +60,11 @@ def network_of(clf):
 def task_of(clf, task_id):
     """What a classifier keeps of one task."""
     return network_of(clf).tasks[task_id]
+
+
+def raw_arrays(task):
+    """The arrays of a task as they are stored, by part and name."""
+    return task._arrays()
 
 
 def model_of(one):

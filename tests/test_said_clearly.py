@@ -143,7 +143,10 @@ def test_names_are_listed_in_their_order():
     listed = "'fisher', 'empirical', 'kfac', 'uniform', 'gradient', 'activation', 'hessian'"
     with pytest.raises(ValueError, match=f"'importance' .* {{{listed}}}"):
         make_classifier(importance="fischer").fit(X, Y)
-    for name, values in {"base": "'first', 'pretrained'", "precision": "'full', 'half'"}.items():
+    for name, values in {
+        "base": "'first', 'pretrained'",
+        "precision": "'full', 'half', 'int8'",
+    }.items():
         with pytest.raises(ValueError, match=f"'{name}' .* {{{values}}}"):
             make_classifier(**{name: "other"}).fit(X, Y)
 

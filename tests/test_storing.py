@@ -11,8 +11,8 @@ from skorch.callbacks import Callback
 
 from sklearn_halrp.persistence import load, save
 from tests.conftest import make_classifier, permuted
-from tests.inside import MOST_PRUNED, in_half, task_of
-from tests.modules import MLP
+from tests.inside import MOST_PRUNED, Coded, in_half, raw_arrays, task_of
+from tests.modules import MLP, ZOO, Conv2d
 
 
 @pytest.mark.parametrize("budget", [0.4, 0.7])
@@ -193,3 +193,114 @@ def test_half_precision_keeps_every_prediction_in_files_and_when_a_task_goes_on(
     assert clf.score(permuted(X, 1), y, task_id=1) >= score - 0.02
     factors = task_of(clf, 1).factors.values()
     assert {f.u.values.dtype for f in factors} == {np.dtype("f2")}
+
+
+# --- one byte
+
+
+def coded_slowly(array):
+    """Codes and scales, number by number."""
+    flat, codes, scales = array.reshape(-1), [], []
+    for begin in range(0, flat.size, 64):
+        group = flat[begin : begin + 64]
+        scale = float(np.float16(max(abs(float(x)) for x in group)))
+        scales.append(scale)
+        for x in group:
+            code = round(float(x) / (scale / 127)) if scale else 0
+            codes.append(min(max(code, -127), 127))
+    return codes, scales
+
+
+@given(
+    arrays(np.float32, array_shapes(max_dims=2, max_side=90), elements=st.floats(-8, 8, width=32))
+)
+@example(np.zeros((3, 70), np.float32))
+@example(np.full((1, 65), 1e-9, np.float32))
+@example(np.array([7e4, 1.0], np.float32))
+@example(np.arange(130, dtype=np.float32))
+def test_codes_are_those_of_a_slow_reference(array):
+    coded = Coded.of(array)
+    length = np.linalg.norm(array.astype("f8"))
+    if np.abs(array).max() > np.finfo(np.float16).max:
+        assert coded is None
+        return
+    codes, scales = coded_slowly(array)
+    steps = np.repeat(scales, 64)[: array.size] / 127
+    numbers = (np.array(codes) * steps).reshape(array.shape)
+    if coded is None:
+        assert np.linalg.norm(numbers - array) > 0.0199 * length
+        return
+    assert coded.size == array.size
+    assert coded.codes.nbytes + coded.scales.nbytes == array.size + 2 * len(scales)
+    assert coded.codes.reshape(-1).tolist() == codes
+    assert coded.scales.tolist() == scales
+    np.testing.assert_allclose(coded.dense(), numbers, rtol=1e-6)
+    # A step is a 127th of the scale, which two bytes hold to eleven bits, or to 2^-25.
+    off = np.abs(coded.dense() - array).reshape(-1)
+    assert (off <= steps * (0.5 + 127 * 2.0**-11) * 1.001 + 2.0**-25).all()
+
+
+def test_one_byte_holds_all_that_a_task_keeps(digits):
+    full, small = (learn_tightly(digits, precision=p)[0] for p in ("full", "int8"))
+    before, after = (task_of(clf, 1) for clf in (full, small))
+    assert after.n_numbers == before.n_numbers
+    kept, n_scales = raw_arrays(after), 0
+    for (part, name), array in raw_arrays(before).items():
+        if part.endswith("mask"):
+            assert np.array_equal(kept[part, name], array)
+            continue
+        wanted = Coded.of(array - 1 if part in "rs" else array)
+        assert np.array_equal(kept[part, name], wanted.codes)
+        assert np.array_equal(kept[f"{part} scales", name], wanted.scales)
+        n_scales += wanted.scales.size
+    assert before.n_bytes - after.n_bytes == 3 * before.n_numbers - 2 * n_scales
+    for name, stored in before.factors.items():
+        for one, other in [(stored.r, after.factors[name].r), (stored.s, after.factors[name].s)]:
+            np.testing.assert_array_equal(Coded.of(one - 1).dense() + 1, other)
+    assert full.n_bytes_ - small.n_bytes_ == before.n_bytes - after.n_bytes
+    X = permuted(digits[0], 1)
+    moved = full.predict_proba(X, task_id=1) - small.predict_proba(X, task_id=1)
+    assert 0 < np.abs(moved).max() < 0.1
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_what_is_kept_in_one_byte_never_changes(digits, tmp_path, name):
+    X, y = digits
+    X = X[:100].reshape(-1, *ZOO[name].shape)
+    clf = make_classifier(ZOO[name].module, growth_budget=2.0, precision="int8")
+    clf.partial_fit(X, y[:100], task_id=0).partial_fit(permuted(X, 1), y[:100] % 3, task_id=1)
+    before = clf.predict_proba(X, task_id=1)[:, :3]
+    clf.partial_fit(permuted(X, 2), y[:100] % 3, task_id=2)
+    save(clf, tmp_path / "clf.safetensors")
+    joblib.dump(clf, tmp_path / "clf.joblib")
+    for again in (
+        clf,
+        load(tmp_path / "clf.safetensors", net=clf.net),
+        joblib.load(tmp_path / "clf.joblib"),
+        joblib.load(tmp_path / "clf.joblib", mmap_mode="r"),
+    ):
+        assert np.array_equal(again.predict_proba(X, task_id=1)[:, :3], before)
+        assert again.n_bytes_ == clf.n_bytes_
+    module = clf.to_module(1).eval()
+    assert all(torch.isfinite(p).all() for p in module.parameters() if p.is_floating_point())
+
+
+def test_a_task_in_one_byte_goes_on_from_what_was_rounded(digits):
+    X, y = (part[:300] for part in digits)
+    clf = make_classifier(precision="int8", growth_budget=0.5, net={"max_epochs": 6})
+    clf.partial_fit(X, y, task_id=0).partial_fit(permuted(X, 1), y, task_id=1)
+    score = clf.score(permuted(X, 1), y, task_id=1)
+    clf.partial_fit(permuted(X, 1), y, task_id=1)
+    assert clf.score(permuted(X, 1), y, task_id=1) >= score - 0.02
+    assert any(part.endswith("scales") for part, _ in raw_arrays(task_of(clf, 1)))
+
+
+def test_statistics_take_two_bytes_and_counts_are_exact(digits):
+    X, y = digits
+    X = X[:100].reshape(-1, 1, 8, 8)
+    clf = make_classifier(Conv2d, precision="int8", growth_budget=2.0)
+    clf.partial_fit(X, y[:100], task_id=0).partial_fit(permuted(X, 1), y[:100], task_id=1)
+    kept = {name: array for (part, name), array in raw_arrays(task_of(clf, 1)).items()}
+    kinds = {name.rpartition(".")[2]: array.dtype.str for name, array in kept.items()}
+    assert kinds["running_mean"] == kinds["running_var"] == "<f2"
+    assert kinds["num_batches_tracked"] == "<i8"
