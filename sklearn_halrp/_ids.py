@@ -128,10 +128,11 @@ def group_rows(task_id: Any, n_samples: int) -> dict[TaskId, Any]:
 def ids_in(task_id: Any) -> list[TaskId]:
     """Return the ids that rows have, each once, in order of first appearance.
 
-    >>> ids_in("a"), ids_in(["b", "a", "b"])
-    (['a'], ['b', 'a'])
+    >>> ids_in("a"), ids_in(["b", "a", "b"]), ids_in([])
+    (['a'], ['b', 'a'], [])
     """
-    return list(group_rows(task_id, len(task_id) if np.ndim(entries(task_id)) else 1))
+    n_rows = len(task_id) if np.ndim(entries(task_id)) else 1
+    return list(group_rows(task_id, n_rows)) if n_rows else []
 
 
 def default_task_id(task_id: Any, known: Any, method: str) -> Any:

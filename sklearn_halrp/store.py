@@ -11,6 +11,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Self
 
@@ -111,6 +112,7 @@ class Store:
         cache_bytes: int | None = None,
         timeout: float = 60.0,
     ) -> None:
+        _check_numbers(cache_bytes, timeout)
         self.path = Path(path).absolute()
         self._given = {"net": net, "importance": importance}
         self._settings: dict[str, Any] = {"cache_bytes": cache_bytes, "timeout": timeout}
@@ -157,6 +159,7 @@ class Store:
         sklearn.exceptions.NotFittedError
             If no task has been learned.
         """
+        _check_numbers(cache_bytes, timeout)
         about = described(estimator, "Store.create")
         learned = estimator._learned
 
@@ -291,12 +294,12 @@ class Store:
             task_id = check_task_id(default_task_id(task_id, reading, "for_task"))
         return self._of([task_id]).for_task(task_id)
 
-    def estimator(self, task_ids: Iterable[TaskId] | None = None) -> Any:
+    def estimator(self, task_ids: TaskId | Iterable[TaskId] | None = None) -> Any:
         """Return an estimator in memory, for all that a store does not do itself.
 
         Parameters
         ----------
-        task_ids : list of int or str, default=None
+        task_ids : int, str or list of these, default=None
             The tasks it is to have, at least one. None is all.
 
         Returns
@@ -309,7 +312,7 @@ class Store:
         sklearn_halrp.exceptions.UnknownTaskError
             If a task is not known.
         """
-        names = None if task_ids is None else [check_task_id(name) for name in task_ids]
+        names = None if task_ids is None else ids_in(task_ids)
         if names == []:
             raise ValueError("task_ids is empty, and an estimator has at least one task.")
         model = self._of(names)
@@ -657,6 +660,13 @@ class _Memory:
         network = replace(self._learned.network, tasks=tasks, frozen=frozen)
         learned = replace(self._learned, network=network, others=others)
         return self.model._as_it_is(_learned=learned, task_column=None, cache_bytes=self.max_bytes)
+
+
+def _check_numbers(cache_bytes: Any, timeout: Any) -> None:
+    if not isinstance(timeout, Real) or not 0 <= float(timeout) < float("inf"):
+        raise ValueError(f"timeout must be a number of seconds, 0 or more; got {timeout!r}.")
+    if cache_bytes is not None and (not isinstance(cache_bytes, Integral) or cache_bytes < 0):
+        raise ValueError(f"cache_bytes must be None or an int, 0 or more; got {cache_bytes!r}.")
 
 
 def _numbers(reading: Reading, names: list[TaskId]) -> dict[TaskId, int]:

@@ -199,6 +199,7 @@ def test_an_estimator_of_some_tasks_learns_like_that_of_all(store, fitted, digit
         some.for_task("new").predict_proba(X), whole.for_task("new").predict_proba(X)
     )
     assert "new" not in store
+    assert store.estimator("third").tasks_ == ["third"]
     with pytest.raises(ValueError, match="at least one task"):
         store.estimator([])
     with pytest.raises(UnknownTaskError, match=r"'nobody'.*Known: 'first', 2, 'third'"):
@@ -359,6 +360,22 @@ def test_another_network_is_noticed_as_it_is_opened(forgotten, store, path, digi
         Store(path, make_net(Wider))
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({"timeout": value} for value in (None, -1, np.nan, np.inf)),
+        *({"cache_bytes": value} for value in (-1, 1.5, "1")),
+    ],
+)
+def test_settings_that_make_no_sense_are_named(settings, fitted, store, path):
+    (name,) = settings
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        Store(path, net(), **settings)
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        Store.create(path.with_name("other"), fitted, **settings)
+    assert not path.with_name("other").exists()
+
+
 def test_what_cannot_be_made_a_store_leaves_no_file(path, digits):
     class Own(ContinualClassifier):
         pass
@@ -487,6 +504,8 @@ def test_bad_calls_change_nothing(store, fitted, digits):
         store.predict(X, 1.5)
     with pytest.raises(ValueError, match="one id per row"):
         store.predict(X, ["first"] * 3)
+    with pytest.raises(ValueError, match="one id per row"):
+        store.predict(X, [])
     with pytest.raises(ValueError, match="9 features"):
         store.predict(X[:, :9], "first")
     with pytest.raises(TypeError, match="unexpected keyword"):
