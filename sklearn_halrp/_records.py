@@ -139,6 +139,11 @@ class Reading(Collection[TaskId]):
     def __len__(self) -> int:
         return self._one("SELECT count(*) FROM tasks")[0]
 
+    @property
+    def has_one(self) -> bool:
+        """Whether there is one task alone; it does not count them all."""
+        return len(self._all("SELECT 1 FROM tasks LIMIT 2")) == 1
+
     def __iter__(self) -> Iterator[TaskId]:
         for _, number in self._all("SELECT place, number FROM tasks ORDER BY place"):
             yield self.id_of(number)

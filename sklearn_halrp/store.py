@@ -449,7 +449,7 @@ class Store:
             record = _base_record(self._about, model, learned)
         with self._records.writing() as writing:
             check_known([task_id], writing)
-            if len(writing) == 1:
+            if writing.has_one:
                 raise ValueError(
                     f"{task_id!r} is the only task, and a store has at least one. Learn another "
                     "first, or close the store and remove its file."
