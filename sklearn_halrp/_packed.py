@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_halrp._plain import flat, nested
+from sklearn_halrp._plain import flat, nested, plain_number
 
 _DIGEST = hashlib.sha256().digest_size
 _LENGTH = struct.Struct("<Q")
@@ -29,7 +29,7 @@ def packed(value: Any) -> bytes:
     arrays: dict[str, NDArray[Any]] = {}
     value = flat(value, "", arrays)
     named = [(name, array.dtype.str, array.shape) for name, array in arrays.items()]
-    text = json.dumps({"value": value, "arrays": named}, default=lambda entry: entry.item())
+    text = json.dumps({"value": value, "arrays": named}, default=plain_number)
     data = text.encode()
     data += b" " * (-(len(data) + _DIGEST + _LENGTH.size) % 16)  # so that arrays may be aligned
     parts = [_LENGTH.pack(len(data)), data, *(array.tobytes() for array in arrays.values())]

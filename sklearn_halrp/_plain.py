@@ -49,7 +49,9 @@ def nested(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
     return {key: nested(entry, arrays) for key, entry in value.items()}
 
 
-WIDEST = 256  # characters: wider arrays of text get the width of what they hold
+# Wider arrays of text, in characters, and larger ones get the width of what they hold.
+WIDEST = 256
+MOST_BYTES = 2**24
 
 
 def listed(array: NDArray[Any]) -> dict[str, Any]:
@@ -72,7 +74,9 @@ def unlisted(value: dict[str, Any]) -> NDArray[Any]:
     entries, kind = value["labels"], np.dtype(value["type"])
     if kind.kind not in "biufUO" or (kind.itemsize > 16 and kind.kind != "U"):
         raise ValueError(f"an array of type {value['type']!r}")
-    if kind.itemsize > 4 * WIDEST and kind.kind == "U":
+    if kind.kind == "U" and (
+        kind.itemsize > 4 * WIDEST or kind.itemsize * len(entries) > MOST_BYTES
+    ):
         kind = np.dtype(str)
     if not all(isinstance(entry, str | int | float) for entry in entries):
         raise ValueError("an array of entries that are neither numbers nor text")
@@ -80,6 +84,15 @@ def unlisted(value: dict[str, Any]) -> NDArray[Any]:
     if array.tolist() != entries:
         raise ValueError(f"entries that do not fit the type {value['type']!r}")
     return array
+
+
+def plain_number(value: np.generic) -> Any:
+    """Return a number of numpy's as JSON can hold it.
+
+    >>> plain_number(np.float32(0.5)), plain_number(np.longdouble(0.5)), plain_number(np.int8(1))
+    (0.5, 0.5, 1)
+    """
+    return float(value) if isinstance(value, np.floating) else value.item()
 
 
 def digest(about: Any, arrays: Mapping[str, NDArray[Any]]) -> str:
@@ -96,7 +109,7 @@ def digest(about: Any, arrays: Mapping[str, NDArray[Any]]) -> str:
     """
     little = {name: arrays[name].dtype.newbyteorder("<") for name in sorted(arrays)}
     shapes = [(name, kind.str, arrays[name].shape) for name, kind in little.items()]
-    text = json.dumps([about, shapes], sort_keys=True, default=lambda value: value.item())
+    text = json.dumps([about, shapes], sort_keys=True, default=plain_number)
     found = hashlib.sha256(text.encode())
     for name, kind in little.items():
         whole = np.ascontiguousarray(arrays[name], dtype=kind)

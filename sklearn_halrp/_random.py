@@ -56,7 +56,7 @@ def seeded(seed: int, device: Device = "cpu") -> Iterator[None]:
     Other threads that want to do the same wait.
     """
     with _GENERATORS.taken(), _restored(device):
-        torch.manual_seed(seed)
+        _seed_torch(seed, device)
         np.random.seed(seed)
         random.seed(seed)
         yield
@@ -104,6 +104,20 @@ def _restored(device: Device) -> Iterator[None]:
             for each in put_back:
                 each()
             raise
+
+
+def _seed_torch(seed: int, device: Device) -> None:
+    """Seed the generators that a net on this device draws from, and no others.
+
+    `torch.manual_seed` asks every kind of device that there may be, and takes their locks, which
+    nobody gives back in a process that was forked meanwhile.
+    """
+    torch.default_generator.manual_seed(seed)
+    kind = torch.device(device or "cpu").type
+    if kind == "cuda":
+        torch.cuda.manual_seed_all(seed)
+    elif kind != "cpu":
+        getattr(torch, kind).manual_seed(seed)
 
 
 class OwnDraws(TorchDispatchMode):

@@ -107,4 +107,10 @@ def balanced(task_id: TaskId, weights: NDArray[np.float64]) -> NDArray[np.float3
     if not weights.any():
         raise ValueError(f"All sample weights of task {task_id!r} are zero.")
     weights = in_proportion(weights)
-    return (weights * (len(weights) / weights.sum())).astype(np.float32)
+    found = (weights * (len(weights) / weights.sum())).astype(np.float32)
+    if (found[weights > 0] == 0).any():
+        raise ValueError(
+            f"The sample weights of task {task_id!r} lie so far apart that the smallest would count "
+            "as zero. Give those rows weight 0, or bring the others down."
+        )
+    return found

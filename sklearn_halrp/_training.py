@@ -229,8 +229,16 @@ def without_cudnn() -> Iterator[None]:
     The flag is the process's, so that this stands around the loop over `losses`, not in it: an
     error there would leave a generator, and the flag with it, until it is collected.
     """
-    with torch.backends.cudnn.flags(enabled=False):
+    enabled = torch.backends.cudnn.enabled
+    try:
+        torch.backends.cudnn.enabled = False
         yield
+    finally:
+        try:
+            torch.backends.cudnn.enabled = enabled
+        except BaseException:  # an interruption may come just now
+            torch.backends.cudnn.enabled = enabled
+            raise
 
 
 def mean_loss(net: NeuralNet, dataset: Any, n_rows: int | None = None) -> float:

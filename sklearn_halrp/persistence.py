@@ -22,7 +22,7 @@ from sklearn_halrp._estimator import ContinualEstimator
 from sklearn_halrp._faults import let_through
 from sklearn_halrp._files import replacing
 from sklearn_halrp._intake import dtype_of
-from sklearn_halrp._plain import digest, flat, nested
+from sklearn_halrp._plain import digest, flat, nested, plain_number
 from sklearn_halrp._saved import (
     FORMAT,
     check_format,
@@ -83,7 +83,7 @@ def save(estimator: ContinualEstimator, path: str | os.PathLike[str]) -> None:
     learned = learned_to_state(estimator._learned, with_net=False, dtype=dtype_of(estimator))
     about["learned"] = flat(learned, "", arrays)
     about["digest"] = digest(about, arrays)
-    text = json.dumps(about, default=lambda value: value.item())
+    text = json.dumps(about, default=plain_number)
     written = _safetensors().save(arrays, metadata={_KEY: text})
     _header_of(written)  # so that nothing is written that could not be read
     with replacing(path) as file:

@@ -111,13 +111,13 @@ class _Lines:
 
     def __init__(self, tell, filename):
         self.tell, self.before = tell, 0
-        self.cleaning, self.withs = _lines_of(filename)
+        self.cleaning, self.heads = _lines_of(filename)
 
     def __call__(self, frame, event, arg):
         if event != "line":
             return self
         line = frame.f_lineno
-        left = any(line in head and self.before in body for head, body in self.withs.get(line, ()))
+        left = any(line in head and self.before in body for head, body in self.heads.get(line, ()))
         if not left:
             self.before = line
             if line not in self.cleaning:
@@ -127,8 +127,8 @@ class _Lines:
 
 @cache
 def _lines_of(filename):
-    """Return the lines of clauses that clean up, and by line the heads and bodies of withs."""
-    cleaning, withs = set(), {}
+    """Return the lines of clauses that clean up, and by line the heads and bodies of heads."""
+    cleaning, heads = set(), {}
     for node in ast.walk(ast.parse(Path(filename).read_text(encoding="utf-8"))):
         if isinstance(node, ast.ExceptHandler):
             cleaning |= set(range(node.lineno, node.end_lineno + 1))
@@ -140,5 +140,5 @@ def _lines_of(filename):
             head = range(node.lineno, node.body[0].lineno)
             body = range(node.body[0].lineno, node.end_lineno + 1)
             for line in head:
-                withs.setdefault(line, []).append((head, body))
-    return cleaning, withs
+                heads.setdefault(line, []).append((head, body))
+    return cleaning, heads
