@@ -187,7 +187,6 @@ class ContinualEstimator(BaseEstimator):
         """Learn tasks; put what was learned in place when all is done."""
 
         def learned_too(asked: Self) -> Learned:
-            asked._validate_params()
             check_importance(importance=asked.importance)
             learned = None if afresh else asked._learned_or_none()
             return asked._with_lessons(learned, X, y, task_id, sample_weight, declared)
@@ -212,6 +211,7 @@ class ContinualEstimator(BaseEstimator):
         try:
             with turn.taken():
                 before = self._as_it_is()
+                before._validate_params()
                 undraw = _undrawing(before.random_state)
                 learned = change(before)
                 self._learned = learned
@@ -354,7 +354,6 @@ class ContinualEstimator(BaseEstimator):
                 raise ValueError(
                     f"{name!r} is the only task. Begin anew with fit, or learn another task first."
                 )
-            asked._validate_params()
             return learned.without_task(name)
 
         return self._change(without_it)
