@@ -110,7 +110,7 @@ def balanced(task_id: TaskId, weights: NDArray[np.float64]) -> NDArray[np.float3
     found = (weights * (len(weights) / weights.sum())).astype(np.float32)
     if (found[weights > 0] == 0).any():
         raise ValueError(
-            f"The sample weights of task {task_id!r} lie so far apart that the smallest would count "
-            "as zero. Give those rows weight 0, or bring the others down."
+            f"The sample weights of task {task_id!r} lie so far apart that the smallest would "
+            "count as zero. Give those rows weight 0, or bring the others down."
         )
     return found
