@@ -53,21 +53,32 @@ def fingerprint(learned: Learned, dtype: DTypeLike) -> dict[str, Any] | None:
     if not learned.tasks:
         return None
     try:
-        rows = _rows(learned.columns.sample_shape, np.dtype(dtype))
-        net, target = _net_of_first_task(learned)
-        loose = _is_loose(net)
-        said = _said(net, target, rows)
-        if rows.dtype.kind in "fc":
-            rows = rows * rows.dtype.type(1 + (_LOOSE_ROUNDING if loose else _ROUNDING))
-        again = _said(net, target, rows)
+        found = _of_rows(learned, np.dtype(dtype), signed=False)
     except Exception as error:  # whatever a module says of rows that make no sense to it
         let_through(error, answer=Warning)
         return None
+    if found is None or np.dtype(dtype).kind != "f":
+        return found
+    try:
+        return {**found, "signed": _of_rows(learned, np.dtype(dtype), signed=True)}
+    except Exception as error:  # many modules take no negative numbers
+        let_through(error, answer=Warning)
+        return found
+
+
+def _of_rows(learned: Learned, dtype: np.dtype[Any], signed: bool) -> dict[str, Any] | None:
+    rows = _rows(learned.columns.sample_shape, dtype, signed)
+    net, target = _net_of_first_task(learned)
+    loose = _is_loose(net)
+    said = _said(net, target, rows)
+    if rows.dtype.kind in "fc":
+        rows = rows * rows.dtype.type(1 + (_LOOSE_ROUNDING if loose else _ROUNDING))
+    again = _said(net, target, rows)
     broken = any(np.isnan(array).any() for array in said.values())
     if broken or not _close(said, again, loose, share=0.25):
         return None
     listed = {name: _rounded(array) for name, array in said.items()}
-    return {"dtype": np.dtype(dtype).str, "loose": loose, **listed}
+    return {"dtype": dtype.str, "loose": loose, **listed}
 
 
 def check_fingerprint(kept: dict[str, Any] | None, learned: Learned) -> None:
@@ -82,10 +93,16 @@ def check_fingerprint(kept: dict[str, Any] | None, learned: Learned) -> None:
     why = ""
     try:
         net, target = _net_of_first_task(learned)
-        rows = _rows(learned.columns.sample_shape, np.dtype(kept["dtype"]))
-        said = _said(net, target, rows)
-        before = {name: np.array(kept[name], dtype=np.float64) for name in said}
-        if _close(before, said, kept["loose"] or _is_loose(net)):
+        loose = kept["loose"] or _is_loose(net)
+        same = True
+        for of_rows, signed in ((kept, False), (kept.get("signed"), True)):
+            if of_rows is None:
+                continue
+            rows = _rows(learned.columns.sample_shape, np.dtype(kept["dtype"]), signed)
+            said = _said(net, target, rows)
+            before = {name: np.array(of_rows[name], dtype=np.float64) for name in said}
+            same = same and _close(before, said, loose)
+        if same:
             return
     except Exception as error:
         let_through(error, answer=Warning)
@@ -97,11 +114,12 @@ def check_fingerprint(kept: dict[str, Any] | None, learned: Learned) -> None:
     )
 
 
-def _rows(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return made-up rows, of a kind that most modules take: none is negative, and ints are 0."""
+def _rows(shape: tuple[int, ...], dtype: np.dtype[Any], signed: bool) -> NDArray[Any]:
+    """Return made-up rows: in [0, 1), which most modules take, and ints 0; or standard normal."""
     if ROWS * math.prod(shape) > MOST_NUMBERS or dtype.kind not in "biufc":
         raise ValueError(f"no rows of shape {shape} and type {dtype}")
-    return np.random.RandomState(0).rand(ROWS, *shape).astype(dtype)
+    draw = np.random.RandomState(0)
+    return (draw.randn if signed else draw.rand)(ROWS, *shape).astype(dtype)
 
 
 def _net_of_first_task(learned: Learned) -> tuple[NeuralNet, Any]:

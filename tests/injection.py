@@ -127,7 +127,7 @@ class _Lines:
 
 @cache
 def _lines_of(filename):
-    """Return the lines of clauses that clean up, and by line the heads and bodies of blocks that begin by `with`."""
+    """Return the lines of clauses that clean up, and by line the heads and bodies of `with`."""
     cleaning, heads = set(), {}
     for node in ast.walk(ast.parse(Path(filename).read_text(encoding="utf-8"))):
         if isinstance(node, ast.ExceptHandler):
