@@ -124,6 +124,8 @@ def rebuilt(
         if check is not None:
             check(learned, kind._target)
     except AnotherNetworkError as error:
+        if net is not None and saved["own_net"] is False:
+            others = [f"It was saved with the default network: leave net out, {call}(path)."]
         raise ValueError(" ".join([f"{path} does not fit the net: {error}", *others])) from error
     estimator._learned = learned
     return estimator, others

@@ -1,6 +1,8 @@
 """Ids of tasks: what they may be, which rows are whose, and the column that may hold them."""
 
-from collections.abc import Collection, Iterable, Mapping, Set, Sized
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set, Sized
+from difflib import get_close_matches
 from itertools import islice
 from numbers import Integral
 from typing import Any
@@ -22,9 +24,25 @@ from sklearn_halrp._types import TaskId
 from sklearn_halrp.exceptions import MissingTaskError, UnknownTaskError
 
 
-def check_task_id(value: Any) -> TaskId:
+def check_task_id(value: Any, of_rows: bool = False) -> TaskId:
     """Return one task id as a Python int or str.
 
+    Parameters
+    ----------
+    value : object
+        A whole float is the int that it equals: ids that travel in an array of floats are floats.
+    of_rows : bool
+        Whether it came with rows, for errors.
+
+    Raises
+    ------
+    TypeError
+        If it is missing, or neither an int nor a string.
+    ValueError
+        If it is a float so large that it may stand for several ids, or half a character.
+
+    Examples
+    --------
     >>> check_task_id(np.int64(3)), check_task_id(np.str_("site")), check_task_id(2.0)
     (3, 'site', 2)
     """
@@ -33,6 +51,10 @@ def check_task_id(value: Any) -> TaskId:
         _check_text(value)
         return value
     if is_missing(value):
+        if not of_rows:
+            raise TypeError(
+                f"A task id is an int or a string; got {value!r}. Say which task is meant."
+            )
         raise TypeError(
             f"Some rows have no task id: got {value!r} for an int or a string. Fill in the missing "
             "ids, or leave those rows out."
@@ -40,11 +62,13 @@ def check_task_id(value: Any) -> TaskId:
     number = isinstance(value, float | np.floating)
     if number and value.is_integer():
         return _exact(value)  # an id that travelled in a float array
-    if number:
+    if number and of_rows:
         hint = (
             "Are these weights? They go by name, sample_weight=... Or was a column of ids scaled "
             "with the features?"
         )
+    elif not of_rows and (np.ndim(value) or isinstance(value, Mapping | Set)):
+        hint = "Give one id per call."
     elif isinstance(value, Mapping | Set):
         hint = "For an id per row pass a list or an array of them."
     else:
@@ -103,7 +127,7 @@ def group_rows(task_id: Any, n_samples: int) -> dict[TaskId, Any]:
     {'b': array([0, 2]), 'a': array([1])}
     """
     if not isinstance(task_id, list | tuple) and np.ndim(task_id) == 0:
-        return {check_task_id(task_id): slice(None)}
+        return {check_task_id(task_id, of_rows=True): slice(None)}
     ids: Any = entries(task_id)
     if ids.ndim != 1 or len(ids) != n_samples:
         raise ValueError(
@@ -111,14 +135,14 @@ def group_rows(task_id: Any, n_samples: int) -> dict[TaskId, Any]:
             f"task_id has shape {ids.shape}."
         )
     if ids.dtype == object:
-        ids = [check_task_id(value) for value in ids]
+        ids = [check_task_id(value, of_rows=True) for value in ids]
         codes: Any = {value: code for code, value in enumerate(dict.fromkeys(ids))}
         inverse = np.fromiter((codes[value] for value in ids), dtype=np.intp, count=len(ids))
         names = list(codes)
     else:
         values, first, codes = np.unique(ids, return_index=True, return_inverse=True)
         order = np.argsort(first)
-        names = [check_task_id(values[i]) for i in order]
+        names = [check_task_id(values[i], of_rows=True) for i in order]
         inverse = np.argsort(order)[codes]
     rows = np.argsort(inverse, kind="stable")
     ends = np.cumsum(np.bincount(inverse, minlength=len(names)))[:-1]
@@ -136,26 +160,28 @@ def ids_in(task_id: Any) -> list[TaskId]:
 
 
 def default_task_id(task_id: Any, known: Any, method: str) -> Any:
-    """Return the id that is meant when it may be left out."""
+    """Return the id that is meant when it may be left out.
+
+    Errors name none that is known: whoever is served should not read of other customers.
+    """
     if task_id is not None:
         return task_id
     if not known:
         return 0
-    last = next(reversed(known))
     number = "1 task is" if len(known) == 1 else f"{len(known)} tasks are"
     meant = f"{number} known, so {method} must be told which one is meant"
     if method == "partial_fit" and list(known) != [0]:
         # A forgotten id must not train the next customer's rows into the last one's task.
         raise MissingTaskError(
-            f"{meant}: pass task_id={last!r} to go on with that one, or a new id for a new task. "
-            f"Known: {listed(known)}."
+            f"{meant}: pass the task_id of a known task to go on with it, or a new one for a new "
+            "task."
         )
     if len(known) == 1:
-        return last
+        return next(iter(known))
     if method in ("to_module", "for_task"):
-        raise MissingTaskError(f"{meant}: {method}({last!r}). Known: {listed(known)}.")
+        raise MissingTaskError(f"{meant}: {method}(task_id).")
     raise MissingTaskError(
-        f"{meant}: pass task_id={last!r}, or one id per row. Known: {listed(known)}. "
+        f"{meant}: pass task_id=..., or one id per row. "
         "If you did pass it to a pipeline or a search, let scikit-learn pass it on with "
         "sklearn.set_config(enable_metadata_routing=True), and score with the default scorer or "
         "sklearn_halrp.model_selection.task_scorer; where it passes no ids to predict, use "
@@ -164,10 +190,42 @@ def default_task_id(task_id: Any, known: Any, method: str) -> Any:
 
 
 def check_known(ids: Iterable[TaskId], known: Collection[TaskId]) -> None:
-    """Refuse ids that were never learned."""
+    """Refuse ids that were never learned.
+
+    The error names no known id but one that may be meant, since those of other customers do not
+    belong into a log.
+
+    >>> check_known(["Acme"], ["acme", "globex"])
+    Traceback (most recent call last):
+    sklearn_halrp.exceptions.UnknownTaskError: Unknown task id 'Acme'. 2 tasks are known. There is \
+a task 'acme'.
+    """
     unknown = [task_id for task_id in ids if task_id not in known]
     if unknown:
-        raise UnknownTaskError(f"Unknown task id {listed(unknown)}. Known: {listed(known)}.")
+        number = "1 task is" if len(known) == 1 else f"{len(known)} tasks are"
+        said = [f"Unknown task id {listed(unknown)}.", f"{number} known."]
+        raise UnknownTaskError(" ".join([*said, *_meant(unknown[:5], known)]))
+
+
+def _meant(unknown: Iterable[TaskId], known: Collection[TaskId]) -> Iterator[str]:
+    """Say of each unknown id which known one is the same in another type, or spelt alike."""
+    texts = {}
+    if len(known) <= _COMPARED:
+        texts = {name.casefold(): name for name in known if isinstance(name, str)}
+    for name in unknown:
+        if isinstance(name, int):
+            if str(name) in known:
+                yield f"There is a task {str(name)!r}, a string."
+            continue
+        number = re.fullmatch(r"(-?[0-9]{1,99})(\.0)?", name.strip())
+        if number and int(number[1]) in known:
+            yield f"There is a task {int(number[1])}, an int."
+        else:
+            alike = get_close_matches(name.strip().casefold(), texts, n=1, cutoff=0.8)
+            yield from (f"There is a task {shortened(texts[text])}." for text in alike)
+
+
+_COMPARED = 1000  # tasks, so that a wrong id costs milliseconds
 
 
 def listed(ids: Iterable[Any], limit: int = 20) -> str:

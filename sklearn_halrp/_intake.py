@@ -21,6 +21,7 @@ from sklearn_halrp._datasets import (
     labels_in,
 )
 from sklearn_halrp._ids import split_task_column
+from sklearn_halrp._labels import shortened
 from sklearn_halrp._learned import Columns
 from sklearn_halrp._row_weights import (
     balanced,
@@ -76,9 +77,8 @@ class Intake:
         target: Any
         target, y = target_of(task_id, self.y[rows], parts)
         if class_weight is not None:
-            weights = weights_of_classes(class_weight, target.labels, y) * (
-                1.0 if parts is None else parts
-            )
+            of_classes = weights_of_classes(class_weight, target.labels, y, task_id)
+            weights = of_classes if parts is None else of_classes * parts
         of_mean_1 = None if weights is None else balanced(task_id, weights)
         return {
             "task_id": task_id,
@@ -110,7 +110,7 @@ def rows_to_predict(estimator: Any, X: Any, task_id: Any, columns: Columns) -> I
         X = DatasetRows.checked(X, dtype_of(estimator))
     else:
         check_one_input(X, n_axes=len(columns.sample_shape))
-        with _named():
+        with _named(X):
             X = validate_data(_asker(estimator, columns), X, reset=False, **_checks(estimator))
     _check_shape(X, columns)
     return Intake(X, task_id, columns)
@@ -147,7 +147,7 @@ def rows_to_learn(
             n_rows = np.shape(np.asarray(y))[:1]  # none for y that is missing, or no array
             check_one_input(X, n_rows=n_rows[0] if n_rows else None)
         checks = {**_checks(estimator), **kind.y_checks}
-        with _named():
+        with _named(X):
             X, y = validate_data(asker, X, y, reset=columns is None, **checks)
     weights = None if sample_weight is None else check_weights(sample_weight, X)
     if columns is None:
@@ -217,8 +217,8 @@ def _checks(estimator: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def _named() -> Iterator[None]:
-    """Let errors of checks and conversions say that it is X, where they name nothing.
+def _named(X: Any) -> Iterator[None]:
+    """Let errors of checks and conversions say that it is X, and where, if they name nothing.
 
     What is too large for its type is an error, and no warning beside it.
     """
@@ -226,10 +226,30 @@ def _named() -> Iterator[None]:
         with np.errstate(over="ignore"):
             yield
     except (TypeError, ValueError, OverflowError) as error:
-        if re.search(r"\b[Xy]\b|features|samples", str(error)):
+        if re.search(r"\b[Xy]\b|features|feature names|samples", str(error)):
             raise
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"X must be an array of numbers, a row for each sample: {error}") from error
+        why = _column_at_fault(X) or str(error)
+        raise kind(f"X must be an array of numbers, a row for each sample: {why}") from error
+
+
+def _column_at_fault(X: Any) -> str:
+    """Return the first column of a table that does not have numbers, for an error; else nothing."""
+    names = getattr(X, "column_names", getattr(X, "columns", ()))  # as pyarrow calls them
+    for i, name in enumerate(names):
+        if not hasattr(X, "iloc") and not isinstance(name, str):
+            return ""
+        column = X.iloc[:, i] if hasattr(X, "iloc") else X[name]
+        values = np.asarray(column)
+        try:
+            if values.dtype.kind in "biufO":
+                values.astype(float)
+                continue
+        except (TypeError, ValueError, OverflowError):
+            pass
+        kind = getattr(column, "dtype", values.dtype)
+        return f"column {shortened(name)} has the type {kind}, and not all of it is a number."
+    return ""
 
 
 def _asker(estimator: Any, columns: Columns | None) -> Any:

@@ -1,6 +1,7 @@
 """Weights of rows as they come in: finite, not negative, and balanced within a task."""
 
-from collections.abc import Mapping, Sized
+import warnings
+from collections.abc import Iterable, Mapping, Sized
 from numbers import Number, Real
 from typing import Any
 
@@ -65,7 +66,10 @@ def plain_class_weight(class_weight: Mapping[Any, float]) -> dict[int | str, flo
 
 
 def weights_of_classes(
-    class_weight: str | Mapping[Any, float], labels: NDArray[Any], encoded: NDArray[np.int64]
+    class_weight: str | Mapping[Any, float],
+    labels: NDArray[Any],
+    encoded: NDArray[np.int64],
+    task_id: TaskId = 0,
 ) -> NDArray[np.float64]:
     """Return the weight that each row has for its class.
 
@@ -76,11 +80,19 @@ def weights_of_classes(
         Of the task.
     encoded : array of shape (n_samples,)
         Positions of the rows' labels among these.
+    task_id : int or str
+        For errors and warnings.
 
     Raises
     ------
     ValueError
-        If a weight is no finite number, or negative.
+        If a weight is no finite number, or negative; or its label is a text where the task has
+        a number, or the other way round.
+
+    Warns
+    -----
+    UserWarning
+        If the dict has weights, and none for a label of the task.
 
     Examples
     --------
@@ -91,10 +103,44 @@ def weights_of_classes(
     """
     if not isinstance(class_weight, str):
         known = plain_class_weight(class_weight)
+        _check_named(known, labels.tolist(), task_id)
         return np.array([known.get(label, 1.0) for label in labels.tolist()])[encoded]
     counts = np.bincount(encoded, minlength=len(labels))
     there = np.count_nonzero(counts)  # a task may lack rows of a class in one call
     return len(encoded) / (there * counts[encoded])
+
+
+def _check_named(weighted: Iterable[Any], labels: list[Any], task_id: TaskId) -> None:
+    """Refuse or question weights that cannot be meant, since they are of no label of the task.
+
+    Labels of other tasks may be among them: a dict holds for all tasks.
+    """
+    weighted = list(weighted)
+    alike = {text: label for label in labels if label not in weighted for text in _texts(label)}
+    for key in weighted:
+        label = next((alike[text] for text in _texts(key) if text in alike), None)
+        if key not in labels and label is not None:
+            raise ValueError(
+                f"class_weight has a weight for {key!r} ({type(key).__name__}), and task "
+                f"{task_id!r} has the label {label!r} ({type(label).__name__}): write "
+                f"{{{label!r}: ...}}, beside it where another task has {key!r}."
+            )
+    if weighted and not any(key in labels for key in weighted):
+        warnings.warn(
+            f"class_weight has a weight for no label of task {task_id!r}, so all its classes count "
+            "alike. If that is meant, give one of its labels the weight 1.",
+            stacklevel=9,
+        )
+
+
+def _texts(label: Any) -> set[str]:
+    """Return a label as the texts that it may be written as.
+
+    >>> _texts(1.0) == {"1.0", "1"}, _texts("1") == _texts(1)
+    (True, True)
+    """
+    whole = isinstance(label, float) and label.is_integer()
+    return {str(label), str(int(label))} if whole else {str(label)}
 
 
 def rows_of(array: NDArray[Any] | None, rows: slice | NDArray[Any]) -> NDArray[Any] | None:

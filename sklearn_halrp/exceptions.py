@@ -23,7 +23,7 @@ class MissingTaskError(HalrpError, ValueError):
 
 
 class UnknownTaskError(HalrpError, ValueError):
-    """A task id that was never learned; the message lists the known ones."""
+    """A task id that was never learned; the message names a known one if it is alike."""
 
 
 class TrainingDivergedError(HalrpError, RuntimeError):

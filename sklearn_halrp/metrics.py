@@ -445,7 +445,7 @@ def _ids_of(task_id: Any) -> NDArray[Any]:
     """Return ids as an array of ints and strings."""
     given = entries(task_id)
     ids = np.empty(given.shape, dtype=object)
-    ids.ravel()[:] = [check_task_id(value) for value in given.ravel()]
+    ids.ravel()[:] = [check_task_id(value, of_rows=True) for value in given.ravel()]
     return ids
 
 

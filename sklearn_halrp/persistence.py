@@ -190,14 +190,17 @@ def load(
 def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the settings and the arrays of a file, which is opened once."""
     safetensors = _safetensors()
-    content = Path(path).read_bytes()
+    with Path(path).open("rb") as file:
+        _check_kind(path, file.peek(_KIND_BYTES)[:_KIND_BYTES])
+        content = file.read()
     try:
         about = json.loads(_header_of(content)["__metadata__"][_KEY])
         arrays = safetensors.load(content)
     except Exception as error:
         let_through(error, answer=RecursionError)
+        text = str(error) if type(error) is ValueError else repr(error)
         raise ValueError(
-            f"{path} is no file of sklearn_halrp.persistence.save, or is damaged: {error!r}."
+            f"{path} is no file of sklearn_halrp.persistence.save, or is damaged: {text}."
         ) from error
     del content
     with undamaged(path):
@@ -223,15 +226,52 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
     return saved
 
 
+def _check_kind(path: str | os.PathLike[str], begin: bytes) -> None:
+    """Refuse a file that begins as one of another kind does.
+
+    Raises
+    ------
+    ValueError
+    """
+    if begin[8:9] == b"{":  # the eight bytes before are a number, and may be any
+        return
+    if begin.startswith(b"SQLite format 3\0"):
+        raise ValueError(
+            f"{path} is a store, or another SQLite file: open it with sklearn_halrp.store.Store."
+        )
+    if begin.startswith(_PICKLES):
+        raise ValueError(
+            f"{path} looks like a pickle: use joblib.load, if you trust its author. It is no file "
+            "of sklearn_halrp.persistence.save."
+        )
+    raise ValueError(
+        f"{path} is no file of sklearn_halrp.persistence.save, or its beginning is damaged."
+    )
+
+
+_KIND_BYTES = 16
+# As joblib and pickle begin: protocols 2 to 5, then zlib, gzip, bz2, xz, lzma and lz4.
+_PICKLES = (
+    *(b"\x80" + bytes([protocol]) for protocol in range(2, 6)),
+    *(b"\x78" + level for level in (b"\x01", b"\x5e", b"\x9c", b"\xda")),
+    *(b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x5d\0\0", b"\x04\x22\x4d\x18"),
+)
+
+
 def _header_of(content: bytes) -> dict[str, Any]:
     """Return the header of a safetensors file.
 
     Raises
     ------
     ValueError
-        If it is longer than safetensors reads, or not nested as it should be.
+        If it is longer than the file, or than safetensors reads, or not nested as it should be.
     """
     size = int.from_bytes(content[:8], "little")
+    if 8 + size > len(content):
+        raise ValueError(
+            f"It has {len(content)} bytes, and a header of {size} by its first eight. Take another "
+            "copy of the file"
+        )
     if size > _MOST_HEADER:
         raise ValueError(
             f"A header of {size} bytes, and safetensors reads up to {_MOST_HEADER}. Of so many "

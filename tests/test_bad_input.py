@@ -56,7 +56,7 @@ MISTAKES = {
         {"task_id": np.float32([20240001, 20240002] * 20)},
         "2024000. .*float32.*16777216.*merged",
     ),
-    "no id": ({"task_id": None}, "2 tasks are known.*task_id='b'.*'a', 'b'"),
+    "no id": ({"task_id": None}, "2 tasks are known.*task_id of a known task"),
     "undeclared": ({"classes": [0, 1]}, "not in classes: 2, 3"),
     "no label in classes": ({"classes": [0, 1, 2, 3, np.nan]}, "NaN"),
     "continuous classes": ({"classes": [0, 1, 2, 3, 4.5]}, "continuous"),
@@ -183,9 +183,9 @@ def test_predict_refuses_the_same(clf, name):
             method(**call)
 
 
-def test_unknown_ids_name_the_known_ones(clf):
+def test_unknown_ids_are_said(clf):
     for ids in ("zz", ["a"] * 39 + ["zz"]):
-        with pytest.raises(UnknownTaskError, match=r"'zz'.*Known: 'a', 'b'"):
+        with pytest.raises(UnknownTaskError, match=r"^Unknown task id 'zz'\. 2 tasks are known\.$"):
             clf.predict(X, task_id=ids)
     with pytest.raises(UnknownTaskError, match="0"):
         clf.score(X, Y, task_id=0)
@@ -200,7 +200,7 @@ def test_a_missing_id_is_never_guessed(clf):
 
 
 def test_to_module_asks_for_its_own_argument(clf):
-    with pytest.raises(MissingTaskError, match=r"to_module\('b'\)\. Known: 'a', 'b'\.$"):
+    with pytest.raises(MissingTaskError, match=r"to_module\(task_id\)\.$"):
         clf.to_module()
 
 
@@ -422,7 +422,7 @@ def test_a_forgotten_id_does_not_train_the_last_customer_s_task(digits):
     X, y = digits
     clf = make_classifier().partial_fit(X[:60], y[:60], task_id="acme")
     before = clf.predict_proba(X[:60])
-    with pytest.raises(MissingTaskError, match=r"task_id='acme' to go on .* new id for a new task"):
+    with pytest.raises(MissingTaskError, match=r"task_id of a known task .* new one for a new"):
         clf.partial_fit(X[:60, ::-1], y[:60] % 2)
     assert np.array_equal(clf.predict_proba(X[:60]), before)
     without = make_classifier().partial_fit(X[:60], y[:60]).partial_fit(X[60:120], y[60:120])

@@ -220,7 +220,7 @@ def test_the_door():
     assert clf.for_task().task_id == "a"
     clf.partial_fit(X, y, task_id=7)
     assert clf.for_task(np.int64(7)).task_id == 7
-    with pytest.raises(MissingTaskError, match=r"for_task\(7\)\. Known: 'a', 7\.$"):
+    with pytest.raises(MissingTaskError, match=r"for_task\(task_id\)\.$"):
         clf.for_task()
     with pytest.raises(UnknownTaskError, match="Unknown task id 'b'"):
         clf.for_task("b")

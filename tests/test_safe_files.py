@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import struct
 
 import numpy as np
@@ -14,13 +15,15 @@ from skorch import NeuralNetClassifier, NeuralNetRegressor
 from torch import nn
 
 from sklearn_halrp import ContinualClassifier, ContinualRegressor
-from sklearn_halrp.persistence import load, save
+from sklearn_halrp.persistence import dump, load, save
+from sklearn_halrp.store import Store
 from tests.conftest import make_classifier, make_net, permuted
 from tests.inside import Task, digest
 from tests.modules import ZOO
 from tests.test_promises import assert_untouched, snapshot
 
-numpy_of = pytest.importorskip("safetensors.numpy").load
+safetensors = pytest.importorskip("safetensors.numpy")
+numpy_of, save_file = safetensors.load, safetensors.save_file
 
 
 def test_every_network_comes_back(animal, digits, tmp_path, monkeypatch):
@@ -237,6 +240,55 @@ def test_other_files_are_refused(learned, tmp_path):
         load(file, net=make_net())
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "nowhere", net=make_net())
+
+
+OTHERS = {
+    "pickle": (lambda model, path: path.write_bytes(pickle.dumps(model)), r"joblib\.load"),
+    "joblib": (dump, r"looks like a pickle: use joblib\.load, if you trust its author"),
+    "zlib": (lambda model, path: dump(model, path, compress=3), "a pickle"),
+    "gzip": (lambda model, path: dump(model, path, compress=("gzip", 3)), "a pickle"),
+    "xz": (lambda model, path: dump(model, path, compress=("xz", 1)), "a pickle"),
+    "lzma": (lambda model, path: dump(model, path, compress=("lzma", 1)), "a pickle"),
+    "bz2": (lambda model, path: dump(model, path, compress=("bz2", 1)), "a pickle"),
+    "store": (lambda model, path: Store.create(path, model).close(), r"a store, .*store\.Store"),
+    "text": (lambda model, path: path.write_text("hello world\n" * 30), "is no file of"),
+    "empty": (lambda model, path: path.touch(), "is no file of"),
+    "numbers": (lambda model, path: save_file({"a": np.ones(3)}, path), "is no file of"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_files_of_other_kinds_are_named(learned, tmp_path, name):
+    write, message = OTHERS[name]
+    file = tmp_path / "model"
+    write(learned, file)
+    with pytest.raises(ValueError, match=rf"{re.escape(str(file))}.*{message}") as caught:
+        load(file, net=make_net())
+    assert "make a" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", range(9))
+def test_a_flipped_first_byte_is_no_advice_on_size(learned, tmp_path, place):
+    file = tmp_path / "model"
+    save(learned, file)
+    content = bytearray(file.read_bytes())
+    for bit in range(8):
+        content[place] ^= 1 << bit
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"damaged") as caught:
+            load(file, net=make_net())
+        assert "Store" not in str(caught.value)
+        content[place] ^= 1 << bit
+
+
+def test_a_net_for_a_file_of_the_default_network(digits, tmp_path):
+    X, y = digits
+    clf = ContinualClassifier(random_state=0).fit(X[:100], y[:100])
+    save(clf, tmp_path / "model")
+    with pytest.raises(ValueError, match=r"with the default network: leave net out, load\(path\)"):
+        load(tmp_path / "model", net=make_net())
+    same = load(tmp_path / "model", net=clf.net_)
+    assert np.array_equal(same.predict_proba(X), clf.predict_proba(X))
 
 
 def test_a_failure_leaves_the_old_file(learned, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import Dataset, RandomSampler, TensorDataset
 
 from sklearn_halrp import ContinualClassifier, ContinualRegressor
-from sklearn_halrp.exceptions import InvalidNetworkError
+from sklearn_halrp.exceptions import InvalidNetworkError, MissingTaskError, UnknownTaskError
 from sklearn_halrp.metrics import accuracy_matrix
 from sklearn_halrp.model_selection import TaskStratifiedKFold, task_scorer
 from tests.conftest import make_classifier, make_net, make_regressor
@@ -375,3 +375,131 @@ def test_a_score_of_targets_that_are_no_measure_is_refused(value):
     reg = make_regressor().fit(X, X[:, 0])
     with pytest.raises(ValueError, match=r"\by (contains|has)"):
         reg.score(X, np.r_[value, np.ones(39)])
+
+
+# --- ids that are not known --------------------------------------------------------------
+
+NAMES = ["acme", "Globex", 17, "customer-00005", "3"]
+
+
+@pytest.fixture(scope="module")
+def served():
+    ids = np.array(NAMES, dtype=object).repeat(40)
+    return make_classifier(net={"max_epochs": 1}).fit(np.tile(X, (5, 1)), np.tile(Y, 5), ids)
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        ("Acme", "'acme'"),
+        (" acme ", "'acme'"),
+        ("globex", "'Globex'"),
+        ("customer-0005", "'customer-00005'"),
+        ("17", "17, an int"),
+        ("17.0", "17, an int"),
+        (3, "'3', a string"),
+        ("initech", None),
+        (18, None),
+        ("", None),
+        ("9" * 5000, None),
+    ],
+)
+def test_an_unknown_id_names_the_one_that_is_meant_and_no_other(served, asked, meant):
+    for call in (
+        lambda: served.predict(X, asked),
+        lambda: served.predict(X, ["acme"] * 39 + [asked]),
+        lambda: served.score(X, Y, task_id=asked),
+        lambda: served.for_task(asked),
+        lambda: served.to_module(asked),
+        lambda: served.forget_task(asked),
+    ):
+        with pytest.raises(UnknownTaskError, match="5 tasks are known") as caught:
+            call()
+        _, said = str(caught.value).split(" 5 tasks are known.")
+        assert said == ("" if meant is None else f" There is a task {meant}.")
+
+
+def test_a_missing_id_names_no_customer(served):
+    for call in (
+        lambda: served.predict(X),
+        lambda: served.score(X, Y),
+        lambda: served.partial_fit(X, Y),
+        served.for_task,
+        served.to_module,
+        lambda: task_scorer("accuracy")(served, X, Y),
+    ):
+        with pytest.raises(MissingTaskError, match="5 tasks are known") as caught:
+            call()
+        assert [name for name in NAMES if repr(name) in str(caught.value)] == []
+
+
+@pytest.mark.parametrize("ids", [["a", "b"], ("a",), {"a"}, np.array(["a"]), pd.Series(["a"])])
+def test_a_call_for_one_task_takes_one_id(served, ids):
+    for call in (served.forget_task, served.for_task, served.to_module):
+        with pytest.raises(TypeError, match=r"one id per call\.$"):
+            call(ids)
+
+
+@pytest.mark.parametrize("value", [None, np.nan, pd.NA, pd.NaT])
+def test_a_missing_id_of_a_call_without_rows_does_not_speak_of_rows(served, value):
+    with pytest.raises(TypeError, match=r"Say which task is meant\.$") as caught:
+        served.forget_task(value)
+    assert "row" not in str(caught.value)
+
+
+def test_a_whole_float_is_the_int(served):
+    gaps = pd.Series([17, None, 17]).dropna()  # floats, as pandas keeps ints beside gaps
+    expected = served.predict(X[:2], 17)
+    assert np.array_equal(served.predict(X[:2], gaps), expected)
+    assert np.array_equal(served.predict(X[:2], 17.0), expected)
+    assert served.for_task(17.0).task_id == 17
+
+
+# --- columns of tables -------------------------------------------------------------------
+
+
+def table(**columns):
+    return pd.DataFrame(X, columns=[f"f{i}" for i in range(64)]).assign(**columns)
+
+
+@pytest.mark.parametrize("change", ["order", "names", "missing"])
+def test_names_of_columns_are_what_an_error_on_them_begins_with(change):
+    clf = make_classifier().fit(table(), Y)
+    other = {
+        "order": table().iloc[:, ::-1],
+        "names": table().rename(columns=str.upper),
+        "missing": table().iloc[:, :60],
+    }[change]
+    for call in (lambda: clf.predict(other), lambda: clf.partial_fit(other, Y)):
+        with pytest.raises(ValueError, match=r"^The feature names should match"):
+            call()
+
+
+NO_COLUMNS = {
+    "dates": pd.date_range("2024-01-01", periods=40),
+    "texts": ["red", "blue"] * 20,
+    "some text": [1.0, "blue"] * 20,
+    "categories": pd.Categorical(["red", "blue"] * 20),
+    "lists": [[1.0]] * 40,
+    "durations": pd.to_timedelta(range(40), unit="D"),
+    "complex": np.ones(40) * 1j,
+}
+
+
+@pytest.mark.parametrize("name", NO_COLUMNS)
+def test_a_column_that_has_no_numbers_is_named(name):
+    clf = make_classifier().fit(table(), Y)
+    rows = table(f7=NO_COLUMNS[name])
+    message = r"X must be an array of numbers, .* column 'f7' has the type \w+"
+    for call in (lambda: clf.predict(rows), lambda: clf.partial_fit(rows, Y)):
+        with pytest.raises((TypeError, ValueError), match=message) as caught:
+            call()
+        assert "blue" not in str(caught.value)
+
+
+def test_a_column_of_other_tables_is_named():
+    polars = pytest.importorskip("polars")
+    columns = {name: table()[name].tolist() for name in table().columns}
+    rows = polars.DataFrame({**columns, "f7": ["red", "blue"] * 20})
+    with pytest.raises((TypeError, ValueError), match="column 'f7' has the type String"):
+        make_classifier().fit(rows, Y)

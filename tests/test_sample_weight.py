@@ -200,6 +200,77 @@ def test_class_weights_that_are_none(digits, weight):
         make_classifier(class_weight="even").fit(X[:50], y[:50])
 
 
+def labelled(labels, digits):
+    return digits[0][:60], [labels[i % 2] for i in range(60)]
+
+
+TWINS = {
+    "text for an int": ({"0": 1.0, "1": 9.0}, (0, 1), r"'0' \(str\).* task 'a' .* 0 \(int\)"),
+    "an int for a text": ({1: 9.0}, ("0", "1"), r"1 \(int\).* task 'a' .* '1' \(str\)"),
+    "text for a float": ({"1": 9.0}, (0.0, 1.0), r"'1' \(str\).* 1.0 \(float\)"),
+    "a float for a text": ({1.0: 9.0}, ("0", "1"), r"1.0 \(float\).* '1' \(str\)"),
+    "text for a bool": ({"True": 9.0}, (False, True), r"'True' \(str\).* True \(bool\)"),
+    "one of two": ({0: 1.0, "1": 9.0}, (0, 1), r"'1' \(str\).* 1 \(int\)"),
+}
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_a_weight_for_a_label_of_another_type_is_refused(digits, name):
+    class_weight, labels, message = TWINS[name]
+    clf = make_classifier().fit(digits[0][:60], np.arange(60) % 2, "old")
+    clf.set_params(class_weight=class_weight)
+    for learn in (clf.partial_fit, make_classifier(class_weight=class_weight).fit):
+        with pytest.raises(ValueError, match=f"class_weight has a weight for {message}"):
+            learn(*labelled(labels, digits), "a")
+    assert clf.tasks_ == ["old"]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("keys", [(0, 1), (0.0, 1.0), (False, True), (np.int64(0), np.int64(1))])
+@pytest.mark.parametrize("labels", [(0, 1), (0.0, 1.0), (False, True)])
+def test_equal_labels_are_the_same_whatever_their_type(digits, keys, labels):
+    X, y = labelled(labels, digits)
+    class_weight = dict(zip(keys, (1.0, 9.0), strict=True))
+    found = make_classifier(class_weight=class_weight).fit(X, y)
+    wanted = make_classifier().fit(X, y, sample_weight=np.where(y, 9.0, 1.0))
+    assert np.array_equal(found.predict_proba(X), wanted.predict_proba(X))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_dict_may_have_labels_of_several_tasks(digits):
+    clf = make_classifier(class_weight={0: 1.0, 1: 9.0, "0": 1.0, "1": 3.0, "other": 2.0})
+    clf.partial_fit(*labelled((0, 1), digits), "ints")
+    clf.partial_fit(*labelled(("0", "1"), digits), "texts")
+    assert clf.tasks_ == ["ints", "texts"]
+
+
+def test_a_task_without_a_weight_of_its_own_is_warned_of(digits):
+    X, y = labelled(("low", "high"), digits)
+    clf = make_classifier(class_weight={"fraud": 9.0})
+    for learn in (clf.fit, clf.partial_fit):
+        with pytest.warns(UserWarning, match="for no label of task 'a'") as caught:
+            learn(X, y, "a")
+        assert [warning.filename for warning in caught] == [__file__]
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_weights_are_no_weights(digits):
+    X, y = labelled((0, 1), digits)
+    found = make_classifier(class_weight={}).fit(X, y).predict_proba(X)
+    assert np.array_equal(found, make_classifier().fit(X, y, sample_weight=1).predict_proba(X))
+
+
+def test_weights_of_classes_and_of_the_criterion_multiply(digits):
+    X, y = labelled((0, 1), digits)
+    both = make_classifier(
+        class_weight={1: 4.0}, net={"criterion__weight": torch.tensor([3.0, 1.0])}
+    )
+    times = np.array([1.0, 4.0])[y]
+    by_rows = make_classifier(net={"criterion__weight": torch.tensor([3.0, 1.0])})
+    expected = by_rows.fit(X, y, sample_weight=times).predict_proba(X)
+    assert np.array_equal(both.fit(X, y).predict_proba(X), expected)
+
+
 def test_class_weights_are_kept_in_files(digits, tmp_path):
     X, y = digits
     clf = make_classifier(class_weight={0: 2, "yes": 1.5}).fit(X[:50], y[:50])

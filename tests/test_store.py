@@ -202,7 +202,7 @@ def test_an_estimator_of_some_tasks_learns_like_that_of_all(store, fitted, digit
     assert store.estimator("third").tasks_ == ["third"]
     with pytest.raises(ValueError, match="at least one task"):
         store.estimator([])
-    with pytest.raises(UnknownTaskError, match=r"'nobody'.*Known: 'first', 2, 'third'"):
+    with pytest.raises(UnknownTaskError, match=r"'nobody'\. 3 tasks are known\.$"):
         store.estimator(["nobody"])
 
 
@@ -496,7 +496,7 @@ def test_what_somebody_else_wrote_is_refused(text):
 
 def test_bad_calls_change_nothing(store, fitted, digits):
     X, y = digits
-    with pytest.raises(UnknownTaskError, match=r"'nobody'.*Known: 'first', 2, 'third'"):
+    with pytest.raises(UnknownTaskError, match=r"'nobody'\. 3 tasks are known\.$"):
         store.predict(X, "nobody")
     with pytest.raises(UnknownTaskError, match="'nobody'"):
         store.forget_task("nobody")
