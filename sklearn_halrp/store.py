@@ -66,12 +66,20 @@ class Store:
         None is that of the estimator.
     timeout : float, default=60
         Seconds to wait for another process that writes.
+    **settings
+        Parameters of the estimator, such as `growth_budget`, `class_weight`, `n_jobs` or `verbose`,
+        by which this object is to learn. None of them is written to the file, and others are as
+        the estimator had them. Those that the first task fixed, such as `base` and
+        `random_state`, cannot be given.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
+    TypeError
+        If it is a setting that no estimator of this kind has.
     ValueError
+        If a setting has a value that it cannot have, or is fixed.
         If it is no store, is damaged, is of a later version, or does not fit the net; if it needs a
         net or an importance that is not given.
 
@@ -112,11 +120,13 @@ class Store:
         importance: Callable[..., Any] | str | None = None,
         cache_bytes: int | None = None,
         timeout: float = 60.0,
+        **settings: Any,
     ) -> None:
         _check_numbers(cache_bytes, timeout)
         self.path = Path(path).absolute()
         self._given = {"net": net, "importance": importance}
         self._settings: dict[str, Any] = {"cache_bytes": cache_bytes, "timeout": timeout}
+        self._of_learning = settings
         self._records = Records(self.path, timeout)
         self._memory: _Memory | None = None
         self._told = False
@@ -505,7 +515,7 @@ class Store:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what opens the store again: where it is, and what was given with it."""
-        return {"path": self.path, **self._given, **self._settings}
+        return {"path": self.path, **self._given, **self._settings, **self._of_learning}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Open the store."""
@@ -582,6 +592,7 @@ class Store:
             check_fingerprint(kept, _of_nobody(learned, target))
 
         model, others = rebuilt(about, self.path, **self._given, call="Store", check=check)
+        _set(model, self._of_learning)
         if not self._told:
             self._told = True
             for text in others:
@@ -685,6 +696,32 @@ def _check_numbers(cache_bytes: Any, timeout: Any) -> None:
         raise ValueError(f"timeout must be a number of seconds, 0 or more; got {timeout!r}.")
     if cache_bytes is not None and (not isinstance(cache_bytes, Integral) or cache_bytes < 0):
         raise ValueError(f"cache_bytes must be None or an int, 0 or more; got {cache_bytes!r}.")
+
+
+_FIXED = {"base", "head", "convolution", "dtype", "random_state", "task_column"}
+
+
+def _set(estimator: Any, settings: dict[str, Any]) -> None:
+    """Set parameters by which an estimator learns."""
+    known = set(estimator.get_params(deep=False)) - {"net", "importance", "cache_bytes"}
+    for name in settings:
+        if name in _FIXED & known:
+            raise ValueError(
+                f"{name} is fixed for all tasks of a store. To change it, fit another estimator, "
+                "and make another store of that."
+            )
+        if name.startswith("net__"):
+            raise TypeError(
+                f"{name} is a parameter of a net, which learns as it is when the store is opened: "
+                f"Store(path, net=net.set_params({name.removeprefix('net__')}=...))."
+            )
+        if name not in known:
+            raise TypeError(
+                f"A store of a {type(estimator).__name__} has no setting {name!r}. It has "
+                f"{', '.join(sorted(known - _FIXED))}."
+            )
+    estimator.set_params(**settings)
+    estimator._validate_params()
 
 
 def _numbers(reading: Reading, names: list[TaskId]) -> dict[TaskId, int]:

@@ -380,6 +380,47 @@ def test_settings_that_make_no_sense_are_named(settings, fitted, store, path):
     assert not path.with_name("other").exists()
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"growth": 0.2}, "no setting 'growth'.*growth_budget"),
+        ({"growth_budget": 20}, "growth_budget"),
+        ({"class_weight": "even"}, "class_weight"),
+        ({"random_state": 1}, "random_state is fixed"),
+        ({"base": "pretrained"}, "base is fixed"),
+        ({"net__lr": 0.1}, r"net=net\.set_params\(lr="),
+    ],
+)
+def test_settings_of_learning_that_cannot_be_are_named(settings, message, store, path):
+    with pytest.raises((TypeError, ValueError), match=message):
+        Store(path, net(), **settings)
+
+
+def test_a_setting_that_only_a_classifier_has(digits, path):
+    X, y = digits
+    reg = make_regressor(net={"max_epochs": 1}).partial_fit(X[:60], y[:60].astype(float), task_id=0)
+    Store.create(path, reg).close()
+    with pytest.raises(TypeError, match="ContinualRegressor has no setting 'class_weight'"):
+        Store(path, make_numbers_net(), class_weight="balanced")
+
+
+def test_learning_goes_by_the_settings_that_are_given(store, path, digits):
+    """They go along with a pickle, and not into the file."""
+    X, y = digits
+    clf = store.estimator().set_params(growth_budget=0.3, class_weight="balanced")
+    with Store(path, net(), growth_budget=0.3, class_weight="balanced") as other:
+        for each in (other, clf):
+            each.partial_fit(X[:100], y[:100], task_id="new")
+        assert_same(store, clf, X[:9])
+        other.forget_task("first")  # which writes the base
+        assert other.estimator().growth_budget == 0.3
+        with pickle.loads(pickle.dumps(other)) as third:
+            assert third.estimator().class_weight == "balanced"
+    with Store(path, net()) as again:
+        assert again.estimator().growth_budget == 0.6
+        assert again.estimator().class_weight is None
+
+
 def test_what_cannot_be_made_a_store_leaves_no_file(path, digits):
     class Own(ContinualClassifier):
         pass
