@@ -26,7 +26,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Collection, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,6 +53,7 @@ _SCHEMA = (
 )
 
 PAGE = 1024
+_MOMENT = 10.0  # seconds that readers wait, at least, while something is written
 _LEAST_IN_TREE = (PAGE - 12) * 32 // 255 - 23
 _ON_OTHER_PAGE = PAGE - 4
 
@@ -337,7 +338,7 @@ class Records:
     def __init__(self, path: Path, timeout: float) -> None:
         self.path = path
         self.timeout = timeout
-        self._readers = _Line(path, timeout)
+        self._readers = _Line(path, max(timeout, _MOMENT))
         self._writers = _Line(path, 0.05)  # it waits here, where it can be interrupted
 
     @classmethod
@@ -380,8 +381,10 @@ class Records:
             with _named(self.path), self._writers as connection:
                 if self._done(connection, "BEGIN IMMEDIATE", "writing to", end):
                     try:
+                        before = connection.total_changes
                         yield Writing(connection)
-                        self._commit(connection)
+                        if connection.total_changes > before:
+                            self._commit(connection)
                     finally:
                         if connection.in_transaction:
                             connection.execute("ROLLBACK")
@@ -429,9 +432,14 @@ class Records:
             )
 
     def copy(self, path: str | os.PathLike[str]) -> None:
-        """Copy the file as of one moment to an empty one."""
-        self._readers.check_open()
+        """Copy the file as of one moment to an empty one.
+
+        It takes the turn of a writer: one that waits for a reader lets no other reader begin.
+        """
+        self.check_open()
+        may_write = os.access(self.path, os.W_OK)
         with (
+            self.writing() if may_write else nullcontext(),
             _named(self.path),
             closing(_opened(self.path, self.timeout)) as source,
             closing(sqlite3.connect(path, isolation_level=None)) as target,

@@ -1017,6 +1017,26 @@ def test_a_slow_reader_holds_up_a_change_that_is_not_made(store, fitted, path, d
         assert "third" not in store
 
 
+def test_readers_wait_for_the_moment_of_a_write(store, fitted, path, digits):
+    """Also those that would not wait to write."""
+    X, _ = digits
+    with Store(path, net(), timeout=0) as hasty:
+        other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        other.execute("BEGIN EXCLUSIVE")
+        ends = threading.Timer(0.2, other.execute, ["ROLLBACK"])
+        ends.start()
+        assert_same(hasty, fitted, X[:9])
+        ends.join()
+        other.close()
+
+
+def test_a_backup_is_taken_beside_a_reader(store, fitted, path, digits):
+    with Store(path, net()) as other, records_of(other).reading():
+        store.backup(path.with_name("copy"))
+    with Store(path.with_name("copy"), net()) as copy:
+        assert_same(copy, fitted, digits[0][:9])
+
+
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 old_warning = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
@@ -1076,6 +1096,8 @@ def test_a_store_that_may_not_be_written_serves_all_the_same(closed, fitted, dig
                 with pytest.raises(PermissionError, match=message):
                     store.forget_task(2)
                 assert learned == []
+                if closed == "file":
+                    store.backup(path.with_name("copy"))
 
         try:
             as_nobody(work)
