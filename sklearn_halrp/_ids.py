@@ -159,8 +159,16 @@ def ids_in(task_id: Any) -> list[TaskId]:
     return list(group_rows(task_id, n_rows)) if n_rows else []
 
 
-def default_task_id(task_id: Any, known: Any, method: str) -> Any:
-    """Return the id that is meant when it may be left out.
+_WHERE_IDS_GET_LOST = (
+    " If you did pass it to a pipeline or a search, let scikit-learn pass it on with "
+    "sklearn.set_config(enable_metadata_routing=True), and score with the default scorer or "
+    "sklearn_halrp.model_selection.task_scorer; where it passes no ids to predict, use "
+    "task_column."
+)
+
+
+def default_task_id(task_id: Any, known: Any, method: str, hint: str = _WHERE_IDS_GET_LOST) -> Any:
+    """Return the id that is meant when it may be left out; the hint ends an error.
 
     Errors name none that is known: whoever is served should not read of other customers.
     """
@@ -181,11 +189,7 @@ def default_task_id(task_id: Any, known: Any, method: str) -> Any:
     if method in ("to_module", "for_task"):
         raise MissingTaskError(f"{meant}: {method}(task_id).")
     raise MissingTaskError(
-        f"{meant}: pass task_id=..., or one id per row. "
-        "If you did pass it to a pipeline or a search, let scikit-learn pass it on with "
-        "sklearn.set_config(enable_metadata_routing=True), and score with the default scorer or "
-        "sklearn_halrp.model_selection.task_scorer; where it passes no ids to predict, use "
-        "task_column."
+        f"{meant}: pass task_id=..., or one id per row.{hint}"
     )
 
 

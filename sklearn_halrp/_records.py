@@ -1,7 +1,13 @@
 """Records in a SQLite file, one for each task: the SQL of a store, and what it keeps to.
 
-A record is never changed: what is learned anew gets a new record with a new number, so that a
-number stands for the same bytes for ever. One transaction writes all that belongs together.
+A record is never changed: what is learned anew gets a new record with a new number. Half of a
+number is drawn at random, so that it stands for the same bytes for ever, also where a backup takes
+the place of the file and has a history of its own. One transaction writes all that belongs
+together.
+
+A rollback journal lies beside the file for the moment of a write, and for no longer. With a
+write-ahead log readers would not have to wait for that moment, but it would lie there whenever the
+file is open or its writer was killed, and SQLite would apply it to any file that takes its place.
 
 What is removed is to be gone. SQLite overwrites it with zeros (``secure_delete``), but for copies
 that it leaves behind where it moves short rows between the pages of a tree. So a record begins
@@ -10,6 +16,7 @@ its own; https://www.sqlite.org/fileformat.html (section 1.6) has the formulas. 
 a task are numbers: its place in the order of learning, and a hash of its id.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -19,11 +26,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sklearn_halrp._other_files import looks_like
 from sklearn_halrp._types import TaskId
 
 FORMAT = 1
@@ -41,10 +49,11 @@ _SCHEMA = (
     "CREATE INDEX labels_by_hash ON labels (hash)",
     "CREATE TABLE base (place INTEGER PRIMARY KEY, number INTEGER NOT NULL)",
     "CREATE TABLE state (salt BLOB NOT NULL, next INTEGER NOT NULL, frozen INTEGER NOT NULL,"
-    " cleared INTEGER NOT NULL, forgotten INTEGER NOT NULL, swept INTEGER NOT NULL)",
+    " cleared INTEGER NOT NULL, forgotten INTEGER NOT NULL)",
 )
 
 PAGE = 1024
+_MOMENT = 10.0  # seconds that readers wait, at least, while something is written
 _LEAST_IN_TREE = (PAGE - 12) * 32 // 255 - 23
 _ON_OTHER_PAGE = PAGE - 4
 
@@ -75,6 +84,7 @@ def without_padding(blob: bytes) -> bytes:
 
 
 _PREFIX = 8
+_RANDOM_BITS = 31  # of a number; the rest counts
 
 
 def _bytes_of_header(length: int) -> int:
@@ -162,7 +172,8 @@ class Reading(Collection[TaskId]):
 
     def number_of(self, task_id: TaskId) -> int | None:
         """Return the number of a task's record, or None."""
-        row = self._row_of(task_id)
+        with _about_task(task_id):
+            row = self._row_of(task_id)
         number: int | None = None if row is None else row[1]
         return number
 
@@ -171,7 +182,9 @@ class Reading(Collection[TaskId]):
         try:
             return json.loads(self._id_bytes(number))
         except ValueError as error:
-            raise sqlite3.DatabaseError(f"record {number} has no id") from error
+            raise sqlite3.DatabaseError(
+                f"the id in record {number} cannot be read; other tasks still serve by theirs"
+            ) from error
 
     def record(self, number: int) -> bytes:
         """Return a record of this number."""
@@ -180,9 +193,10 @@ class Reading(Collection[TaskId]):
             raise sqlite3.DatabaseError(f"record {number} is missing")
         return without_padding(found[0])
 
-    def task(self, number: int) -> bytes:
+    def task(self, number: int, task_id: TaskId) -> bytes:
         """Return the record of a task."""
-        record = self.record(number)
+        with _about_task(task_id):
+            record = self.record(number)
         return record[2 + int.from_bytes(record[:2], "little") :]
 
     def base(self) -> bytes:
@@ -299,7 +313,8 @@ class Writing(Reading):
 
     def _add(self, record: bytes) -> int:
         self._do("UPDATE state SET next = next + 1")
-        (number,) = self._one("SELECT next FROM state")
+        (place,) = self._one("SELECT next FROM state")
+        number = place << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
         self._do("INSERT INTO records VALUES (?, ?)", number, padded(record))
         return number
 
@@ -323,7 +338,7 @@ class Records:
     def __init__(self, path: Path, timeout: float) -> None:
         self.path = path
         self.timeout = timeout
-        self._readers = _Line(path, timeout)
+        self._readers = _Line(path, max(timeout, _MOMENT))
         self._writers = _Line(path, 0.05)  # it waits here, where it can be interrupted
 
     @classmethod
@@ -331,17 +346,15 @@ class Records:
         """Make a file in one step, and never in the place of another one."""
         if path.exists():
             raise FileExistsError(f"{path} exists, and a store never takes the place of a file.")
+        if not path.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "No such folder", str(path.parent))
         half = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
         try:
             half.touch(exist_ok=False)
-            connection = sqlite3.connect(half, isolation_level=None)
-            try:
+            with closing(sqlite3.connect(half, isolation_level=None)) as connection:
                 _begin_file(connection)
                 write(Writing(connection))
                 connection.execute("COMMIT")
-                connection.execute("PRAGMA journal_mode = WAL")
-            finally:
-                connection.close()
             try:
                 path.touch(exist_ok=False)  # of two at the same moment one gets the place
             except FileExistsError:
@@ -352,7 +365,7 @@ class Records:
 
     @contextmanager
     def reading(self) -> Iterator[Reading]:
-        """Look at the file as of one moment. Make it short: threads wait for each other."""
+        """Look at the file as of one moment. Make it short: threads and writers wait for it."""
         with _named(self.path), self._readers as connection:
             connection.execute("BEGIN")
             try:
@@ -366,56 +379,80 @@ class Records:
         end = time.monotonic() + self.timeout
         while True:
             with _named(self.path), self._writers as connection:
-                if self._begun(connection, end):
+                if self._done(connection, "BEGIN IMMEDIATE", "writing to", end):
                     try:
+                        before = connection.total_changes
                         yield Writing(connection)
-                        connection.execute("COMMIT")
+                        if connection.total_changes > before:
+                            self._commit(connection)
                     finally:
                         if connection.in_transaction:
                             connection.execute("ROLLBACK")
                     return
             time.sleep(0.01)  # with the line free for others, and open to an interruption
 
-    def _begun(self, connection: sqlite3.Connection, end: float) -> bool:
+    def _commit(self, connection: sqlite3.Connection) -> None:
+        end = time.monotonic() + self.timeout
+        while not self._done(connection, "COMMIT", "reading", end):
+            time.sleep(0.01)
+        if self._writers.file != _file_at(self.path):
+            raise OSError(
+                f"Another file took the place of {self.path} as it was written to, and what was "
+                "written is not in that one. Do it again."
+            )
+
+    def _done(self, connection: sqlite3.Connection, query: str, what: str, end: float) -> bool:
+        """Try to begin or end a change; whether nobody else was in the way."""
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(query)
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:  # of any kind
+            if not _is_busy(error):
                 raise
             if time.monotonic() < end:
                 return False
             raise TimeoutError(
-                f"Another process has been writing to {self.path} for {self.timeout:g} seconds. "
+                f"Another process has been {what} {self.path} for {self.timeout:g} seconds. "
                 "Nothing was written; try again, or open the store with a larger timeout."
             ) from error
         return True
 
-    def sweep(self, timeout: float | None = None) -> bool:
-        """Bring all that was written into the file, and empty the log beside it.
+    def check_writable(self) -> None:
+        """Refuse a change that could not be written, before anything is learned."""
+        self._writers.check_open()
+        real = Path(os.path.realpath(self.path))
+        if real.exists() and not os.access(real, os.W_OK):
+            raise PermissionError(
+                f"{self.path} is a store that you may read, and not write: learning and forgetting "
+                "need the permission to write to the file and to its folder."
+            )
+        if not os.access(real.parent, os.W_OK | os.X_OK):
+            raise PermissionError(
+                f"You may not write in the folder {real.parent}: to learn and to forget a store "
+                "needs that, since a journal lies beside the file while it is written to."
+            )
 
-        Returns
-        -------
-        bool
-            Whether it is done. It is not while somebody reads what was there before.
+    def copy(self, path: str | os.PathLike[str]) -> None:
+        """Copy the file as of one moment to an empty one.
+
+        It takes the turn of a writer: one that waits for a reader lets no other reader begin.
         """
-        end = time.monotonic() + (self.timeout if timeout is None else timeout)
-        while True:
-            with _named(self.path), self._writers as connection:
-                query = "SELECT forgotten, swept FROM state"
-                forgotten, swept = connection.execute(query).fetchone()
-                if swept >= forgotten:
-                    return True
-                (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-                if not busy:
-                    with suppress(sqlite3.OperationalError):  # somebody writes: they will sweep
-                        connection.execute("UPDATE state SET swept = ?", (forgotten,))
-                    return True
-            if time.monotonic() >= end:
-                return False
-            time.sleep(0.01)
+        self.check_open()
+        may_write = os.access(self.path, os.W_OK)
+        with (
+            self.writing() if may_write else nullcontext(),
+            _named(self.path),
+            closing(_opened(self.path, self.timeout)) as source,
+            closing(sqlite3.connect(path, isolation_level=None)) as target,
+        ):
+            target.execute("PRAGMA journal_mode = MEMORY")
+            source.backup(target)
+
+    def check_open(self) -> None:
+        """Refuse what is closed."""
+        self._readers.check_open()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file for good."""
         self._readers.close()
         self._writers.close()
 
@@ -431,14 +468,22 @@ class _Line:
         self.timeout = timeout
         self.lock = threading.Lock()
         self.connection: sqlite3.Connection | None = None
+        self.file: tuple[int, int] | None = None
+        self.closed = False
         with _REGISTER:
             _LINES.add(self)
 
     def __enter__(self) -> sqlite3.Connection:
         self.lock.acquire()
         try:
-            if self.connection is None:
+            self.check_open()
+            if self.file != _file_at(self.path):  # another one took its place
+                self.hang_up()
+            while self.connection is None:
+                self.file = _file_at(self.path)
                 self.connection = _opened(self.path, self.timeout)
+                if self.file != _file_at(self.path):
+                    self.hang_up()
             return self.connection
         except BaseException:
             self.lock.release()
@@ -447,13 +492,21 @@ class _Line:
     def __exit__(self, *error: object) -> None:
         self.lock.release()
 
+    def check_open(self) -> None:
+        """Refuse to go on when it was closed."""
+        if self.closed:
+            raise ValueError(
+                f"This store is closed: {self.path}. Open the file again with a new Store."
+            )
+
     def close(self) -> None:
-        """Wait until nobody uses the connection, and close it; the next one opens another."""
+        """Wait until nobody uses the connection, and close it for good."""
         with self.lock:
+            self.closed = True
             self.hang_up()
 
     def hang_up(self) -> None:
-        """Close the connection, while holding the lock."""
+        """Close the connection, while holding the lock; who comes next opens another."""
         if self.connection is not None:
             self.connection.close()
             self.connection = None
@@ -489,10 +542,21 @@ if hasattr(os, "register_at_fork"):
     )
 
 
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Tell one file from another that takes its place."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _opened(path: Path, timeout: float) -> sqlite3.Connection:
     """Open a file that is there, and is a store."""
     if not path.exists():
         raise FileNotFoundError(f"There is no store at {path}. Make one with Store.create.")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, and a store is a file.")
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw",
         uri=True,
@@ -503,8 +567,10 @@ def _opened(path: Path, timeout: float) -> sqlite3.Connection:
     try:
         _set_up(connection)
         _check(connection, path)
-    except BaseException:
+    except BaseException as error:
         connection.close()
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+            raise ValueError(f"{path} is no store{looks_like(path)}") from error
         raise
     return connection
 
@@ -512,7 +578,8 @@ def _opened(path: Path, timeout: float) -> sqlite3.Connection:
 def _set_up(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA secure_delete = ON")
-    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA synchronous = EXTRA")  # also that the journal is gone
+    connection.execute("PRAGMA cache_spill = OFF")  # else readers wait before all is ready
     connection.execute("PRAGMA temp_store = MEMORY")
 
 
@@ -527,7 +594,7 @@ def _begin_file(connection: sqlite3.Connection) -> None:
     for statement in _SCHEMA:
         connection.execute(statement)
     salt = secrets.token_bytes(16)
-    connection.execute("INSERT INTO state VALUES (?, 0, 0, 0, 0, 0)", (salt,))
+    connection.execute("INSERT INTO state VALUES (?, 0, 0, 0, 0)", (salt,))
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
@@ -555,9 +622,27 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
+        if _is_busy(error):
+            raise TimeoutError(f"Another process writes to {path} all the time.") from error
         if isinstance(error, sqlite3.OperationalError):
             raise OSError(f"{path} could not be read or written: {error}.") from error
         raise ValueError(f"{path} is damaged: {error}.") from error
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0)  # none has what was raised here
+    return bool(code & 0xFF == sqlite3.SQLITE_BUSY)  # of any kind
+
+
+@contextmanager
+def _about_task(task_id: TaskId) -> Iterator[None]:
+    """Name the task whose record is damaged."""
+    try:
+        yield
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError as error:
+        raise sqlite3.DatabaseError(f"task {task_id!r} cannot be read, {error}") from error
 
 
 def _written(task_id: TaskId) -> bytes:

@@ -340,8 +340,8 @@ def _split(recipe: NeuralNet, lesson: Lesson) -> tuple[Any, Any]:
     except ValueError as error:
         raise ValueError(
             f"The net's train_split cannot split the {len(lesson.y)} rows of task "
-            f"{lesson.task_id!r}: {error} Hold nothing out for this task with "
-            "set_params(net__train_split=None), or give the net a split that suits small tasks."
+            f"{lesson.task_id!r}: {error} Hold nothing out for this task, with "
+            "train_split=None for the net, or give the net a split that suits small tasks."
         ) from error
     check_split(lesson.task_id, (train_set, valid_set))
     return train_set, valid_set

@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 from sklearn_halrp._described import check_settings, described, rebuilt, undamaged
 from sklearn_halrp._estimator import ContinualEstimator
 from sklearn_halrp._faults import let_through
+from sklearn_halrp._files import replacing
 from sklearn_halrp._fingerprint import check_fingerprint, fingerprint
 from sklearn_halrp._ids import check_known, check_task_id, default_task_id, ids_in
 from sklearn_halrp._intake import dtype_of, without_ids
@@ -65,12 +66,20 @@ class Store:
         None is that of the estimator.
     timeout : float, default=60
         Seconds to wait for another process that writes.
+    **settings
+        Parameters of the estimator, such as `growth_budget`, `class_weight`, `n_jobs` or `verbose`,
+        by which this object is to learn. None of them is written to the file, and others are as
+        the estimator had them. Those that the first task fixed, such as `base` and
+        `random_state`, cannot be given.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
+    TypeError
+        If it is a setting that no estimator of this kind has.
     ValueError
+        If a setting has a value that it cannot have, or is fixed.
         If it is no store, is damaged, is of a later version, or does not fit the net; if it needs a
         net or an importance that is not given.
 
@@ -111,17 +120,18 @@ class Store:
         importance: Callable[..., Any] | str | None = None,
         cache_bytes: int | None = None,
         timeout: float = 60.0,
+        **settings: Any,
     ) -> None:
         _check_numbers(cache_bytes, timeout)
         self.path = Path(path).absolute()
         self._given = {"net": net, "importance": importance}
         self._settings: dict[str, Any] = {"cache_bytes": cache_bytes, "timeout": timeout}
+        self._of_learning = settings
         self._records = Records(self.path, timeout)
         self._memory: _Memory | None = None
         self._told = False
         try:
             self._of([])
-            self._records.sweep(0)  # after whoever was killed as it forgot a task
         except BaseException:
             self.close()
             raise
@@ -187,9 +197,14 @@ class Store:
             return len(reading)
 
     def __contains__(self, task_id: object) -> bool:
-        """Whether a task of this id is known."""
+        """Whether a task of this id is known; of what can be no id, it is not."""
+        try:
+            task_id = check_task_id(task_id)
+        except (TypeError, ValueError):
+            self._records.check_open()
+            return False
         with self._records.reading() as reading:
-            return check_task_id(task_id) in reading
+            return task_id in reading
 
     def __iter__(self) -> Iterator[TaskId]:
         """Go through the ids in order of learning, without holding all of them.
@@ -351,10 +366,14 @@ class Store:
         sklearn_halrp.exceptions.UnknownTaskError
             If a task was forgotten while it was learned: it does not come back by itself.
         TimeoutError
-            If another process writes for longer than the timeout.
+            If another process writes, or reads, for longer than the timeout.
+        PermissionError
+            If the file or its folder may not be written to; that is seen before anything is
+            learned.
         ValueError, TypeError, sklearn_halrp.exceptions.TrainingDivergedError
             As there. Whatever goes wrong, the store is as it was.
         """
+        self._records.check_writable()
         X, ids = without_ids(X, task_id, self._task_column)
         while True:
             with self._records.reading() as reading:
@@ -396,7 +415,6 @@ class Store:
             if new_base:
                 writing.put_base(record)
             writing.say(frozen=found.frozen or network.frozen, cleared=found.cleared)
-        self._records.sweep(0)
         return True
 
     def forget_task(self, task_id: TaskId) -> Self:
@@ -421,19 +439,14 @@ class Store:
         ValueError
             If it is the only one.
         TimeoutError
-            If another process writes for longer than the timeout.
-
-        Warns
-        -----
-        UserWarning
-            If a process goes on reading what was there before for longer than the timeout. The
-            task is forgotten, and its bytes stay in the log beside the file until the next
-            call that writes.
+            If another process writes, or reads, for longer than the timeout.
+        PermissionError
+            If the file or its folder may not be written to.
         """
+        self._records.check_writable()
         task_id = check_task_id(task_id)
         while not self._forgotten(task_id):
             pass
-        self._sweep()
         return self
 
     def _forgotten(self, task_id: TaskId) -> bool:
@@ -463,22 +476,37 @@ class Store:
             writing.say(frozen=True, cleared=state.cleared or to_clear)
         return True
 
-    def _sweep(self) -> None:
-        if not self._records.sweep():
-            warnings.warn(
-                f"A process has been reading {self.path} for longer than the timeout. The task is "
-                "forgotten; its bytes stay in the file's log until the next call that writes.",
-                stacklevel=3,
-            )
+    def backup(self, path: str | os.PathLike[str]) -> None:
+        """Write a copy of the whole store, as of one moment, while it is in use.
+
+        Others go on reading meanwhile; who writes waits until the copy is done.
+
+        Parameters
+        ----------
+        path : str or Path
+            The copy, a store itself. A file that is there is replaced when all is written.
+
+        Raises
+        ------
+        ValueError
+            If it is the file of this store.
+        OSError
+            If it cannot be written: a file that is there stays.
+        """
+        if os.path.realpath(path) == os.path.realpath(self.path):
+            raise ValueError(f"{path} is this store; a backup goes to another file.")
+        with replacing(path) as file:
+            self._records.copy(file.name)
 
     # --- opening and closing -----------------------------------------------------------
 
     def close(self) -> None:
-        """Close the file. A later call opens it again."""
+        """Close the file for good; `Store` opens it again."""
         self._records.close()
 
     def __enter__(self) -> Self:
         """Close it at the end of the block."""
+        self._records.check_open()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -487,7 +515,7 @@ class Store:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what opens the store again: where it is, and what was given with it."""
-        return {"path": self.path, **self._given, **self._settings}
+        return {"path": self.path, **self._given, **self._settings, **self._of_learning}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Open the store."""
@@ -502,7 +530,7 @@ class Store:
         X, ids = without_ids(X, task_id, self._task_column)
         if ids is None:
             with self._records.reading() as reading:
-                ids = default_task_id(None, reading, method)
+                ids = default_task_id(None, reading, method, hint="")
         return self._of(ids_in(ids), labels), X, ids
 
     @property
@@ -533,7 +561,7 @@ class Store:
             numbers = _numbers(reading, list(reading) if names is None else names)
             sets = reading.label_sets() if labels else []
             held = {} if memory is None else memory.get([*numbers.values(), *sets])
-            tasks = {n: reading.task(n) for n in numbers.values() if n not in held}
+            tasks = {n: reading.task(n, name) for name, n in numbers.items() if n not in held}
             shown = {n: reading.record(n) for n in sets if n not in held}
         if memory is None:
             memory = self._new_memory(base, state)
@@ -564,6 +592,7 @@ class Store:
             check_fingerprint(kept, _of_nobody(learned, target))
 
         model, others = rebuilt(about, self.path, **self._given, call="Store", check=check)
+        _set(model, self._of_learning)
         if not self._told:
             self._told = True
             for text in others:
@@ -667,6 +696,32 @@ def _check_numbers(cache_bytes: Any, timeout: Any) -> None:
         raise ValueError(f"timeout must be a number of seconds, 0 or more; got {timeout!r}.")
     if cache_bytes is not None and (not isinstance(cache_bytes, Integral) or cache_bytes < 0):
         raise ValueError(f"cache_bytes must be None or an int, 0 or more; got {cache_bytes!r}.")
+
+
+_FIXED = {"base", "head", "convolution", "dtype", "random_state", "task_column"}
+
+
+def _set(estimator: Any, settings: dict[str, Any]) -> None:
+    """Set parameters by which an estimator learns."""
+    known = set(estimator.get_params(deep=False)) - {"net", "importance", "cache_bytes"}
+    for name in settings:
+        if name in _FIXED & known:
+            raise ValueError(
+                f"{name} is fixed for all tasks of a store. To change it, fit another estimator, "
+                "and make another store of that."
+            )
+        if name.startswith("net__"):
+            raise TypeError(
+                f"{name} is a parameter of a net, which learns as it is when the store is opened: "
+                f"Store(path, net=net.set_params({name.removeprefix('net__')}=...))."
+            )
+        if name not in known:
+            raise TypeError(
+                f"A store of a {type(estimator).__name__} has no setting {name!r}. It has "
+                f"{', '.join(sorted(known - _FIXED))}."
+            )
+    estimator.set_params(**settings)
+    estimator._validate_params()
 
 
 def _numbers(reading: Reading, names: list[TaskId]) -> dict[TaskId, int]:

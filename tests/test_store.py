@@ -3,12 +3,16 @@
 import hashlib
 import os
 import pickle
+import shutil
 import signal
 import sqlite3
+import tempfile
 import threading
 import time
 import traceback
+import zlib
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -376,6 +380,47 @@ def test_settings_that_make_no_sense_are_named(settings, fitted, store, path):
     assert not path.with_name("other").exists()
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"growth": 0.2}, "no setting 'growth'.*growth_budget"),
+        ({"growth_budget": 20}, "growth_budget"),
+        ({"class_weight": "even"}, "class_weight"),
+        ({"random_state": 1}, "random_state is fixed"),
+        ({"base": "pretrained"}, "base is fixed"),
+        ({"net__lr": 0.1}, r"net=net\.set_params\(lr="),
+    ],
+)
+def test_settings_of_learning_that_cannot_be_are_named(settings, message, store, path):
+    with pytest.raises((TypeError, ValueError), match=message):
+        Store(path, net(), **settings)
+
+
+def test_a_setting_that_only_a_classifier_has(digits, path):
+    X, y = digits
+    reg = make_regressor(net={"max_epochs": 1}).partial_fit(X[:60], y[:60].astype(float), task_id=0)
+    Store.create(path, reg).close()
+    with pytest.raises(TypeError, match="ContinualRegressor has no setting 'class_weight'"):
+        Store(path, make_numbers_net(), class_weight="balanced")
+
+
+def test_learning_goes_by_the_settings_that_are_given(store, path, digits):
+    """They go along with a pickle, and not into the file."""
+    X, y = digits
+    clf = store.estimator().set_params(growth_budget=0.3, class_weight="balanced")
+    with Store(path, net(), growth_budget=0.3, class_weight="balanced") as other:
+        for each in (other, clf):
+            each.partial_fit(X[:100], y[:100], task_id="new")
+        assert_same(store, clf, X[:9])
+        other.forget_task("first")  # which writes the base
+        assert other.estimator().growth_budget == 0.3
+        with pickle.loads(pickle.dumps(other)) as third:
+            assert third.estimator().class_weight == "balanced"
+    with Store(path, net()) as again:
+        assert again.estimator().growth_budget == 0.6
+        assert again.estimator().class_weight is None
+
+
 def test_what_cannot_be_made_a_store_leaves_no_file(path, digits):
     class Own(ContinualClassifier):
         pass
@@ -391,7 +436,7 @@ def test_what_is_no_store_is_refused(path, fitted):
     with pytest.raises(FileNotFoundError, match=r"no store at .*Store\.create"):
         Store(path)
     path.write_bytes(b"no database " * 1000)
-    with pytest.raises(ValueError, match=r"customers\.halrp is damaged"):
+    with pytest.raises(ValueError, match=r"customers\.halrp is no store; it looks like text"):
         Store(path)
     path.unlink()
     other = sqlite3.connect(path)
@@ -523,6 +568,172 @@ def test_the_last_task_stays(digits, path):
         assert store.task_ids() == ["a"]
 
 
+def test_a_damaged_page_names_the_task_that_it_costs(store, fitted, path, digits):
+    """SQLite itself cannot read it then."""
+    X, _ = digits
+    store.close()
+    data = bytearray(path.read_bytes())
+    block = packed({"id": 2, **task_of(fitted, 2).to_state()})
+    page = data.find(block[40:400]) // PAGE * PAGE
+    data[page : page + 4] = b"\xff" * 4  # the number of the page that goes on
+    path.write_bytes(data)
+    with Store(path, net()) as again:
+        with pytest.raises(ValueError, match=r"customers\.halrp is damaged: task 2 cannot be read"):
+            again.predict(X, 2)
+        assert again.task_ids() == fitted.tasks_
+        for task_id in ("first", "third"):
+            assert np.array_equal(again.predict(X, task_id), fitted.predict(X, task_id))
+
+
+@pytest.mark.parametrize(
+    ("begin", "message"),
+    [
+        (b"\x10" + bytes(7) + b"{" + bytes(40), r"safetensors file; open it with .*load"),
+        (pickle.dumps([1]), r"joblib\.load"),
+        (zlib.compress(b"some"), r"joblib\.load.*compressed"),
+        (b"PK\x03\x04" + bytes(40), "zip archive"),
+        (b"id,name\n1,x\n", "text"),
+        (b"\xff\xfe" * 20, "damaged"),
+    ],
+)
+def test_a_file_of_another_kind_is_told(begin, message, path):
+    path.write_bytes(begin * 50)
+    with pytest.raises(ValueError, match=f"customers.halrp is no store.*{message}"):
+        Store(path)
+
+
+def test_folders_are_told(fitted, path):
+    path.mkdir()
+    with pytest.raises(IsADirectoryError, match=r"customers\.halrp is a folder"):
+        Store(path)
+    with pytest.raises(FileNotFoundError, match="No such folder"):
+        Store.create(path / "none" / "file", fitted)
+
+
+def test_what_is_closed_stays_closed(fitted, store, path, digits):
+    X, y = digits
+    store.close()
+    store.close()
+    calls = [
+        lambda: len(store),
+        lambda: "first" in store,
+        lambda: None in store,
+        lambda: next(iter(store)),
+        store.task_ids,
+        lambda: store.classes_,
+        lambda: store.predict(X, "first"),
+        lambda: store.predict_proba(X, "first"),
+        lambda: store.for_task("first"),
+        store.estimator,
+        lambda: store.partial_fit(X, y, "new"),
+        lambda: store.forget_task("first"),
+        lambda: store.backup(path.with_name("copy")),
+        store.__enter__,
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=r"This store is closed: .*customers\.halrp"):
+            call()
+    assert os.listdir(path.parent) == [path.name]
+    with Store(path, net()) as again:
+        assert_same(again, fitted, X[:9])
+
+
+def test_what_can_be_no_id_is_no_task(store):
+    assert all(what not in store for what in (None, [1], 1.5, True, {}))
+
+
+def test_a_missing_id_is_told_in_the_words_of_a_store(store, digits):
+    with pytest.raises(MissingTaskError) as caught:
+        store.predict(digits[0])
+    assert "or one id per row" in str(caught.value)
+    assert not any(word in str(caught.value) for word in ("pipeline", "task_column"))
+
+
+# --- other files in its place
+
+
+def put(source, path, way):
+    """Put a copy of a file in the place of another."""
+    if way == "over it":
+        shutil.copy(source, path)
+    else:
+        os.replace(shutil.copy(source, path.with_name("new")), path)
+
+
+@pytest.mark.parametrize("way", ["over it", "in its place"])
+def test_a_backup_is_put_in_place_while_stores_are_open(way, store, fitted, path, digits):
+    """What is learned then is learned on what is there, under numbers that were never used."""
+    X, y = digits
+    clf = store.estimator()
+    store.backup(path.with_name("backup"))
+    with Store(path, net()) as other:
+        other.partial_fit(X[:60], y[:60], task_id="lost")
+        assert_same(store, other.estimator(), X[:9])
+        put(path.with_name("backup"), path, way)
+        for each in (store, other):
+            assert_same(each, fitted, X[:9])
+        for each in (store, clf):
+            each.partial_fit(X[60:120], y[60:120] % 2, task_id="lost")
+        for each in (store, other):
+            assert_same(each, clf, X[:9])
+    with Store(path, net()) as again:
+        assert_same(again, clf, X[:9])
+
+
+def test_another_store_takes_the_place_of_one_that_is_open(store, path, digits):
+    X, y = digits
+    clf = small(growth_budget=0.2).partial_fit(X[200:260], y[200:260], task_id="theirs")
+    Store.create(path.with_name("theirs"), clf).close()
+    put(path.with_name("theirs"), path, "in its place")
+    assert_same(store, clf, X[:9])
+
+
+def test_a_file_that_is_replaced_as_one_learns(store, fitted, path, digits, monkeypatch):
+    X, y = digits
+    clf = store.estimator()
+    store.backup(path.with_name("backup"))
+    during(monkeypatch, lambda: put(path.with_name("backup"), path, "in its place"))
+    for each in (store, clf):
+        each.partial_fit(X[:60], y[:60], task_id="new")
+    with Store(path, net()) as again:
+        assert_same(again, clf, X[:9])
+
+
+def test_a_file_that_goes_takes_no_task_along(store, path, digits, monkeypatch):
+    """It is not said to be learned."""
+    X, y = digits
+    during(monkeypatch, path.unlink)
+    with pytest.raises(FileNotFoundError, match="There is no store at"):
+        store.partial_fit(X[:60], y[:60], task_id="new")
+    with pytest.raises(FileNotFoundError, match="There is no store at"):
+        store.partial_fit(X[:60], y[:60], task_id="new")
+
+
+def test_a_file_that_is_replaced_as_it_is_written(store, path):
+    store.backup(path.with_name("backup"))
+
+    def write():
+        with records_of(store).writing() as writing:
+            writing.put(row(1, b"record"))
+            put(path.with_name("backup"), path, "in its place")
+
+    with pytest.raises(OSError, match="took the place of"):
+        write()
+
+
+def test_a_backup_is_a_store_of_one_moment(store, fitted, path, digits):
+    X, y = digits
+    copy = path.with_name("copy")
+    copy.write_text("it is replaced")
+    store.backup(copy)
+    store.partial_fit(X[:60], y[:60], task_id="later")
+    with Store(copy, net()) as other:
+        assert_same(other, fitted, X[:9])
+    with pytest.raises(ValueError, match="is this store"):
+        store.backup(path)
+    assert sorted(os.listdir(path.parent)) == ["copy", path.name]
+
+
 # --- forgotten for good
 
 
@@ -579,7 +790,6 @@ def test_records_leave_no_copy_where_the_tree_moves_its_rows(tmp_path):
         for each in gone:
             with records.writing() as writing:
                 writing.remove(id_of(each))
-        assert records.sweep()
         data = in_files(tmp_path / "file")
         assert [each for each in gone if b"mark%08d" % each in data] == []
         assert [each for each in gone if id_of(each).encode() in data] == []
@@ -633,7 +843,7 @@ def test_ids_of_equal_hash_are_told_apart(tmp_path, monkeypatch):
         writing.put(row(3, b"another"))
     with records.reading() as reading:
         assert list(reading) == [id_of(i) for i in (0, 1, 3, 4)]
-        found = [reading.task(reading.number_of(name)) for name in reading]
+        found = [reading.task(reading.number_of(name), name) for name in reading]
         assert id_of(2) not in reading
     assert found == [b"record 0", b"record 1", b"another", b"record 4"]
     records.close()
@@ -794,19 +1004,37 @@ def test_another_that_writes_too_long_is_named(store, fitted, path, digits):
         assert_same(hasty, fitted, X[:9])
 
 
-def test_what_a_slow_reader_holds_up_is_swept_later(store, path, digits):
-    X, y = digits
-    store.partial_fit(X[:60], y[:60], task_id="a customer who leaves")
+def test_a_slow_reader_holds_up_a_change_that_is_not_made(store, fitted, path, digits):
+    X, _ = digits
     with Store(path, net(), timeout=0.05) as other:
         with (
             records_of(store).reading(),
-            pytest.warns(UserWarning, match=r"reading .*customers.halrp for longer"),
+            pytest.raises(TimeoutError, match=r"has been reading .*customers.halrp for 0\.05"),
         ):
-            other.forget_task("a customer who leaves")
-        assert "a customer who leaves" not in other
-        assert b"a customer who leaves" in in_files(path)
-        other.partial_fit(X[:60], y[:60], task_id="new")
-        assert b"a customer who leaves" not in in_files(path)
+            other.forget_task("third")
+        assert_same(other, fitted, X[:9])
+        other.forget_task("third")
+        assert "third" not in store
+
+
+def test_readers_wait_for_the_moment_of_a_write(store, fitted, path, digits):
+    """Also those that would not wait to write."""
+    X, _ = digits
+    with Store(path, net(), timeout=0) as hasty:
+        other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        other.execute("BEGIN EXCLUSIVE")
+        ends = threading.Timer(0.2, other.execute, ["ROLLBACK"])
+        ends.start()
+        assert_same(hasty, fitted, X[:9])
+        ends.join()
+        other.close()
+
+
+def test_a_backup_is_taken_beside_a_reader(store, fitted, path, digits):
+    with Store(path, net()) as other, records_of(other).reading():
+        store.backup(path.with_name("copy"))
+    with Store(path.with_name("copy"), net()) as copy:
+        assert_same(copy, fitted, digits[0][:9])
 
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
@@ -832,6 +1060,66 @@ def child(work):
 def ended(*children):
     """Wait for processes; return the codes that they ended with."""
     return [os.waitstatus_to_exitcode(os.waitpid(each, 0)[1]) for each in children]
+
+
+def as_nobody(work):
+    """Do something in a process that no permission is given for by being root."""
+
+    def without_rights():
+        if os.geteuid() == 0:
+            os.setuid(65534)
+        work()
+
+    assert ended(child(without_rights)) == [0]
+
+
+@forks
+@old_warning
+@pytest.mark.parametrize("closed", ["file", "folder"])
+def test_a_store_that_may_not_be_written_serves_all_the_same(closed, fitted, digits, monkeypatch):
+    """And it is said before anything is learned."""
+    X, y = digits
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "customers.halrp"
+        Store.create(path, fitted).close()
+        path.chmod(0o444 if closed == "file" else 0o666)
+        path.parent.chmod(0o555 if closed == "folder" else 0o777)
+        learned = []
+
+        def work():
+            with Store(path, net()) as store:
+                assert_same(store, fitted, X[:9])
+                during(monkeypatch, lambda: learned.append(1))
+                message = "permission to write" if closed == "file" else f"in the folder {folder}"
+                with pytest.raises(PermissionError, match=message):
+                    store.partial_fit(X[:60], y[:60], task_id="new")
+                with pytest.raises(PermissionError, match=message):
+                    store.forget_task(2)
+                assert learned == []
+                if closed == "file":
+                    store.backup(path.with_name("copy"))
+
+        try:
+            as_nobody(work)
+        finally:
+            path.parent.chmod(0o755)
+
+
+@forks
+@old_warning
+def test_what_a_killed_learner_leaves_spoils_no_backup(store, fitted, path, digits):
+    X, y = digits
+    store.backup(path.with_name("backup"))
+
+    def work():
+        store.partial_fit(X[:60], y[:60], task_id="new")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert ended(child(work)) == [-signal.SIGKILL]
+    assert sorted(os.listdir(path.parent)) == ["backup", path.name]
+    put(path.with_name("backup"), path, "over it")
+    with Store(path, net()) as again:
+        assert_same(again, fitted, X[:9])
 
 
 @forks
