@@ -194,7 +194,7 @@ def test_a_failed_call_draws_no_random_number(digits):
 def test_settings_changed_later_hold_for_training_and_the_file_stays_readable(digits, tmp_path):
     X, y = digits
     clf = make_classifier().fit(X[:100], y[:100], task_id="a")
-    clf.set_params(net__module__hidden=8, net__max_epochs=5)
+    clf.set_params(net__max_epochs=5)
     clf.partial_fit(X[:100], y[:100], task_id="b")
     assert len(clf.history_["b"]) == 5
     joblib.dump(clf, tmp_path / "model.joblib")
