@@ -188,9 +188,7 @@ def default_task_id(task_id: Any, known: Any, method: str, hint: str = _WHERE_ID
         return next(iter(known))
     if method in ("to_module", "for_task"):
         raise MissingTaskError(f"{meant}: {method}(task_id).")
-    raise MissingTaskError(
-        f"{meant}: pass task_id=..., or one id per row.{hint}"
-    )
+    raise MissingTaskError(f"{meant}: pass task_id=..., or one id per row.{hint}")
 
 
 def check_known(ids: Iterable[TaskId], known: Collection[TaskId]) -> None:

@@ -26,7 +26,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Collection, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -363,32 +363,38 @@ class Records:
         finally:
             half.unlink(missing_ok=True)
 
-    @contextmanager
-    def reading(self) -> Iterator[Reading]:
-        """Look at the file as of one moment. Make it short: threads and writers wait for it."""
-        with _named(self.path), self._readers as connection:
-            connection.execute("BEGIN")
-            try:
-                yield Reading(connection)
-            finally:
-                connection.execute("ROLLBACK")
+    def read(self, look: Callable[[Reading], Any]) -> Any:
+        """Look at the file as of one moment. Make it short: threads and writers wait for it.
 
-    @contextmanager
-    def writing(self) -> Iterator[Writing]:
+        It is no context manager, here and below: what a frame began ends with that frame, while one
+        that an interruption left suspended would hold its lock until somebody throws it away.
+        """
+
+        def looked(connection: sqlite3.Connection) -> Any:
+            connection.execute("BEGIN")
+            return look(Reading(connection))
+
+        with _named(self.path):
+            return self._readers.use(looked)
+
+    def write(self, change: Callable[[Writing], Any]) -> Any:
         """Change the file as the only one; all is written at the end, or nothing."""
         end = time.monotonic() + self.timeout
+
+        def changed(connection: sqlite3.Connection) -> list[Any]:
+            if not self._done(connection, "BEGIN IMMEDIATE", "writing to", end):
+                return []
+            before = connection.total_changes
+            found = change(Writing(connection))
+            if connection.total_changes > before:
+                self._commit(connection)
+            return [found]
+
         while True:
-            with _named(self.path), self._writers as connection:
-                if self._done(connection, "BEGIN IMMEDIATE", "writing to", end):
-                    try:
-                        before = connection.total_changes
-                        yield Writing(connection)
-                        if connection.total_changes > before:
-                            self._commit(connection)
-                    finally:
-                        if connection.in_transaction:
-                            connection.execute("ROLLBACK")
-                    return
+            with _named(self.path):
+                found = self._writers.use(changed)
+            if found:
+                return found[0]
             time.sleep(0.01)  # with the line free for others, and open to an interruption
 
     def _commit(self, connection: sqlite3.Connection) -> None:
@@ -437,15 +443,20 @@ class Records:
         It takes the turn of a writer: one that waits for a reader lets no other reader begin.
         """
         self.check_open()
-        may_write = os.access(self.path, os.W_OK)
-        with (
-            self.writing() if may_write else nullcontext(),
-            _named(self.path),
-            closing(_opened(self.path, self.timeout)) as source,
-            closing(sqlite3.connect(path, isolation_level=None)) as target,
-        ):
-            target.execute("PRAGMA journal_mode = MEMORY")
-            source.backup(target)
+
+        def copied(_: object) -> None:
+            with (
+                _named(self.path),
+                closing(_opened(self.path, self.timeout)) as source,
+                closing(sqlite3.connect(path, isolation_level=None)) as target,
+            ):
+                target.execute("PRAGMA journal_mode = MEMORY")
+                source.backup(target)
+
+        if os.access(self.path, os.W_OK):
+            self.write(copied)
+        else:
+            copied(None)
 
     def check_open(self) -> None:
         """Refuse what is closed."""
@@ -466,31 +477,42 @@ class _Line:
     def __init__(self, path: Path, timeout: float) -> None:
         self.path = path
         self.timeout = timeout
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # by which only who has it can give it back
         self.connection: sqlite3.Connection | None = None
         self.file: tuple[int, int] | None = None
         self.closed = False
         with _REGISTER:
             _LINES.add(self)
 
-    def __enter__(self) -> sqlite3.Connection:
-        self.lock.acquire()
+    def use(self, call: Callable[[sqlite3.Connection], Any]) -> Any:
+        """Call something with the connection; no transaction is left open, nor the lock held."""
+        # An interruption may come as the lock is had, and before anything says so.
         try:
-            self.check_open()
-            if self.file != _file_at(self.path):  # another one took its place
-                self.hang_up()
-            while self.connection is None:
-                self.file = _file_at(self.path)
-                self.connection = _opened(self.path, self.timeout)
-                if self.file != _file_at(self.path):
-                    self.hang_up()
-            return self.connection
-        except BaseException:
-            self.lock.release()
-            raise
+            self.lock.acquire()
+            try:
+                return call(self._ready())
+            finally:
+                if self.connection is not None and self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
+        finally:
+            try:  # noqa: SIM105, since contextlib.suppress is another place for one
+                self.lock.release()
+            except RuntimeError:  # it was not had
+                pass
 
-    def __exit__(self, *error: object) -> None:
-        self.lock.release()
+    def _ready(self) -> sqlite3.Connection:
+        self.check_open()
+        if self.connection is not None and (
+            self.connection.in_transaction  # what two interruptions left
+            or self.file != _file_at(self.path)  # another file took its place
+        ):
+            self.hang_up()
+        while self.connection is None:
+            self.file = _file_at(self.path)
+            self.connection = _opened(self.path, self.timeout)
+            if self.file != _file_at(self.path):
+                self.hang_up()
+        return self.connection
 
     def check_open(self) -> None:
         """Refuse to go on when it was closed."""
@@ -507,33 +529,34 @@ class _Line:
 
     def hang_up(self) -> None:
         """Close the connection, while holding the lock; who comes next opens another."""
-        if self.connection is not None:
-            self.connection.close()
-            self.connection = None
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.close()
 
     def __del__(self) -> None:
         self.hang_up()
 
 
 _LINES: "weakref.WeakSet[_Line]" = weakref.WeakSet()
-_REGISTER = threading.Lock()
+_REGISTER = threading.RLock()
 _HELD: list[_Line] = []
 
 
 def _before_fork() -> None:
     _REGISTER.acquire()
     for line in list(_LINES):
+        _HELD.append(line)  # first, so that it is given back whatever interrupts this
         line.lock.acquire()
-        _HELD.append(line)
         line.hang_up()
 
 
 def _after_fork() -> None:
     """Go on, in parent and child: the thread that forked holds all locks in both."""
-    for line in _HELD:
-        line.lock.release()
-    _HELD.clear()
-    _REGISTER.release()
+    while _HELD:
+        with suppress(RuntimeError):  # it was not had yet
+            _HELD.pop().lock.release()
+    with suppress(RuntimeError):
+        _REGISTER.release()
 
 
 if hasattr(os, "register_at_fork"):
