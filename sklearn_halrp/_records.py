@@ -30,7 +30,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Collection, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -295,15 +295,15 @@ class Reading(Collection[TaskId]):
 
     def _id_bytes(self, number: int) -> bytes:
         """Return a task's id as it is written, without reading the whole record."""
-        try:
-            blob = self._connection.blobopen("records", "record", number, readonly=True)
+        open_blob = self._connection.blobopen
+        try:  # in one line with its `with`: one that stays open is a reader, for whom others wait
+            with open_blob("records", "record", number, readonly=True) as blob:
+                blob.seek(_LEAST_IN_TREE + _PREFIX)
+                return blob.read(int.from_bytes(blob.read(2), "little"))
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:  # that of one that is not there
                 raise
             raise sqlite3.DatabaseError(f"record {number} is missing") from error
-        with blob:
-            blob.seek(_LEAST_IN_TREE + _PREFIX)
-            return blob.read(int.from_bytes(blob.read(2), "little"))
 
     def hash(self, text: bytes) -> int:
         return self.hashes(text)[0]
@@ -644,24 +644,46 @@ class _Line:
 
 _LINES: "weakref.WeakSet[_Line]" = weakref.WeakSet()
 _REGISTER = threading.RLock()
-_HELD: list[_Line] = []
+_HELD: list[Any] = []  # locks
+
+
+def _hold_all() -> None:
+    _hold(_REGISTER)
+    for line in list(_LINES):
+        _hold(line.lock)
+        line.hang_up()
+
+
+def _hold(lock: Any) -> None:
+    _HELD.append(lock)  # first, so that it is given back whatever interrupts this
+    lock.acquire()
+
+
+def _free_all() -> None:
+    while _HELD:
+        try:  # noqa: SIM105, as in `use`
+            _HELD[-1].release()
+        except RuntimeError:  # it was not had, or is given back already
+            pass
+        _HELD.pop()
 
 
 def _before_fork() -> None:
-    _REGISTER.acquire()
-    for line in list(_LINES):
-        _HELD.append(line)  # first, so that it is given back whatever interrupts this
-        line.lock.acquire()
-        line.hang_up()
+    """Hold all; Python forks all the same if it is interrupted here, so it is done again then."""
+    try:
+        _hold_all()
+    except BaseException:
+        _hold_all()
+        raise
 
 
 def _after_fork() -> None:
     """Go on, in parent and child: the thread that forked holds all locks in both."""
-    while _HELD:
-        with suppress(RuntimeError):  # it was not had yet
-            _HELD.pop().lock.release()
-    with suppress(RuntimeError):
-        _REGISTER.release()
+    try:
+        _free_all()
+    except BaseException:
+        _free_all()
+        raise
 
 
 if hasattr(os, "register_at_fork"):

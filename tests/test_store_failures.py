@@ -8,6 +8,7 @@ import pytest
 
 from sklearn_halrp.store import Store
 from tests.injection import ERRORS, KINDS, Injected, Injection
+from tests.inside import around_a_fork, is_connected
 from tests.test_failures import LABELS, ROWS, folder, learned, net, told  # noqa: F401
 
 CALLS = {
@@ -78,8 +79,10 @@ class Case:
         assert not os.path.exists("now.halrp-journal"), place
 
 
-# An iterator over a folder that is interrupted at once is closed by Python, with a warning.
-@pytest.mark.filterwarnings("ignore:.*ScandirIterator:pytest.PytestUnraisableExceptionWarning")
+# A file or folder whose opening is interrupted at once is closed by Python, with a warning.
+@pytest.mark.filterwarnings(
+    "ignore:.*(ScandirIterator|FileIO):pytest.PytestUnraisableExceptionWarning"
+)
 @pytest.mark.parametrize("more", [1, pytest.param(20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CALLS)
 def test_a_call_is_done_or_not_and_the_next_one_works(name, more, folder):  # noqa: F811
@@ -100,3 +103,19 @@ def test_every_place_of_a_short_call_may_be_interrupted(folder):  # noqa: F811
         for at in range(1, n_places + 1):
             case.disturbed(Injection(kind, KeyboardInterrupt, at))
     case.store.close()
+
+
+@pytest.mark.parametrize("kind", ["call", "line"])
+def test_an_interruption_of_a_fork_leaves_no_lock_and_no_connection(kind, folder):  # noqa: F811
+    Store.create("now.halrp", learned()).close()
+    with Store("now.halrp", net(), timeout=5) as store:
+        injection = Injection(kind)
+        injection.during(around_a_fork)
+        for at in range(1, injection.passed + 1):
+            assert len(store) == 2
+            assert is_connected(store)
+            injection = Injection(kind, KeyboardInterrupt, at)
+            with pytest.raises(KeyboardInterrupt):
+                injection.during(around_a_fork)
+            assert not is_connected(store), injection.where
+            assert answered(lambda: len(store)) == 2, injection.where
