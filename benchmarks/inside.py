@@ -32,8 +32,7 @@ def with_copies(clf, n_tasks):
 def put(store, task_id, clf, of):
     """Write a task of a classifier into a store under another id, as what was learned is."""
     row = _row(clf._learned.network, task_id, stored_tasks(clf)[of])
-    with store._records.writing() as writing:
-        writing.put(row)
+    store._records.write(lambda writing: writing.put(row))
 
 
 class _Fixed(Callback):

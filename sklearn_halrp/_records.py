@@ -13,7 +13,11 @@ What is removed is to be gone. SQLite overwrites it with zeros (``secure_delete`
 that it leaves behind where it moves short rows between the pages of a tree. So a record begins
 with zeros, and has a length, by which all the rest of it lies outside of the trees, on pages of
 its own; https://www.sqlite.org/fileformat.html (section 1.6) has the formulas. What a tree holds of
-a task are numbers: its place in the order of learning, and a hash of its id.
+a task are numbers: its place in the order of learning, and hashes of its id.
+
+A record has a digest of its own, and so has each row of the other tables. What a tree lacks has
+none: so a task is looked up in two trees, by two hashes, and the state says how many rows there
+are. A bit that flips is an error thereby, and never another answer.
 """
 
 import errno
@@ -26,7 +30,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Collection, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,15 +45,22 @@ CHUNK = 2**28  # bytes of the base in one record; SQLite takes at most 10**9
 _SCHEMA = (
     "CREATE TABLE records (number INTEGER PRIMARY KEY, record BLOB NOT NULL)",
     "CREATE TABLE tasks (place INTEGER PRIMARY KEY, hash INTEGER NOT NULL,"
-    " number INTEGER NOT NULL, labels INTEGER, on_base_head INTEGER NOT NULL)",
+    " other_hash INTEGER NOT NULL, number INTEGER NOT NULL, labels INTEGER,"
+    " on_base_head INTEGER NOT NULL, digest INTEGER NOT NULL)",
     "CREATE INDEX by_hash ON tasks (hash)",
-    "CREATE INDEX on_base_head ON tasks (place) WHERE on_base_head",
+    "CREATE INDEX by_other_hash ON tasks (other_hash)",
     "CREATE TABLE labels (number INTEGER PRIMARY KEY, hash INTEGER NOT NULL,"
-    " tasks INTEGER NOT NULL)",
+    " tasks INTEGER NOT NULL, digest INTEGER NOT NULL)",
     "CREATE INDEX labels_by_hash ON labels (hash)",
     "CREATE TABLE base (place INTEGER PRIMARY KEY, number INTEGER NOT NULL)",
     "CREATE TABLE state (salt BLOB NOT NULL, next INTEGER NOT NULL, frozen INTEGER NOT NULL,"
-    " cleared INTEGER NOT NULL, forgotten INTEGER NOT NULL)",
+    " cleared INTEGER NOT NULL, forgotten INTEGER NOT NULL, tasks INTEGER NOT NULL,"
+    " on_base_head INTEGER NOT NULL, label_sets INTEGER NOT NULL, digest INTEGER NOT NULL)",
+)
+
+_PLACES = (
+    "SELECT place FROM tasks INDEXED BY by_hash WHERE hash = ?",
+    "SELECT place FROM tasks INDEXED BY by_other_hash WHERE other_hash = ?",
 )
 
 PAGE = 1024
@@ -134,57 +145,85 @@ class Row:
     on_base_head: bool
 
 
+class _Found(NamedTuple):
+    """A row of the table of tasks, whose digest was looked at."""
+
+    place: int
+    hash: int
+    other_hash: int
+    number: int
+    labels: int | None
+    on_base_head: int
+
+
 class Reading(Collection[TaskId]):
     """What is in the file, as of one moment."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        row = self._one("SELECT frozen, cleared, forgotten, salt FROM state")
-        if row is None or tuple(map(type, row)) != (int, int, int, bytes):
-            raise sqlite3.DatabaseError(f"the row of its state is {row}")
-        frozen, cleared, forgotten, self._salt = row
-        base = tuple(number for (number,) in self._all("SELECT number FROM base ORDER BY place"))
+        base, row, digest = self._sealed()
+        if digest != _digest(base, row):
+            raise sqlite3.DatabaseError("its state does not have the digest written with it")
+        self._salt, _, frozen, cleared, forgotten = row[:5]
+        self._tasks, self._on_base_head, self._label_sets = row[5:]
         self.state = State(base, bool(frozen), bool(cleared), forgotten)
 
+    def _sealed(self) -> tuple[tuple[Any, ...], tuple[Any, ...], Any]:
+        """Return the numbers of the base, and the row of the state with its digest."""
+        base = tuple(number for (number,) in self._all("SELECT number FROM base ORDER BY place"))
+        rows = self._all("SELECT * FROM state")
+        if len(rows) != 1:
+            raise sqlite3.DatabaseError(f"it has {len(rows)} states")
+        *row, digest = rows[0]
+        return base, tuple(row), digest
+
     def __len__(self) -> int:
-        return self._one("SELECT count(*) FROM tasks")[0]
+        """Return the number of tasks, which is that of rows."""
+        (count,) = self._one("SELECT count(*) FROM tasks NOT INDEXED")
+        if count != self._tasks:
+            raise sqlite3.DatabaseError(f"it has rows of {count} tasks in place of {self._tasks}")
+        return count
 
     @property
     def has_one(self) -> bool:
         """Whether there is one task alone; it does not count them all."""
-        return len(self._all("SELECT 1 FROM tasks LIMIT 2")) == 1
+        return bool(self._tasks == 1)
 
     def __iter__(self) -> Iterator[TaskId]:
-        for _, number in self._all("SELECT place, number FROM tasks ORDER BY place"):
-            yield self.id_of(number)
+        yield from self._ids("")
 
     def __reversed__(self) -> Iterator[TaskId]:
-        for _, number in self._all("SELECT place, number FROM tasks ORDER BY place DESC"):
-            yield self.id_of(number)
+        yield from self._ids(" DESC")
+
+    def _ids(self, order: str) -> Iterator[TaskId]:
+        len(self)  # that none is missing
+        for row in self._all(f"SELECT * FROM tasks NOT INDEXED ORDER BY place{order}"):
+            yield self._id_of(self._checked(row))
 
     def __contains__(self, task_id: object) -> bool:
         return isinstance(task_id, int | str) and self.number_of(task_id) is not None
 
     def after(self, place: int, limit: int) -> list[tuple[int, TaskId]]:
         """Return places and ids of the tasks that come next in order of learning."""
-        query = "SELECT place, number FROM tasks WHERE place > ? ORDER BY place LIMIT ?"
-        return [(place, self.id_of(number)) for place, number in self._all(query, place, limit)]
+        len(self)  # that none is missing
+        query = "SELECT * FROM tasks NOT INDEXED WHERE place > ? ORDER BY place LIMIT ?"
+        rows = map(self._checked, self._all(query, place, limit))
+        return [(row.place, self._id_of(row)) for row in rows]
 
     def number_of(self, task_id: TaskId) -> int | None:
         """Return the number of a task's record, or None."""
         with _about_task(task_id):
             row = self._row_of(task_id)
-        number: int | None = None if row is None else row[1]
-        return number
+        return None if row is None else row.number
 
-    def id_of(self, number: int) -> TaskId:
+    def _id_of(self, row: _Found) -> TaskId:
         """Return the id of a task from its record."""
-        try:
-            return json.loads(self._id_bytes(number))
-        except ValueError as error:
+        text = self._id_bytes(row.number)
+        if self.hashes(text) != (row.hash, row.other_hash):
             raise sqlite3.DatabaseError(
-                f"the id in record {number} cannot be read; other tasks still serve by theirs"
-            ) from error
+                f"the id in record {row.number} cannot be read; other tasks still serve by theirs"
+            )
+        return json.loads(text)
 
     def record(self, number: int) -> bytes:
         """Return a record of this number."""
@@ -207,31 +246,72 @@ class Reading(Collection[TaskId]):
 
     def label_sets(self) -> list[int]:
         """Return the numbers of the records of all sets of labels, the oldest first."""
-        return [number for (number,) in self._all("SELECT number FROM labels ORDER BY number")]
+        rows = self._all("SELECT * FROM labels NOT INDEXED ORDER BY number")
+        if len(rows) != self._label_sets:
+            raise sqlite3.DatabaseError(
+                f"it has rows of {len(rows)} sets of labels in place of {self._label_sets}"
+            )
+        return [self._checked_labels(row)[0] for row in rows]
 
     def others_on_base_head(self, task_id: TaskId) -> bool:
         """Whether another task has the base's head."""
         row = self._row_of(task_id)
-        query = "SELECT 1 FROM tasks WHERE on_base_head AND place != ? LIMIT 1"
-        return self._one(query, -1 if row is None else row[0]) is not None
+        return bool(self._on_base_head > (0 if row is None else row.on_base_head))
 
-    def _row_of(self, task_id: TaskId) -> Any:
-        """Return place, number and labels of a task, or None."""
-        query = "SELECT place, number, labels FROM tasks WHERE hash = ?"
+    def _row_of(self, task_id: TaskId) -> _Found | None:
+        """Return the row of a task, or None if neither of the trees has one."""
         wanted = _written(task_id)
-        rows = self._all(query, self.hash(wanted))
-        return next((row for row in rows if self._id_bytes(row[1]) == wanted), None)
+        hashes = self.hashes(wanted)
+        both = [
+            {place for (place,) in self._all(query, value)}
+            for query, value in zip(_PLACES, hashes, strict=True)
+        ]
+        for place in sorted(both[0] | both[1]):
+            row = self._checked(self._one("SELECT * FROM tasks NOT INDEXED WHERE place = ?", place))
+            same = [known == value for known, value in zip(row[1:3], hashes, strict=True)]
+            if same != [place in places for places in both]:
+                raise sqlite3.DatabaseError(f"the index does not fit row {place} of the tasks")
+            if all(same):
+                if self._id_bytes(row.number) != wanted:
+                    raise sqlite3.DatabaseError(f"the id in record {row.number} is another one")
+                return row
+        return None
+
+    def _checked(self, row: Any) -> _Found:
+        """Return a row of the table of tasks, or refuse it."""
+        if row is None or row[-1] != self.hash(repr(row[:-1]).encode()):
+            raise sqlite3.DatabaseError(
+                "a row of its tasks is missing, or does not have the digest written with it"
+            )
+        return _Found(*row[:-1])
+
+    def _checked_labels(self, row: Any) -> Any:
+        """Return number, hash and tasks of a set of labels, or refuse them."""
+        if row is None or row[-1] != self.hash(repr(row[:-1]).encode()):
+            raise sqlite3.DatabaseError(
+                "a row of its labels is missing, or does not have the digest written with it"
+            )
+        return row[:-1]
 
     def _id_bytes(self, number: int) -> bytes:
         """Return a task's id as it is written, without reading the whole record."""
-        with self._connection.blobopen("records", "record", number, readonly=True) as blob:
-            begin = _LEAST_IN_TREE + _PREFIX
-            blob.seek(begin)
-            return blob.read(int.from_bytes(blob.read(2), "little"))
+        open_blob = self._connection.blobopen
+        try:  # in one line with its `with`: one that stays open is a reader, for whom others wait
+            with open_blob("records", "record", number, readonly=True) as blob:
+                blob.seek(_LEAST_IN_TREE + _PREFIX)
+                return blob.read(int.from_bytes(blob.read(2), "little"))
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:  # that of one that is not there
+                raise
+            raise sqlite3.DatabaseError(f"record {number} is missing") from error
 
     def hash(self, text: bytes) -> int:
-        digest = hashlib.blake2b(text, digest_size=8, key=self._salt).digest()
-        return int.from_bytes(digest, "little", signed=True)
+        return self.hashes(text)[0]
+
+    def hashes(self, text: bytes) -> tuple[int, int]:
+        """Return two numbers that stand for a text, and say nothing of it to others."""
+        digest = hashlib.blake2b(text, digest_size=16, key=self._salt).digest()
+        return _signed(digest[:8]), _signed(digest[8:])
 
     def _one(self, query: str, *values: Any) -> Any:
         return self._connection.execute(query, values).fetchone()
@@ -250,32 +330,38 @@ class Writing(Reading):
         labels = None if row.labels is None else self._labels(row.labels)
         before = self._row_of(row.task_id)
         if before is None:
-            self._do(
-                "INSERT INTO tasks (hash, number, labels, on_base_head) VALUES (?, ?, ?, ?)",
-                self.hash(text),
-                number,
-                labels,
-                row.on_base_head,
-            )
-            return
-        place, old, old_labels = before
-        self._do(
-            "UPDATE tasks SET number = ?, labels = ?, on_base_head = ? WHERE place = ?",
-            number,
-            labels,
-            row.on_base_head,
-            place,
-        )
-        self._drop(old)
-        self._leave(old_labels)
+            (place,) = self._one("SELECT ifnull(max(place), 0) + 1 FROM tasks NOT INDEXED")
+            self._count("tasks", 1)
+        else:
+            place = before.place
+            self._clear(before)
+        found = _Found(place, *self.hashes(text), number, labels, int(row.on_base_head))
+        values = (*found, self.hash(repr(tuple(found)).encode()))
+        self._do("INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?)", *values)
+        self._count("on_base_head", found.on_base_head)
 
     def remove(self, task_id: TaskId) -> None:
         """Remove a task."""
-        place, number, labels = self._row_of(task_id)
-        self._do("DELETE FROM tasks WHERE place = ?", place)
-        self._drop(number)
-        self._leave(labels)
-        self._do("UPDATE state SET forgotten = forgotten + 1")
+        row = self._row_of(task_id)
+        assert row is not None  # since it is known
+        self._clear(row)
+        self._count("tasks", -1)
+        self._count("forgotten", 1)
+
+    def _clear(self, row: _Found) -> None:
+        """Remove a row of the tasks, and what it alone refers to."""
+        self._do("DELETE FROM tasks WHERE place = ?", row.place)
+        self._count("on_base_head", -row.on_base_head)
+        self._drop(row.number)
+        self._leave(row.labels)
+
+    def seal(self) -> None:
+        """Write the digest of the state, when all is written."""
+        base, row, _ = self._sealed()
+        self._do("UPDATE state SET digest = ?", _digest(base, row))
+
+    def _count(self, column: str, more: int) -> None:
+        self._do(f"UPDATE state SET {column} = {column} + ?", more)
 
     def put_base(self, record: bytes) -> None:
         """Write the base in place of the one that is there."""
@@ -292,24 +378,39 @@ class Writing(Reading):
 
     def _labels(self, record: bytes) -> int:
         """Count one more task with these labels; return the number of their record."""
-        found = self._all("SELECT number FROM labels WHERE hash = ?", self.hash(record))
-        for (number,) in found:
+        hash_ = self.hash(record)
+        for (number,) in self._all("SELECT number FROM labels WHERE hash = ?", hash_):
             if self.record(number) == record:
-                self._do("UPDATE labels SET tasks = tasks + 1 WHERE number = ?", number)
+                self._share(number, hash_, self._tasks_with(number) + 1)
                 return number
         number = self._add(record)
-        self._do("INSERT INTO labels VALUES (?, ?, 1)", number, self.hash(record))
+        self._share(number, hash_, 1)
+        self._count("label_sets", 1)
         return number
 
     def _leave(self, labels: int | None) -> None:
         """Count one task less with these labels."""
         if labels is None:
             return
-        self._do("UPDATE labels SET tasks = tasks - 1 WHERE number = ?", labels)
-        (left,) = self._one("SELECT tasks FROM labels WHERE number = ?", labels)
-        if left == 0:
+        left = self._tasks_with(labels) - 1
+        if left:
+            (hash_,) = self._one("SELECT hash FROM labels NOT INDEXED WHERE number = ?", labels)
+            self._share(labels, hash_, left)
+        else:
             self._do("DELETE FROM labels WHERE number = ?", labels)
             self._drop(labels)
+            self._count("label_sets", -1)
+
+    def _tasks_with(self, labels: int) -> int:
+        row = self._one("SELECT * FROM labels NOT INDEXED WHERE number = ?", labels)
+        tasks: int = self._checked_labels(row)[2]
+        return tasks
+
+    def _share(self, number: int, hash_: int, tasks: int) -> None:
+        """Write how many tasks have these labels."""
+        row = (number, hash_, tasks)
+        digest = self.hash(repr(row).encode())
+        self._do("REPLACE INTO labels VALUES (?, ?, ?, ?)", *row, digest)
 
     def _add(self, record: bytes) -> int:
         self._do("UPDATE state SET next = next + 1")
@@ -353,7 +454,9 @@ class Records:
             half.touch(exist_ok=False)
             with closing(sqlite3.connect(half, isolation_level=None)) as connection:
                 _begin_file(connection)
-                write(Writing(connection))
+                writing = Writing(connection)
+                write(writing)
+                writing.seal()
                 connection.execute("COMMIT")
             try:
                 path.touch(exist_ok=False)  # of two at the same moment one gets the place
@@ -363,32 +466,40 @@ class Records:
         finally:
             half.unlink(missing_ok=True)
 
-    @contextmanager
-    def reading(self) -> Iterator[Reading]:
-        """Look at the file as of one moment. Make it short: threads and writers wait for it."""
-        with _named(self.path), self._readers as connection:
-            connection.execute("BEGIN")
-            try:
-                yield Reading(connection)
-            finally:
-                connection.execute("ROLLBACK")
+    def read(self, look: Callable[[Reading], Any]) -> Any:
+        """Look at the file as of one moment. Make it short: threads and writers wait for it.
 
-    @contextmanager
-    def writing(self) -> Iterator[Writing]:
+        It is no context manager, here and below: what a frame began ends with that frame, while one
+        that an interruption left suspended would hold its lock until somebody throws it away.
+        """
+
+        def looked(connection: sqlite3.Connection) -> Any:
+            connection.execute("BEGIN")
+            return look(Reading(connection))
+
+        with _named(self.path):
+            return self._readers.use(looked)
+
+    def write(self, change: Callable[[Writing], Any]) -> Any:
         """Change the file as the only one; all is written at the end, or nothing."""
         end = time.monotonic() + self.timeout
+
+        def changed(connection: sqlite3.Connection) -> list[Any]:
+            if not self._done(connection, "BEGIN IMMEDIATE", "writing to", end):
+                return []
+            before = connection.total_changes
+            writing = Writing(connection)
+            found = change(writing)
+            if connection.total_changes > before:
+                writing.seal()
+                self._commit(connection)
+            return [found]
+
         while True:
-            with _named(self.path), self._writers as connection:
-                if self._done(connection, "BEGIN IMMEDIATE", "writing to", end):
-                    try:
-                        before = connection.total_changes
-                        yield Writing(connection)
-                        if connection.total_changes > before:
-                            self._commit(connection)
-                    finally:
-                        if connection.in_transaction:
-                            connection.execute("ROLLBACK")
-                    return
+            with _named(self.path):
+                found = self._writers.use(changed)
+            if found:
+                return found[0]
             time.sleep(0.01)  # with the line free for others, and open to an interruption
 
     def _commit(self, connection: sqlite3.Connection) -> None:
@@ -437,15 +548,20 @@ class Records:
         It takes the turn of a writer: one that waits for a reader lets no other reader begin.
         """
         self.check_open()
-        may_write = os.access(self.path, os.W_OK)
-        with (
-            self.writing() if may_write else nullcontext(),
-            _named(self.path),
-            closing(_opened(self.path, self.timeout)) as source,
-            closing(sqlite3.connect(path, isolation_level=None)) as target,
-        ):
-            target.execute("PRAGMA journal_mode = MEMORY")
-            source.backup(target)
+
+        def copied(_: object) -> None:
+            with (
+                _named(self.path),
+                closing(_opened(self.path, self.timeout)) as source,
+                closing(sqlite3.connect(path, isolation_level=None)) as target,
+            ):
+                target.execute("PRAGMA journal_mode = MEMORY")
+                source.backup(target)
+
+        if os.access(self.path, os.W_OK):
+            self.write(copied)
+        else:
+            copied(None)
 
     def check_open(self) -> None:
         """Refuse what is closed."""
@@ -466,31 +582,42 @@ class _Line:
     def __init__(self, path: Path, timeout: float) -> None:
         self.path = path
         self.timeout = timeout
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # by which only who has it can give it back
         self.connection: sqlite3.Connection | None = None
         self.file: tuple[int, int] | None = None
         self.closed = False
         with _REGISTER:
             _LINES.add(self)
 
-    def __enter__(self) -> sqlite3.Connection:
-        self.lock.acquire()
+    def use(self, call: Callable[[sqlite3.Connection], Any]) -> Any:
+        """Call something with the connection; no transaction is left open, nor the lock held."""
+        # An interruption may come as the lock is had, and before anything says so.
         try:
-            self.check_open()
-            if self.file != _file_at(self.path):  # another one took its place
-                self.hang_up()
-            while self.connection is None:
-                self.file = _file_at(self.path)
-                self.connection = _opened(self.path, self.timeout)
-                if self.file != _file_at(self.path):
-                    self.hang_up()
-            return self.connection
-        except BaseException:
-            self.lock.release()
-            raise
+            self.lock.acquire()
+            try:
+                return call(self._ready())
+            finally:
+                if self.connection is not None and self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
+        finally:
+            try:  # noqa: SIM105, since contextlib.suppress is another place for one
+                self.lock.release()
+            except RuntimeError:  # it was not had
+                pass
 
-    def __exit__(self, *error: object) -> None:
-        self.lock.release()
+    def _ready(self) -> sqlite3.Connection:
+        self.check_open()
+        if self.connection is not None and (
+            self.connection.in_transaction  # what two interruptions left
+            or self.file != _file_at(self.path)  # another file took its place
+        ):
+            self.hang_up()
+        while self.connection is None:
+            self.file = _file_at(self.path)
+            self.connection = _opened(self.path, self.timeout)
+            if self.file != _file_at(self.path):
+                self.hang_up()
+        return self.connection
 
     def check_open(self) -> None:
         """Refuse to go on when it was closed."""
@@ -507,33 +634,56 @@ class _Line:
 
     def hang_up(self) -> None:
         """Close the connection, while holding the lock; who comes next opens another."""
-        if self.connection is not None:
-            self.connection.close()
-            self.connection = None
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.close()
 
     def __del__(self) -> None:
         self.hang_up()
 
 
 _LINES: "weakref.WeakSet[_Line]" = weakref.WeakSet()
-_REGISTER = threading.Lock()
-_HELD: list[_Line] = []
+_REGISTER = threading.RLock()
+_HELD: list[Any] = []  # locks
+
+
+def _hold_all() -> None:
+    _hold(_REGISTER)
+    for line in list(_LINES):
+        _hold(line.lock)
+        line.hang_up()
+
+
+def _hold(lock: Any) -> None:
+    _HELD.append(lock)  # first, so that it is given back whatever interrupts this
+    lock.acquire()
+
+
+def _free_all() -> None:
+    while _HELD:
+        try:  # noqa: SIM105, as in `use`
+            _HELD[-1].release()
+        except RuntimeError:  # it was not had, or is given back already
+            pass
+        _HELD.pop()
 
 
 def _before_fork() -> None:
-    _REGISTER.acquire()
-    for line in list(_LINES):
-        line.lock.acquire()
-        _HELD.append(line)
-        line.hang_up()
+    """Hold all; Python forks all the same if it is interrupted here, so it is done again then."""
+    try:
+        _hold_all()
+    except BaseException:
+        _hold_all()
+        raise
 
 
 def _after_fork() -> None:
     """Go on, in parent and child: the thread that forked holds all locks in both."""
-    for line in _HELD:
-        line.lock.release()
-    _HELD.clear()
-    _REGISTER.release()
+    try:
+        _free_all()
+    except BaseException:
+        _free_all()
+        raise
 
 
 if hasattr(os, "register_at_fork"):
@@ -594,7 +744,9 @@ def _begin_file(connection: sqlite3.Connection) -> None:
     for statement in _SCHEMA:
         connection.execute(statement)
     salt = secrets.token_bytes(16)
-    connection.execute("INSERT INTO state VALUES (?, 0, 0, 0, 0)", (salt,))
+    row = (salt, *[0] * 7)
+    values = (*row, _digest((), row))
+    connection.execute("INSERT INTO state VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
@@ -627,6 +779,8 @@ def _named(path: Path) -> Iterator[None]:
         if isinstance(error, sqlite3.OperationalError):
             raise OSError(f"{path} could not be read or written: {error}.") from error
         raise ValueError(f"{path} is damaged: {error}.") from error
+    except UnicodeDecodeError as error:  # of a message of SQLite's that quotes what is damaged
+        raise ValueError(f"{path} is damaged: it holds text that is none.") from error
 
 
 def _is_busy(error: sqlite3.Error) -> bool:
@@ -643,6 +797,15 @@ def _about_task(task_id: TaskId) -> Iterator[None]:
         raise
     except sqlite3.DatabaseError as error:
         raise sqlite3.DatabaseError(f"task {task_id!r} cannot be read, {error}") from error
+
+
+def _signed(eight: bytes) -> int:
+    return int.from_bytes(eight, "little", signed=True)
+
+
+def _digest(base: tuple[Any, ...], row: tuple[Any, ...]) -> int:
+    """Return the digest of the state; that of wrong types is another one, too."""
+    return _signed(hashlib.blake2b(repr((base, row)).encode(), digest_size=8).digest())
 
 
 def _written(task_id: TaskId) -> bytes:

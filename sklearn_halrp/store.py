@@ -11,6 +11,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Self
@@ -193,8 +194,8 @@ class Store:
 
     def __len__(self) -> int:
         """Return the number of tasks."""
-        with self._records.reading() as reading:
-            return len(reading)
+        count: int = self._records.read(len)
+        return count
 
     def __contains__(self, task_id: object) -> bool:
         """Whether a task of this id is known; of what can be no id, it is not."""
@@ -203,8 +204,8 @@ class Store:
         except (TypeError, ValueError):
             self._records.check_open()
             return False
-        with self._records.reading() as reading:
-            return task_id in reading
+        known: bool = self._records.read(lambda reading: task_id in reading)
+        return known
 
     def __iter__(self) -> Iterator[TaskId]:
         """Go through the ids in order of learning, without holding all of them.
@@ -213,8 +214,7 @@ class Store:
         """
         place = -1
         while True:
-            with self._records.reading() as reading:
-                page = reading.after(place, _PAGE)
+            page = self._records.read(partial(Reading.after, place=place, limit=_PAGE))
             yield from (task_id for _, task_id in page)
             if len(page) < _PAGE:
                 return
@@ -222,8 +222,8 @@ class Store:
 
     def task_ids(self) -> list[TaskId]:
         """Return the ids of all tasks, in order of learning, as of one moment."""
-        with self._records.reading() as reading:
-            return list(reading)
+        names: list[TaskId] = self._records.read(list)
+        return names
 
     @property
     def classes_(self) -> NDArray[Any]:
@@ -305,8 +305,8 @@ class Store:
         sklearn_halrp.exceptions.UnknownTaskError
             If the task is not known.
         """
-        with self._records.reading() as reading:
-            task_id = check_task_id(default_task_id(task_id, reading, "for_task"))
+        task_id = self._records.read(lambda reading: default_task_id(task_id, reading, "for_task"))
+        task_id = check_task_id(task_id)
         return self._of([task_id]).for_task(task_id)
 
     def estimator(self, task_ids: TaskId | Iterable[TaskId] | None = None) -> Any:
@@ -372,16 +372,22 @@ class Store:
             learned.
         ValueError, TypeError, sklearn_halrp.exceptions.TrainingDivergedError
             As there. Whatever goes wrong, the store is as it was.
+        KeyboardInterrupt
+            The store is as it was; or, if it came in the instant after the write, the tasks are
+            learned. ``task_id in store`` tells for a new one.
         """
         self._records.check_writable()
         X, ids = without_ids(X, task_id, self._task_column)
+
+        def look(reading: Reading) -> tuple[State, Any, dict[TaskId, int | None]]:
+            named = default_task_id(ids, reading, "partial_fit")
+            # The first task, and whether it is alone, decide what becomes of the base.
+            names = ids_in(named) if reading.state.frozen else list(dict.fromkeys(reading))
+            numbers = {name: reading.number_of(name) for name in (*names, *ids_in(named))}
+            return reading.state, named, numbers
+
         while True:
-            with self._records.reading() as reading:
-                state = reading.state
-                ids = default_task_id(ids, reading, "partial_fit")
-                # The first task, and whether it is alone, decide what becomes of the base.
-                names = ids_in(ids) if state.frozen else list(dict.fromkeys(reading))
-                numbers = {name: reading.number_of(name) for name in (*names, *ids_in(ids))}
+            state, ids, numbers = self._records.read(look)
             model = self._of([name for name, number in numbers.items() if number is not None])
             before = model._learned
             model.partial_fit(X, y, ids, **more)
@@ -397,7 +403,8 @@ class Store:
         rows = [_row(network, name, task) for name, task in changed.items()]
         new_base = network.base is not before.network.base
         record = _base_record(self._about, model, model._learned) if new_base else b""
-        with self._records.writing() as writing:
+
+        def write(writing: Writing) -> bool:
             for name, number in numbers.items():
                 now = writing.number_of(name)
                 if number is not None and now is None:
@@ -415,7 +422,10 @@ class Store:
             if new_base:
                 writing.put_base(record)
             writing.say(frozen=found.frozen or network.frozen, cleared=found.cleared)
-        return True
+            return True
+
+        written: bool = self._records.write(write)
+        return written
 
     def forget_task(self, task_id: TaskId) -> Self:
         """Remove a task for good; see ``forget_task`` of the estimator.
@@ -442,6 +452,9 @@ class Store:
             If another process writes, or reads, for longer than the timeout.
         PermissionError
             If the file or its folder may not be written to.
+        KeyboardInterrupt
+            The task is there; or, if it came in the instant after the write, it is gone.
+            ``task_id in store`` tells.
         """
         self._records.check_writable()
         task_id = check_task_id(task_id)
@@ -451,16 +464,20 @@ class Store:
 
     def _forgotten(self, task_id: TaskId) -> bool:
         """Remove a task, unless the base became another one meanwhile."""
-        with self._records.reading() as reading:
+
+        def look(reading: Reading) -> tuple[State, bool]:
             check_known([task_id], reading)
-            state = reading.state
-            to_clear = not state.cleared and not reading.others_on_base_head(task_id)
+            cleared = reading.state.cleared or reading.others_on_base_head(task_id)
+            return reading.state, not cleared
+
+        state, to_clear = self._records.read(look)
         record = b""
         if to_clear:
             model = self._of([])
             learned = model._learned.with_network(model._learned.network.with_cleared_head())
             record = _base_record(self._about, model, learned)
-        with self._records.writing() as writing:
+
+        def write(writing: Writing) -> bool:
             check_known([task_id], writing)
             if writing.has_one:
                 raise ValueError(
@@ -474,7 +491,10 @@ class Store:
             if to_clear:
                 writing.put_base(record)
             writing.say(frozen=True, cleared=state.cleared or to_clear)
-        return True
+            return True
+
+        written: bool = self._records.write(write)
+        return written
 
     def backup(self, path: str | os.PathLike[str]) -> None:
         """Write a copy of the whole store, as of one moment, while it is in use.
@@ -529,8 +549,9 @@ class Store:
         """Return an estimator with the tasks that are asked for, the rows, and their ids."""
         X, ids = without_ids(X, task_id, self._task_column)
         if ids is None:
-            with self._records.reading() as reading:
-                ids = default_task_id(None, reading, method, hint="")
+            ids = self._records.read(
+                lambda reading: default_task_id(None, reading, method, hint="")
+            )
         return self._of(ids_in(ids), labels), X, ids
 
     @property
@@ -553,16 +574,18 @@ class Store:
         labels : bool
             Whether it is to know the labels of the other tasks too.
         """
-        with self._records.reading() as reading:
-            state, memory = reading.state, self._memory
-            if memory is not None:
-                memory = memory.of(state)
+
+        def look(reading: Reading) -> tuple[Any, ...]:
+            memory = self._memory and self._memory.of(reading.state)
             base = b"" if memory else reading.base()
             numbers = _numbers(reading, list(reading) if names is None else names)
             sets = reading.label_sets() if labels else []
             held = {} if memory is None else memory.get([*numbers.values(), *sets])
             tasks = {n: reading.task(n, name) for name, n in numbers.items() if n not in held}
             shown = {n: reading.record(n) for n in sets if n not in held}
+            return reading.state, memory, base, numbers, sets, held, tasks, shown
+
+        state, memory, base, numbers, sets, held, tasks, shown = self._records.read(look)
         if memory is None:
             memory = self._new_memory(base, state)
         self._memory = memory

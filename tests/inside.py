@@ -10,7 +10,7 @@ from sklearn.base import clone
 
 from sklearn_halrp import _convolution as convolution
 from sklearn_halrp import _low_rank as low_rank
-from sklearn_halrp import _turns
+from sklearn_halrp import _records, _turns
 from sklearn_halrp._batches import drawn as drawn_batches
 from sklearn_halrp._batches import sliced as sliced_batches
 from sklearn_halrp._building import build_network
@@ -40,7 +40,7 @@ from sklearn_halrp._pruning import MOST_PRUNED, Compact, cut_to_fit, prune
 from sklearn_halrp._random import OwnDraws, seeded
 from sklearn_halrp._rankings import rankings
 from sklearn_halrp._ranks import choose_ranks
-from sklearn_halrp._records import PAGE, Reading, Records, Row, padded, without_padding
+from sklearn_halrp._records import PAGE, Reading, Records, Row, Writing, padded, without_padding
 from sklearn_halrp._sample_weight import WithWeights
 from sklearn_halrp._serving import Predictors, batch_size_of, outputs_of
 from sklearn_halrp._steps import Attending
@@ -120,6 +120,19 @@ def turns_held():
         else:
             held += 1
     return held
+
+
+def around_a_fork():
+    """What a process does with its stores before a fork, and after."""
+    try:
+        _records._before_fork()
+    finally:
+        _records._after_fork()
+
+
+def is_connected(store):
+    """Whether a store holds a connection to its file."""
+    return store._records._readers.connection is not None
 
 
 def records_of(store):

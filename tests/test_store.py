@@ -34,6 +34,7 @@ from tests.inside import (
     Reading,
     Records,
     Row,
+    Writing,
     packed,
     padded,
     read_tasks,
@@ -712,13 +713,12 @@ def test_a_file_that_goes_takes_no_task_along(store, path, digits, monkeypatch):
 def test_a_file_that_is_replaced_as_it_is_written(store, path):
     store.backup(path.with_name("backup"))
 
-    def write():
-        with records_of(store).writing() as writing:
-            writing.put(row(1, b"record"))
-            put(path.with_name("backup"), path, "in its place")
+    def write(writing):
+        writing.put(row(1, b"record"))
+        put(path.with_name("backup"), path, "in its place")
 
     with pytest.raises(OSError, match="took the place of"):
-        write()
+        records_of(store).write(write)
 
 
 def test_a_backup_is_a_store_of_one_moment(store, fitted, path, digits):
@@ -781,15 +781,13 @@ def test_records_leave_no_copy_where_the_tree_moves_its_rows(tmp_path):
     with_rows(tmp_path / "file", [(i, record(i)) for i in range(20)])
     known, number = list(range(20)), 20
     for _ in range(12):
-        with records.writing() as writing:
-            for _ in range(40):
-                writing.put(row(number, record(number)))
-                known.append(number)
-                number += 1
+        new = range(number, number + 40)
+        records.write(lambda writing, new=new: [writing.put(row(n, record(n))) for n in new])
+        known.extend(new)
+        number += 40
         gone = [known.pop(rng.randint(len(known))) for _ in range(35)]
         for each in gone:
-            with records.writing() as writing:
-                writing.remove(id_of(each))
+            records.write(partial(Writing.remove, task_id=id_of(each)))
         data = in_files(tmp_path / "file")
         assert [each for each in gone if b"mark%08d" % each in data] == []
         assert [each for each in gone if id_of(each).encode() in data] == []
@@ -835,16 +833,17 @@ def test_no_byte_of_a_record_lies_in_the_tree(size, tmp_path):
 
 
 def test_ids_of_equal_hash_are_told_apart(tmp_path, monkeypatch):
-    monkeypatch.setattr(Reading, "hash", lambda self, text: 7)
+    hashes = Reading.hashes
+    monkeypatch.setattr(Reading, "hashes", lambda self, text: (7, hashes(self, text)[1]))
     with_rows(tmp_path / "file", [(i, b"record %d" % i) for i in range(5)])
     records = Records(tmp_path / "file", 60)
-    with records.writing() as writing:
-        writing.remove(id_of(2))
-        writing.put(row(3, b"another"))
-    with records.reading() as reading:
-        assert list(reading) == [id_of(i) for i in (0, 1, 3, 4)]
-        found = [reading.task(reading.number_of(name), name) for name in reading]
-        assert id_of(2) not in reading
+    records.write(partial(Writing.remove, task_id=id_of(2)))
+    records.write(partial(Writing.put, row=row(3, b"another")))
+    assert records.read(list) == [id_of(i) for i in (0, 1, 3, 4)]
+    assert not records.read(lambda reading: id_of(2) in reading)
+    found = records.read(
+        lambda reading: [reading.task(reading.number_of(name), name) for name in reading]
+    )
     assert found == [b"record 0", b"record 1", b"another", b"record 4"]
     records.close()
 
@@ -996,22 +995,24 @@ def test_a_base_that_loses_its_head_meanwhile(store, path, digits, monkeypatch):
 def test_another_that_writes_too_long_is_named(store, fitted, path, digits):
     X, y = digits
     with Store(path, net(), timeout=0.05) as hasty:
-        with (
-            records_of(store).writing(),
-            pytest.raises(TimeoutError, match=r"has been writing to .*customers.halrp for 0\.05"),
-        ):
-            hasty.partial_fit(X[:60], y[:60], task_id="new")
+
+        def learn(_):
+            with pytest.raises(TimeoutError, match=r"writing to .*customers.halrp for 0\.05"):
+                hasty.partial_fit(X[:60], y[:60], task_id="new")
+
+        records_of(store).write(learn)
         assert_same(hasty, fitted, X[:9])
 
 
 def test_a_slow_reader_holds_up_a_change_that_is_not_made(store, fitted, path, digits):
     X, _ = digits
     with Store(path, net(), timeout=0.05) as other:
-        with (
-            records_of(store).reading(),
-            pytest.raises(TimeoutError, match=r"has been reading .*customers.halrp for 0\.05"),
-        ):
-            other.forget_task("third")
+
+        def forget(_):
+            with pytest.raises(TimeoutError, match=r"has been reading .*customers.halrp for 0\.05"):
+                other.forget_task("third")
+
+        records_of(store).read(forget)
         assert_same(other, fitted, X[:9])
         other.forget_task("third")
         assert "third" not in store
@@ -1031,8 +1032,8 @@ def test_readers_wait_for_the_moment_of_a_write(store, fitted, path, digits):
 
 
 def test_a_backup_is_taken_beside_a_reader(store, fitted, path, digits):
-    with Store(path, net()) as other, records_of(other).reading():
-        store.backup(path.with_name("copy"))
+    with Store(path, net()) as other:
+        records_of(other).read(lambda _: store.backup(path.with_name("copy")))
     with Store(path.with_name("copy"), net()) as copy:
         assert_same(copy, fitted, digits[0][:9])
 
@@ -1132,10 +1133,8 @@ def test_children_go_on_with_a_store(store, fitted, digits):
 
     def busy():
         while not stop.is_set():
-            with records_of(store).reading():
-                time.sleep(0.001)
-            with records_of(store).writing():
-                time.sleep(0.001)
+            records_of(store).read(lambda _: time.sleep(0.001))
+            records_of(store).write(lambda _: time.sleep(0.001))
 
     def ask():
         for name, expected in truth.items():
