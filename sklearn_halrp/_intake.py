@@ -73,13 +73,13 @@ class Intake:
             As of ContinualClassifier.
         """
         weights = rows_of(self.weights, rows)
+        of_mean_1 = None if weights is None else balanced(task_id, weights)
         parts = None if weights is None else in_proportion(weights)
         target: Any
         target, y = target_of(task_id, self.y[rows], parts)
         if class_weight is not None:
-            of_classes = weights_of_classes(class_weight, target.labels, y, task_id)
-            weights = of_classes if parts is None else of_classes * parts
-        of_mean_1 = None if weights is None else balanced(task_id, weights)
+            by_class = weights_of_classes(class_weight, target.labels, y, task_id)
+            of_mean_1 = balanced(task_id, by_class if parts is None else by_class * parts)
         return {
             "task_id": task_id,
             "X": self.X[rows],

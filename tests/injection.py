@@ -13,6 +13,7 @@ package:
 """
 
 import ast
+import inspect
 import sys
 from functools import cache
 from pathlib import Path
@@ -86,6 +87,11 @@ class Injection:
 
     def _profile(self, frame, event, arg):
         if event not in ("call", "c_return") or not frame.f_code.co_filename.startswith(PACKAGE):
+            return
+        # Python takes an error as a generator goes on for one of before it began, so that what it
+        # would do in the end is left out; a signal comes a moment later, and it is done.
+        goes_on = frame.f_code.co_flags & inspect.CO_GENERATOR and frame.f_lasti >= _BEGUN
+        if event == "call" and goes_on:
             return
         if self.raised:
             self.since += 1
