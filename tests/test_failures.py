@@ -422,7 +422,7 @@ def in_processes():
 
 
 @pytest.mark.parametrize(
-    "how", ["is killed", *(pytest.param(h, marks=pytest.mark.slow) for h in ("exits", "crashes"))]
+    "how", [pytest.param(h, marks=pytest.mark.slow) for h in ("is killed", "exits", "crashes")]
 )
 def test_a_process_that_ends_as_it_learns_costs_nothing(how):
     clf = in_processes().fit(ROWS[:24, ::-1].copy(), LABELS[:24], task_id=IDS[:24])

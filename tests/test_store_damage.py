@@ -77,7 +77,7 @@ def check(path, truth, place, learns):
         return all(rights) and changed
 
 
-@pytest.mark.parametrize("n_flips", [200, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_flips", [100, pytest.param(2000, marks=pytest.mark.slow)])
 def test_a_bit_that_flips_gives_no_wrong_answer(n_flips, whole, tmp_path):
     data, truth = whole
     path = tmp_path / "damaged.halrp"

@@ -459,7 +459,7 @@ def storm(digits, n_answers):
 
 
 def test_a_storm(digits):
-    storm(digits, 500)
+    storm(digits, 300)
 
 
 @pytest.mark.slow
