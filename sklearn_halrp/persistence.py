@@ -22,6 +22,7 @@ from sklearn_halrp._estimator import ContinualEstimator
 from sklearn_halrp._faults import let_through
 from sklearn_halrp._files import replacing
 from sklearn_halrp._intake import dtype_of
+from sklearn_halrp._other_files import is_pickle, may_be_safetensors
 from sklearn_halrp._plain import digest, flat, nested, plain_number
 from sklearn_halrp._saved import (
     FORMAT,
@@ -233,13 +234,13 @@ def _check_kind(path: str | os.PathLike[str], begin: bytes) -> None:
     ------
     ValueError
     """
-    if begin[8:9] == b"{":  # the eight bytes before are a number, and may be any
+    if may_be_safetensors(begin):
         return
     if begin.startswith(b"SQLite format 3\0"):
         raise ValueError(
             f"{path} is a store, or another SQLite file: open it with sklearn_halrp.store.Store."
         )
-    if begin.startswith(_PICKLES):
+    if is_pickle(begin):
         raise ValueError(
             f"{path} looks like a pickle: use joblib.load, if you trust its author. It is no file "
             "of sklearn_halrp.persistence.save."
@@ -250,12 +251,6 @@ def _check_kind(path: str | os.PathLike[str], begin: bytes) -> None:
 
 
 _KIND_BYTES = 16
-# As joblib and pickle begin: protocols 2 to 5, then zlib, gzip, bz2, xz, lzma and lz4.
-_PICKLES = (
-    *(b"\x80" + bytes([protocol]) for protocol in range(2, 6)),
-    *(b"\x78" + level for level in (b"\x01", b"\x5e", b"\x9c", b"\xda")),
-    *(b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x5d\0\0", b"\x04\x22\x4d\x18"),
-)
 
 
 def _header_of(content: bytes) -> dict[str, Any]:
