@@ -1,15 +1,12 @@
 """The scikit-learn face of a classifier: arguments in, labels and probabilities out."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_consistent_length, column_or_1d
-from skorch import NeuralNet
 from torch.utils.data import Dataset
 
 from sklearn_halrp._classes import Classes
@@ -82,62 +79,6 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
 
     __metadata_request__predict_proba = {"task_id": True}
     __metadata_request__predict_log_proba = {"task_id": True}
-
-    _parameter_constraints = {
-        **ContinualEstimator._parameter_constraints,
-        "class_weight": [StrOptions({"balanced"}), Mapping, None],
-    }
-
-    def __init__(
-        self,
-        net: NeuralNet | None = None,
-        *,
-        class_weight: Literal["balanced"] | Mapping[Any, float] | None = None,
-        base: Literal["first", "pretrained"] = "first",
-        head: str | None = None,
-        warmup_epochs: int | float = 0.4,
-        approximation_rate: float = 0.9,
-        max_rank: int = 100,
-        l1_penalty: float = 1e-6,
-        l2_penalty: float = 1e-4,
-        factor_lr_scale: float = 1.0,
-        prune_threshold: float = 1e-5,
-        growth_budget: float = 0.6,
-        retrain_epochs: int | float = 0.5,
-        precision: Literal["full", "half", "int8"] = "full",
-        convolution: Literal["unfolded", "channel"] = "unfolded",
-        importance: str | Callable[..., Any] = "fisher",
-        task_column: int | str | None = None,
-        dtype: DTypeLike = "float32",
-        random_state: int | np.random.RandomState | None = None,
-        n_jobs: int | None = None,
-        cache_bytes: int = 2**28,
-        verbose: int = 0,
-    ) -> None:
-        super().__init__(
-            net=net,
-            base=base,
-            head=head,
-            warmup_epochs=warmup_epochs,
-            approximation_rate=approximation_rate,
-            max_rank=max_rank,
-            l1_penalty=l1_penalty,
-            l2_penalty=l2_penalty,
-            factor_lr_scale=factor_lr_scale,
-            prune_threshold=prune_threshold,
-            growth_budget=growth_budget,
-            retrain_epochs=retrain_epochs,
-            precision=precision,
-            convolution=convolution,
-            importance=importance,
-            task_column=task_column,
-            dtype=dtype,
-            random_state=random_state,
-            n_jobs=n_jobs,
-            cache_bytes=cache_bytes,
-            verbose=verbose,
-        )
-        self.class_weight = class_weight
 
     def fit(
         self,

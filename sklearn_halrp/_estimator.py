@@ -1,7 +1,7 @@
 """What every face has in common: learning, forgetting, and what was learned."""
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -61,7 +61,6 @@ class ContinualEstimator(BaseEstimator):
     """
 
     _target: Any = None
-    class_weight: Any = None  # a classifier has it as a parameter
     _one_task: Any = None
     _learned: Learned  # once there is a task
 
@@ -73,6 +72,7 @@ class ContinualEstimator(BaseEstimator):
 
     _parameter_constraints = {
         "net": "no_validation",  # checked with the data, with an error of its own
+        "class_weight": [_one_of_names(("balanced",)), Mapping, None],  # of classifiers alone
         "base": [_one_of_names(("first", "pretrained"))],
         "head": [str, None],
         "warmup_epochs": [
@@ -105,6 +105,7 @@ class ContinualEstimator(BaseEstimator):
         self,
         net: NeuralNet | None = None,
         *,
+        class_weight: Literal["balanced"] | Mapping[Any, float] | None = None,
         base: Literal["first", "pretrained"] = "first",
         head: str | None = None,
         warmup_epochs: int | float = 0.4,
@@ -127,6 +128,7 @@ class ContinualEstimator(BaseEstimator):
         verbose: int = 0,
     ) -> None:
         self.net = net
+        self.class_weight = class_weight
         self.base = base
         self.head = head
         self.warmup_epochs = warmup_epochs

@@ -95,6 +95,7 @@ class ContinualRegressor(RegressorMixin, ContinualEstimator):
         **ContinualEstimator._parameter_constraints,
         "standardize": ["boolean", StrOptions({"auto"})],
     }
+    del _parameter_constraints["class_weight"]
 
     def __init__(
         self,
