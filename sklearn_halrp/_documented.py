@@ -41,10 +41,15 @@ l1_penalty : float, default=1e-6
     lambda_1, on the magnitudes of U and V. Published: 1e-6 to 1e-4.
 l2_penalty : float, default=1e-4
     lambda_2, on half the squares of r, s, U and V. Published: 1e-4 to 1e-3.
-factor_lr_scale : float, default=1.0
+factor_lr_scale : "auto" or float, default=1.0
     Learning rate of U and V, over the net's. Where a task brings few steps of training,
     low-rank terms that begin small do not get far in them: 3 to 10 can help much there,
-    and can do harm where the steps are many. Worth a search.
+    and can do harm where the steps are many. ``"auto"`` tries 1, 3 and 10 for some steps
+    each and takes the one with the least loss on held-out rows; the task's report has it.
+average_last : float, default=0.0
+    Share of the last batches over which weights are averaged, in [0, 1): the mean takes the
+    place of the last ones, of the base and of a task. Only batches after the first epoch
+    and after pruning count.
 prune_threshold : float, default=1e-5
     Entries of U and V up to this magnitude are pruned.
 growth_budget : float, default=0.6

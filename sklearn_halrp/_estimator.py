@@ -83,7 +83,11 @@ class ContinualEstimator(BaseEstimator):
         "max_rank": [Interval(Integral, 1, None, closed="left")],
         "l1_penalty": [Interval(Real, 0, None, closed="left")],
         "l2_penalty": [Interval(Real, 0, None, closed="left")],
-        "factor_lr_scale": [Interval(Real, 0, None, closed="neither")],
+        "factor_lr_scale": [
+            _one_of_names(("auto",)),
+            Interval(Real, 0, None, closed="neither"),
+        ],
+        "average_last": [Interval(Real, 0, 1, closed="left")],
         "prune_threshold": [Interval(Real, 0, None, closed="left")],
         "growth_budget": [Interval(Real, 0, 10, closed="right")],  # a share, not per cent
         "retrain_epochs": [
@@ -113,7 +117,8 @@ class ContinualEstimator(BaseEstimator):
         max_rank: int = 100,
         l1_penalty: float = 1e-6,
         l2_penalty: float = 1e-4,
-        factor_lr_scale: float = 1.0,
+        factor_lr_scale: Literal["auto"] | float = 1.0,
+        average_last: float = 0.0,
         prune_threshold: float = 1e-5,
         growth_budget: float = 0.6,
         retrain_epochs: int | float = 0.5,
@@ -137,6 +142,7 @@ class ContinualEstimator(BaseEstimator):
         self.l1_penalty = l1_penalty
         self.l2_penalty = l2_penalty
         self.factor_lr_scale = factor_lr_scale
+        self.average_last = average_last
         self.prune_threshold = prune_threshold
         self.growth_budget = growth_budget
         self.retrain_epochs = retrain_epochs

@@ -9,11 +9,11 @@ import torch
 from skorch import NeuralNet
 from torch import nn
 
-from sklearn_halrp._callbacks import FactorPenalty, FactorRate, PruneAndHold
+from sklearn_halrp._callbacks import MeanOfLast, PruneAndHold
 from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._network import Network
-from sklearn_halrp._perturbed import perturbed_module
 from sklearn_halrp._probing import ROWS
+from sklearn_halrp._racing import at_steps, factor_scale, trainable
 from sklearn_halrp._saved import check_complete
 from sklearn_halrp._starting import begun
 from sklearn_halrp._storing import store
@@ -42,7 +42,8 @@ def learn_base(
     """
     with visiting(recipe, network, lesson, settings, root_seed) as visit:
         module = visit.free_module(*network.roles.shared)
-        visit.trained(module, "base", recipe.max_epochs)
+        averaging = MeanOfLast(settings.average_last, recipe.max_epochs)
+        visit.trained(module, "base", recipe.max_epochs, [averaging])
         base = module.requires_grad_(False).eval()
         task = visit.task()
         network = replace(network, base=base, tasks={lesson.task_id: task})
@@ -92,20 +93,22 @@ def _tune(
     visit: Visit, own: Mapping[str, torch.Tensor], factors: Mapping[str, Factors], epochs: int
 ) -> tuple[nn.Module, dict[str, Factors]]:
     """Train the perturbation, the task's own tensors and its head."""
-    network, settings = visit.network, visit.settings
-    factors = {
-        name: Factors(*(nn.Parameter(t.clone(), requires_grad=t.numel() > 0) for t in tensors))
-        for name, tensors in factors.items()
-    }
-    module = perturbed_module(network, own, factors)
+    settings = visit.settings
+    scale: Any = settings.factor_lr_scale
+    if scale == "auto":
+        with visit.timed("race"):
+            scale = factor_scale(visit, own, factors, epochs)
+        visit.report["factor_lr_scale"] = scale
+    module, factors = trainable(visit, own, factors)
+    until_pruned = epochs - settings.retrain(epochs)
     callbacks = [
-        FactorRate(factors.values(), scale=settings.factor_lr_scale),
-        FactorPenalty(factors.values(), l1=settings.l1_penalty, l2=settings.l2_penalty),
+        *at_steps(visit, factors, scale),
         PruneAndHold(
             factors.values(),
-            visit.budget.left_for_terms(network, module),
-            after=epochs - settings.retrain(epochs),
+            visit.budget.left_for_terms(visit.network, module),
+            after=until_pruned,
         ),
+        MeanOfLast(settings.average_last, epochs, after=until_pruned),
     ]
     visit.trained(module, "low-rank", epochs, callbacks, compile=False)
     return module, factors

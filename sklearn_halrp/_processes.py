@@ -128,6 +128,13 @@ def agreed(net: NeuralNet, value: Any) -> Any:
     return value
 
 
+def from_first(net: NeuralNet, tensors: Iterable[torch.Tensor]) -> None:
+    """Give tensors the values of the first process, in every process that trains the net."""
+    if is_shared(net):
+        for tensor in tensors:
+            _copy_from_first(net.accelerator, tensor.detach())
+
+
 def _copy_from_first(accelerator: Any, tensor: torch.Tensor) -> None:
     if accelerator.num_processes > 1:
         same = tensor.contiguous()

@@ -48,6 +48,7 @@ def published_settings(n_tasks: int = 2, growth: float = 0.6) -> dict[str, Any]:
         "l1_penalty": 1e-6,
         "l2_penalty": 1e-4,
         "factor_lr_scale": 1.0,
+        "average_last": 0.0,
         "prune_threshold": 1e-5,
         "growth_budget": growth / (n_tasks - 1),
         "retrain_epochs": 0,

@@ -22,6 +22,7 @@ from sklearn_halrp._modules import get_tensor, named_tensors, same
 from sklearn_halrp._network import Network
 from sklearn_halrp._phase import Phase, has_own, in_phase
 from sklearn_halrp._random import seed_for, seeded
+from sklearn_halrp._statistics import renew_statistics
 from sklearn_halrp._storing import Budget
 from sklearn_halrp._task import Task
 from sklearn_halrp._training import around, epochs_of, recipe_of, spread, train, unpredicted
@@ -41,7 +42,8 @@ class Settings:
     max_rank: int
     l1_penalty: float
     l2_penalty: float
-    factor_lr_scale: float
+    factor_lr_scale: float | str
+    average_last: float
     prune_threshold: float
     retrain_epochs: int | float
     growth_budget: float
@@ -234,6 +236,8 @@ class Visit:
         self.lesson.target.check_loss(net.criterion_, task_id)
         with self.timed(phase):
             train(net, given(self.lesson.X), self.lesson.y, epochs)
+            if epochs:
+                renew_statistics(net, self.sets[0])
         if any(row.get("train_batch_count") == 0 for row in net.history):
             raise ValueError(
                 f"Task {task_id!r} gave no batch to train on: its {n_rows} "

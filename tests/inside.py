@@ -37,6 +37,7 @@ from sklearn_halrp._partition import partition
 from sklearn_halrp._plain import digest
 from sklearn_halrp._predictive import add_up, chances, gauss_newton_loss, self_loss
 from sklearn_halrp._pruning import MOST_PRUNED, Compact, cut_to_fit, prune
+from sklearn_halrp._racing import SCALES
 from sklearn_halrp._random import OwnDraws, seeded
 from sklearn_halrp._rankings import rankings
 from sklearn_halrp._ranks import choose_ranks
