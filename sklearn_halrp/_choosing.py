@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from skorch import NeuralNet
 
+from sklearn_halrp._folding import Normed
 from sklearn_halrp._layer import layers_of
 from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._modules import get_tensor
@@ -113,7 +114,12 @@ class HeldOut:
 
 
 def choose_factors(
-    network: Network, net: NeuralNet, held_out: HeldOut, settings: Settings, budget: Budget
+    network: Network,
+    net: NeuralNet,
+    held_out: HeldOut,
+    settings: Settings,
+    budget: Budget,
+    normed: Iterable[Normed] = (),
 ) -> tuple[dict[str, Factors], dict[str, torch.Tensor], dict[str, dict[str, Any]]]:
     """Choose the rank of every layer and return the factors to begin with.
 
@@ -125,6 +131,8 @@ def choose_factors(
     held_out : HeldOut
     settings : Settings
     budget : Budget
+    normed : iterable of Normed
+        Layers before norms, some of whose numbers are not stored.
 
     Returns
     -------
@@ -142,7 +150,7 @@ def choose_factors(
         approximation_rate=settings.approximation_rate,
         max_rank=settings.max_rank,
         costs={name: layer.term_cost for name, layer in layers.items()},
-        max_cost=budget.left_for_terms(network, net.module_) / (1 - MOST_PRUNED),
+        max_cost=budget.left_for_terms(network, net.module_, normed) / (1 - MOST_PRUNED),
     )
     ranks = agreed(net, ranks)  # other machines may round differently
     found = {

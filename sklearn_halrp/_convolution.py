@@ -63,7 +63,7 @@ def _pays(
         and groups == 1
         and not isinstance(padding, str)
         and set(_each(stride, x)) == set(_each(dilation, x)) == {1}
-        and all(scale.detach().abs().min() > SMALLEST_SCALE for scale in weight.factors[:2])
+        and all((scale.detach().abs() > SMALLEST_SCALE).all() for scale in weight.factors[:2])
     )
 
 
@@ -113,7 +113,8 @@ class _Convolution(torch.autograd.Function):
             rows = rows + (b * d).sum((0, 2))
             columns = columns + (a * c).sum((0, 2))
         low = (u @ v) * m
-        dr, ds = (rows - low.sum(1)) / r, (columns - low.sum(0)) / s
+        dr = (rows - low.sum(1)) / r if r.numel() else None
+        ds = (columns - low.sum(0)) / s if s.numel() else None
         return gx, None, dr, ds, m @ v.T, u.T @ m, None, None
 
 
@@ -140,6 +141,6 @@ def _through_the_weight(
         dense = effective_weight(weight, Factors(r, s, u, v), "channel")
         y = function(x, dense, None, 1, padding)
         gx, *rest = torch.autograd.grad(
-            y, (x, r, s, u, v), g, create_graph=create, allow_unused=u.shape[1] == 0
+            y, (x, r, s, u, v), g, create_graph=create, allow_unused=True
         )
     return gx, None, *rest, None, None

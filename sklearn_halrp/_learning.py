@@ -10,6 +10,7 @@ from skorch import NeuralNet
 from torch import nn
 
 from sklearn_halrp._callbacks import MeanOfLast, PruneAndHold
+from sklearn_halrp._folding import begin, fold
 from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._network import Network
 from sklearn_halrp._probing import ROWS
@@ -70,11 +71,13 @@ def learn_task(
         epochs = recipe.max_epochs
         own: dict[str, Any]
         if visit.known and visit.known.factors:
-            own, factors = visit.own(), network.factors(visit.known)
+            own, factors = visit.own_anew(), network.factors(visit.known)
         else:
             own, factors, epochs = begun(visit, epochs)
+        own, factors = begin(visit.normed, network.own_of_base(), own, factors)
         module, factors = _tune(visit, own, factors, epochs)
         with visit.timed("pruning"):
+            fold(network, visit.normed, module, factors, visit.forward)
             own, stored, before = store(
                 network,
                 module,
@@ -105,7 +108,7 @@ def _tune(
         *at_steps(visit, factors, scale),
         PruneAndHold(
             factors.values(),
-            visit.budget.left_for_terms(visit.network, module),
+            visit.budget.left_for_terms(visit.network, module, visit.normed),
             after=until_pruned,
         ),
         MeanOfLast(settings.average_last, epochs, after=until_pruned),

@@ -23,7 +23,10 @@ FORMS = ("channel", "unfolded")
 
 
 class Factors(NamedTuple):
-    """The tensors of one perturbation: r (out,), s (in,), u (out, k), v (k, m)."""
+    """The tensors of one perturbation: r (out,), s (in,), u (out, k), v (k, m).
+
+    An r or s of no numbers stands for ones, which are neither trained nor stored.
+    """
 
     r: torch.Tensor
     s: torch.Tensor
@@ -69,7 +72,9 @@ def copies(shape: tuple[int, ...], form: str) -> int:
 def scale(weight: torch.Tensor, r: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
     """Return ``diag(r) W diag(s)``."""
     rest = (1,) * (weight.dim() - 2)
-    return weight * r.reshape(-1, 1, *rest) * s.reshape(1, -1, *rest)
+    if r.numel():
+        weight = weight * r.reshape(-1, 1, *rest)
+    return weight * s.reshape(1, -1, *rest) if s.numel() else weight
 
 
 def spread(matrix: torch.Tensor, shape: tuple[int, ...], form: str) -> torch.Tensor:

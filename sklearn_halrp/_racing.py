@@ -125,7 +125,12 @@ def trainable(
         name: Factors(*(nn.Parameter(t.clone(), requires_grad=t.numel() > 0) for t in tensors))
         for name, tensors in factors.items()
     }
-    return perturbed_module(visit.network, own, parameters), parameters
+    fixed = {
+        one.bias: nn.Parameter(own[one.bias], requires_grad=False)
+        for one in visit.normed
+        if one.bias and not factors[one.weight].r.numel()
+    }
+    return perturbed_module(visit.network, {**own, **fixed}, parameters), parameters
 
 
 def at_steps(visit: Visit, factors: Mapping[str, Factors], scale: float) -> list[Any]:

@@ -106,11 +106,10 @@ def check_task(network: Network, task: Task) -> None:
     for name, stored in factors.items():
         weight = get_tensor(network.base, name).shape
         rows, columns = matrix_shape(weight, network.form)
-        shapes = [stored.r.shape, stored.s.shape, stored.u.shape[:1], stored.v.shape[1:]]
-        _require(
-            [list(shape) for shape in shapes] == [[weight[0]], [weight[1]], [rows], [columns]],
-            f"factors of {name} of other shapes",
-        )
+        scales = [list(stored.r.shape), list(stored.s.shape)]
+        fit = all(shape in ([0], [size]) for shape, size in zip(scales, weight[:2], strict=True))
+        terms = [*stored.u.shape[:1], *stored.v.shape[1:]]
+        _require(fit and terms == [rows, columns], f"factors of {name} of other shapes")
         kinds = {_kind(a) for a in (stored.r, stored.s, stored.u.values, stored.v.values)}
         _require(kinds == {"f"}, f"factors of {name} that are no real numbers")
 

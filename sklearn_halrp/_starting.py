@@ -41,7 +41,9 @@ def warm_up(visit: Visit, epochs: int) -> tuple[dict[str, torch.Tensor], dict[st
         warn_if_unmoved(visit.lesson.task_id, network, net.module_)
     held_out = HeldOut(net, visit.sets, visit.lesson.target)
     with visit.timed("ranks"):
-        factors, cut, found = choose_factors(network, net, held_out, visit.settings, visit.budget)
+        factors, cut, found = choose_factors(
+            network, net, held_out, visit.settings, visit.budget, visit.normed
+        )
     if not np.isfinite([row["importance"] for row in found.values()]).all():
         raise diverged(visit.lesson.task_id, "warm-up", "its held-out loss is not finite")
     with visit.timed("report"):

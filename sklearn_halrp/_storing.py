@@ -1,6 +1,6 @@
 """From a trained perturbation to what a task keeps of it, within its budget."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sklearn_halrp._coding import Coded
+from sklearn_halrp._folding import Normed
 from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._modules import get_tensor
 from sklearn_halrp._network import Network, to_array
@@ -40,16 +41,27 @@ class Budget:
         """Return how many numbers are left when some are taken."""
         return max(self.numbers - taken, 0)
 
-    def left_for_terms(self, network: Network, module: nn.Module) -> int:
+    def left_for_terms(
+        self, network: Network, module: nn.Module, normed: Iterable[Normed] = ()
+    ) -> int:
         """Return how many numbers are left for low-rank terms.
 
         That is before training has shown which of the task's own tensors differ from the
-        base's: all of them are counted.
+        base's: all of them are counted, but for what norms make redundant.
+
+        Parameters
+        ----------
+        network : Network
+        module : torch.nn.Module
+            Of the task, for the sizes of its tensors.
+        normed : iterable of Normed
         """
         roles = network.roles
         scales = sum(sum(get_tensor(module, name).shape[:2]) for name in roles.perturbed)
-        own = sum(get_tensor(module, name).numel() for name in roles.own)
-        return self.left(scales + own)
+        redundant = {name for one in normed for name in one.redundant}
+        own = sum(get_tensor(module, name).numel() for name in roles.own if name not in redundant)
+        rows = sum(len(get_tensor(module, one.weight)) for one in normed)
+        return self.left(scales - rows + own)
 
     def exceeded_by(self, task: Task) -> bool:
         """Whether a task stores more."""

@@ -27,7 +27,8 @@ PAGE = 64  # epochs that share a page of a history: few more are ever written ag
 class StoredFactors:
     """The perturbation of one weight: r (out,), s (in,), u (out, k), v (k, m).
 
-    Any of the arrays may be `Coded`; of r and s it is what they differ from 1.
+    Any of the arrays may be `Coded`; of r and s it is what they differ from 1. Empty ones stand
+    for ones.
     """
 
     r: Any

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from numbers import Integral
 from typing import Any, Self
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from skorch import NeuralNet
@@ -17,10 +18,12 @@ from tqdm.auto import tqdm
 from sklearn_halrp._callbacks import ShowProgress, StopIfDiverged, diverged
 from sklearn_halrp._datasets import DatasetRows, given
 from sklearn_halrp._fixed import check_split
+from sklearn_halrp._folding import measure, normed_layers
 from sklearn_halrp._head import grow_head, head_tensors, with_head
 from sklearn_halrp._modules import get_tensor, named_tensors, same
 from sklearn_halrp._network import Network
 from sklearn_halrp._phase import Phase, has_own, in_phase
+from sklearn_halrp._probing import ROWS, forward_on
 from sklearn_halrp._random import seed_for, seeded
 from sklearn_halrp._statistics import renew_statistics
 from sklearn_halrp._storing import Budget
@@ -142,6 +145,10 @@ class Visit:
     sets : pair of Dataset
         Training and held-out rows; the latter may be None.
     budget : Budget
+    forward : callable
+        Applies a module to a few of the rows, and gives its outputs.
+    normed : tuple of Normed
+        Layers before norms, of whose numbers some are redundant; none while the base is trained.
     report : dict
         What a phase finds out is written down here, for the task's report.
     """
@@ -159,6 +166,9 @@ class Visit:
         self.lesson, self.known, self.bar = lesson, known, bar
         self.budget = Budget.of(network, growth_budget=settings.growth_budget)
         self.sets = _split(recipe, lesson)
+        self.forward = forward_on(recipe, np.asarray(lesson.X[:ROWS]))
+        trains_base = network.trains_base(lesson.task_id)
+        self.normed = () if trains_base else normed_layers(network, self.forward)
         self.report = {"n_samples": len(lesson.y)}
         self._seconds: dict[str, float] = {}
         self._epochs: list[dict[str, Any]] = []
@@ -178,7 +188,11 @@ class Visit:
             name: get_tensor(network.base, name).detach().clone()
             for name in (*network.roles.perturbed, *roles)
         }
-        return network.module_with({**network.fixed(), **weights, **self.own()})
+        module = network.module_with({**network.fixed(), **weights, **self.own()})
+        for one in self.normed:
+            if one.bias:  # its gradient is rounding alone, which some optimizers make large
+                get_tensor(module, one.bias).requires_grad_(False)
+        return module
 
     def own(self) -> dict[str, torch.Tensor]:
         """Return the task's own tensors to start from, with a head for its outputs."""
@@ -196,6 +210,13 @@ class Visit:
         if self.known:
             grow_head(head, [own[name] for name in names], target.places_of(self.known.target))
         return {**own, **dict(zip(names, head, strict=True))}
+
+    def own_anew(self) -> dict[str, torch.Tensor]:
+        """Return the same for a task that goes on: with the statistics of these rows."""
+        if not self.known or not self.normed:
+            return self.own()
+        net = self._evaluating(self.network.module_for(self.known))
+        return measure(self.normed, self.own(), net, self.sets[0])
 
     # --- one phase
 
@@ -304,7 +325,10 @@ class Visit:
             )
 
     def _unpredicted(self, module: nn.Module, rows: Any) -> NDArray[Any]:
-        net = around(
+        return unpredicted(self._evaluating(module), rows, self.lesson.target)
+
+    def _evaluating(self, module: nn.Module) -> NeuralNet:
+        return around(
             self.recipe,
             module,
             weighted=self.lesson.weights is not None,
@@ -312,7 +336,6 @@ class Visit:
             callbacks="disable",
             compile=False,
         )
-        return unpredicted(net, rows, self.lesson.target)
 
     def task(self, **stored: Any) -> Task:
         """Return what was learned, after this visit and all before.

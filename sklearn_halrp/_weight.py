@@ -107,8 +107,9 @@ def _linear_arguments(
 
 def _linear(x: torch.Tensor, weight: Any, bias: torch.Tensor | None) -> torch.Tensor:
     r, s, u, v = weight.factors
-    y = F.linear(x * s, weight.weight)
-    y = y * r.to(y.dtype)  # under autocast a linear layer gives a type of its own
+    y = F.linear(x * s if s.numel() else x, weight.weight)
+    if r.numel():
+        y = y * r.to(y.dtype)  # under autocast a linear layer gives a type of its own
     if u.shape[1]:
         y = y + F.linear(F.linear(x, v), u)
     return y if bias is None else y + bias.to(y.dtype)
