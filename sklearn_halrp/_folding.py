@@ -118,8 +118,11 @@ def _candidates(network: Network, forward: Callable[[nn.Module], Any]) -> tuple[
     forward(module)
     found = []
     for name, outputs in layers.items():
-        after = [prefix for prefix, inputs in norms.items() if inputs and inputs[0] is outputs[0]]
-        if len(after) != 1 or len(outputs) != 1 or len(norms[after[0]]) != 1:
+        called_once = {prefix: inputs[0] for prefix, inputs in norms.items() if len(inputs) == 1}
+        after = [
+            prefix for prefix, x in called_once.items() if len(outputs) == 1 and x is outputs[0]
+        ]
+        if len(after) != 1:
             continue
         its_norm: Any = module.get_submodule(after[0])
         leaf = f"{name.removesuffix('weight')}bias"

@@ -23,6 +23,7 @@ from sklearn_halrp._curvature import DAMPING, Curvatures, whitened_spectrum, whi
 from sklearn_halrp._datasets import labels_in
 from sklearn_halrp._default_net import HoldOut
 from sklearn_halrp._faults import let_through
+from sklearn_halrp._folding import begin, fold, measure, normed_layers
 from sklearn_halrp._gradients import hessian_norm, mean_square_gradient, squared_mean_gradient
 from sklearn_halrp._head import find_head, grow_head, with_head
 from sklearn_halrp._ids import group_rows
@@ -61,6 +62,11 @@ def network_of(clf):
 def task_of(clf, task_id):
     """What a classifier keeps of one task."""
     return network_of(clf).tasks[task_id]
+
+
+def net_around(clf, module, **settings):
+    """The classifier's net around a module, ready to be trained."""
+    return around(clf.net, module, **settings)
 
 
 def raw_arrays(task):

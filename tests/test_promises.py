@@ -124,7 +124,8 @@ def test_the_effective_weights_equal_a_dense_reference(stream):
         product = stored.u.dense().astype(np.float64) @ stored.v.dense()
         if network.form == "channel":
             product = np.broadcast_to(product.reshape(*base.shape[:2], *rest), base.shape)
-        r, s = stored.r.reshape(-1, 1, *rest), stored.s.reshape(1, -1, *rest)
+        r = stored.r.reshape(-1, 1, *rest) if stored.r.size else 1
+        s = stored.s.reshape(1, -1, *rest) if stored.s.size else 1
         expected = r * base * s + product.reshape(base.shape)
         for alias in network.roles.every_name(name):
             weight = get_tensor(module, alias).detach().numpy()
