@@ -16,8 +16,6 @@ from sklearn_halrp._steps import AtSteps
 from sklearn_halrp._types import TaskId
 from sklearn_halrp.exceptions import TrainingDivergedError
 
-_WIDE = torch.float32  # that means of narrower numbers are taken in, at least
-
 
 class FactorPenalty(AtSteps):
     """Add the gradient of the penalties on a perturbation, once for each step.
@@ -186,66 +184,6 @@ class PruneAndHold(AtSteps):
     def _hold(self) -> None:
         for tensor, gone in zip(self.tensors, self.gone, strict=False):  # none before pruning
             tensor.masked_fill_(gone, 0)
-
-
-class MeanOfLast(Callback):
-    """Put the mean of the last weights in the place of the last ones, as a training ends.
-
-    The weights are taken after each batch. Where a callback of the net's brings back the best
-    ones, it has the last word.
-
-    Parameters
-    ----------
-    share : float
-        Of all batches, how many the mean is over. The first epoch is never in it: it shows how
-        many batches there are.
-    epochs : int
-        Of the training.
-    after : int
-        Epochs before the mean begins at least, such as those before a pruning.
-
-    References
-    ----------
-    Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization", UAI
-    2018, arXiv:1803.05407.
-    """
-
-    def __init__(self, share: float, epochs: int, after: int = 0) -> None:
-        self.share, self.epochs, self.after = share, epochs, after
-
-    def on_train_begin(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:
-        """Begin with nothing."""
-        self.epoch = self.batches = self.first = self.count = 0
-        self.means: list[tuple[torch.Tensor, torch.Tensor]] = []
-
-    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Find out where the mean begins."""
-        if self.epoch == 1:
-            self.first = round((1 - self.share) * self.epochs * self.batches)
-        self.epoch += 1
-
-    @torch.no_grad()
-    def on_batch_end(self, net: NeuralNet, training: bool = False, **kwargs: Any) -> None:
-        """Take the weights in."""
-        self.batches += training
-        if not training or self.epoch <= max(self.after, 1) or self.batches <= self.first:
-            return
-        if not self.means:
-            self.means = [
-                (tensor, torch.zeros_like(tensor, dtype=torch.promote_types(tensor.dtype, _WIDE)))
-                for tensor in net.module_.parameters()
-                if tensor.requires_grad
-            ]
-        self.count += 1
-        for tensor, mean in self.means:
-            mean += (tensor - mean) / self.count
-
-    @torch.no_grad()
-    def on_train_end(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:
-        """Put the mean in place."""
-        for tensor, mean in self.means:
-            tensor.copy_(mean)
-        self.means = []
 
 
 class StopIfDiverged(Callback):

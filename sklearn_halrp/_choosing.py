@@ -8,14 +8,14 @@ import torch
 from skorch import NeuralNet
 
 from sklearn_halrp._folding import Normed
-from sklearn_halrp._layer import layers_of
+from sklearn_halrp._layer import Layer, Ranking, layers_of
 from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._modules import get_tensor
 from sklearn_halrp._network import Network
 from sklearn_halrp._processes import agreed
 from sklearn_halrp._pruning import MOST_PRUNED
 from sklearn_halrp._rankings import rankings
-from sklearn_halrp._ranks import choose_ranks
+from sklearn_halrp._ranks import choose_ranks, worthwhile_scales
 from sklearn_halrp._storing import Budget
 from sklearn_halrp._training import Measured, losses, mean_loss, spread, without_cudnn
 from sklearn_halrp._types import Target
@@ -31,6 +31,8 @@ PASSES = 4
 # for all together.
 MEASURED_ROWS = 256
 MEASURED_IN_ALL = 2048
+# Where scales take less than this part of what a task may store, none have to be given up.
+SCARCE = 4
 # Singular values of a layer that are written down at least.
 LEADING = 32
 
@@ -145,12 +147,20 @@ def choose_factors(
     layers = layers_of(network, net.module_)
     with without_cudnn():
         ranked = rankings(importance=settings.importance, layers=layers, held_out=held_out)
+    without_rows = {one.weight for one in normed}
+    scale_costs = {
+        name: (name not in without_rows) * layer.weight.shape[0] + layer.weight.shape[1]
+        for name, layer in layers.items()
+    }
+    left = budget.left_for_terms(network, net.module_, 0, normed)
+    layers, ranked = _earned(layers, ranked, scale_costs, left)
+    scales = sum(scale_costs[name] for name, layer in layers.items() if layer.s.numel())
     ranks = choose_ranks(
         {name: ranking.scores for name, ranking in ranked.items()},
         approximation_rate=settings.approximation_rate,
         max_rank=settings.max_rank,
         costs={name: layer.term_cost for name, layer in layers.items()},
-        max_cost=budget.left_for_terms(network, net.module_, normed) / (1 - MOST_PRUNED),
+        max_cost=max(left - scales, 0) / (1 - MOST_PRUNED),
     )
     ranks = agreed(net, ranks)  # other machines may round differently
     found = {
@@ -166,6 +176,45 @@ def choose_factors(
     factors = {name: x.factors(ranked[name], ranks[name]) for name, x in layers.items()}
     cut = {name: x.cut(ranked[name], ranks[name]) for name, x in layers.items()}
     return factors, cut, found
+
+
+def _earned(
+    layers: dict[str, Layer],
+    ranked: dict[str, Ranking],
+    scale_costs: Mapping[str, int],
+    left: int,
+) -> tuple[dict[str, Layer], dict[str, Ranking]]:
+    """Return the layers and their rankings, some without scales if numbers are short.
+
+    Where directions of a layer do not count alike, it keeps its scales.
+    """
+    if sum(scale_costs.values()) * SCARCE <= left:
+        return layers, ranked
+    plain = {
+        name: layer.without_scales()
+        for name, layer in layers.items()
+        if np.array_equal(ranked[name].scores, ranked[name].importance * layer.energies)
+    }
+    unscaled = {name: layer.ranking(ranked[name].importance) for name, layer in plain.items()}
+    gains = {
+        name: ranked[name].importance * (layer.residual_energy - layers[name].residual_energy)
+        for name, layer in plain.items()
+    }
+    if not np.isfinite(list(gains.values())).all():
+        return layers, ranked
+    kept = set(layers) - set(plain)
+    kept |= worthwhile_scales(
+        {name: ranked[name].scores for name in plain},
+        {name: ranking.scores for name, ranking in unscaled.items()},
+        gains,
+        {name: layer.term_cost * (1 - MOST_PRUNED) for name, layer in plain.items()},
+        {name: scale_costs[name] for name in plain},
+        max_cost=left,
+    )
+    return (
+        {name: layers[name] if name in kept else plain[name] for name in layers},
+        {name: ranked[name] if name in kept else unscaled[name] for name in layers},
+    )
 
 
 def loss_increases(

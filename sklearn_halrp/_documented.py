@@ -47,9 +47,9 @@ factor_lr_scale : "auto" or float, default=1.0
     and can do harm where the steps are many. ``"auto"`` tries 1, 3 and 10 for some steps
     each and takes the one with the least loss on held-out rows; the task's report has it.
 average_last : float, default=0.0
-    Share of the last batches over which weights are averaged, in [0, 1): the mean takes the
-    place of the last ones, of the base and of a task. Only batches after the first epoch
-    and after pruning count.
+    Share of the last batches over which weights are averaged, in [0, 1). The mean takes the
+    place of the last weights, of the base and of a task, where the loss on held-out rows is
+    then no higher. Only batches after the first epoch and after pruning count.
 prune_threshold : float, default=1e-5
     Entries of U and V up to this magnitude are pruned.
 growth_budget : float, default=0.6

@@ -67,6 +67,8 @@ class Layer:
         The layer that the weight belongs to, in the freely trained network.
     leaf : str, optional
         The weight's name in that module.
+    scaled : bool, default=True
+        Whether scales are fitted; without them, r and s hold no numbers.
 
     Attributes
     ----------
@@ -85,11 +87,13 @@ class Layer:
         form: str,
         module: nn.Module | None = None,
         leaf: str = "weight",
+        scaled: bool = True,
     ) -> None:
         self.weight, self.free, self.form = weight, free, form
         self.module, self.leaf = module, leaf
         found = free.detach()
-        self.r, self.s = _low_rank.fit_scales(found, weight)
+        none = weight.new_empty(0)
+        self.r, self.s = _low_rank.fit_scales(found, weight) if scaled else (none, none)
         residual = found - _low_rank.scale(weight, self.r, self.s)
         self.matrix = _low_rank.gather(residual, form)
         self.spectrum = _low_rank.spectrum(self.matrix)
@@ -101,6 +105,10 @@ class Layer:
     def term_cost(self) -> int:
         """Numbers that one rank-1 term has to store."""
         return sum(self.matrix.shape)
+
+    def without_scales(self) -> "Layer":
+        """Return the same layer with all of its change left to the terms."""
+        return Layer(self.weight, self.free, self.form, self.module, self.leaf, scaled=False)
 
     @property
     def change(self) -> torch.Tensor:

@@ -9,7 +9,7 @@ import torch
 from skorch import NeuralNet
 from torch import nn
 
-from sklearn_halrp._callbacks import MeanOfLast, PruneAndHold
+from sklearn_halrp._callbacks import PruneAndHold
 from sklearn_halrp._folding import begin, fold
 from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._network import Network
@@ -43,8 +43,7 @@ def learn_base(
     """
     with visiting(recipe, network, lesson, settings, root_seed) as visit:
         module = visit.free_module(*network.roles.shared)
-        averaging = MeanOfLast(settings.average_last, recipe.max_epochs)
-        visit.trained(module, "base", recipe.max_epochs, [averaging])
+        visit.trained(module, "base", recipe.max_epochs, average_after=0)
         base = module.requires_grad_(False).eval()
         task = visit.task()
         network = replace(network, base=base, tasks={lesson.task_id: task})
@@ -97,21 +96,21 @@ def _tune(
 ) -> tuple[nn.Module, dict[str, Factors]]:
     """Train the perturbation, the task's own tensors and its head."""
     settings = visit.settings
-    scale: Any = settings.factor_lr_scale
-    if scale == "auto":
+    rate: Any = settings.factor_lr_scale
+    if rate == "auto":
         with visit.timed("race"):
-            scale = factor_scale(visit, own, factors, epochs)
-        visit.report["factor_lr_scale"] = scale
+            rate = factor_scale(visit, own, factors, epochs)
+        visit.report["factor_lr_scale"] = rate
     module, factors = trainable(visit, own, factors)
+    scales = sum(r.numel() + s.numel() for r, s, _, _ in factors.values())
     until_pruned = epochs - settings.retrain(epochs)
     callbacks = [
-        *at_steps(visit, factors, scale),
+        *at_steps(visit, factors, rate),
         PruneAndHold(
             factors.values(),
-            visit.budget.left_for_terms(visit.network, module, visit.normed),
+            visit.budget.left_for_terms(visit.network, module, scales, visit.normed),
             after=until_pruned,
         ),
-        MeanOfLast(settings.average_last, epochs, after=until_pruned),
     ]
-    visit.trained(module, "low-rank", epochs, callbacks, compile=False)
+    visit.trained(module, "low-rank", epochs, callbacks, average_after=until_pruned, compile=False)
     return module, factors

@@ -69,6 +69,69 @@ def choose_ranks(
     return _afford(ranks, scores, costs, max_cost)
 
 
+def worthwhile_scales(
+    with_scales: Mapping[str, NDArray[Any]],
+    without: Mapping[str, NDArray[Any]],
+    gains: Mapping[str, float],
+    costs: Mapping[str, float],
+    scale_costs: Mapping[str, int],
+    max_cost: float,
+) -> set[str]:
+    """Choose which layers have scales, where there is no room for all that is worth something.
+
+    A number has a price, the same everywhere. At a price each layer has scales or not, and the
+    terms that are worth more than they cost, whichever is the best bargain. The price is the
+    lowest at which all of it fits.
+
+    Parameters
+    ----------
+    with_scales, without : dict of str to array of shape (n_terms,)
+        What the terms score beside the scales, and by themselves.
+    gains : dict of str to float
+        What the scales score, in the same unit.
+    costs, scale_costs : dict of str to int
+        Numbers that a term, and the scales, have to store.
+    max_cost : float
+        Most numbers for scales and terms together.
+
+    Returns
+    -------
+    set of str
+        Layers with scales.
+
+    Examples
+    --------
+    >>> scores = {"a": np.array([4.]), "b": np.array([4.])}
+    >>> worthwhile_scales(scores, scores, {"a": 9., "b": 1.}, {"a": 2, "b": 2},
+    ...                   {"a": 2, "b": 2}, max_cost=6)
+    {'a'}
+    """
+
+    def bargain(price: float) -> tuple[set[str], float]:
+        scaled, cost = set(), 0.0
+        for name, gain in gains.items():
+            one, other = (
+                np.maximum(np.asarray(scores[name], dtype=float) - price * costs[name], 0)
+                for scores in (with_scales, without)
+            )
+            worth = one.sum() + gain - price * scale_costs[name]
+            has = bool(worth >= (1 - 1e-9) * other.sum())  # for nothing they are taken
+            cost += costs[name] * np.count_nonzero(one if has else other)
+            cost += has * scale_costs[name]
+            scaled |= {name} if has else set()
+        return scaled, cost
+
+    scaled, cost = bargain(0.0)
+    if cost <= max_cost:
+        return scaled
+    every = [*gains.values(), *(float(x) for s in with_scales.values() for x in s)]
+    low, high = 0.0, max(every) + sum(gains.values())
+    for _ in range(100):  # halves: at `high` it always fits
+        price = (low + high) / 2
+        low, high = (low, price) if bargain(price)[1] <= max_cost else (price, high)
+    return bargain(high)[0]
+
+
 def _afford(
     ranks: Mapping[str, int],
     scores: Mapping[str, NDArray[Any]],

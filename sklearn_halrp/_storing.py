@@ -42,7 +42,11 @@ class Budget:
         return max(self.numbers - taken, 0)
 
     def left_for_terms(
-        self, network: Network, module: nn.Module, normed: Iterable[Normed] = ()
+        self,
+        network: Network,
+        module: nn.Module,
+        scales: int,
+        normed: Iterable[Normed] = (),
     ) -> int:
         """Return how many numbers are left for low-rank terms.
 
@@ -54,14 +58,13 @@ class Budget:
         network : Network
         module : torch.nn.Module
             Of the task, for the sizes of its tensors.
+        scales : int
+            Numbers of all r and s.
         normed : iterable of Normed
         """
-        roles = network.roles
-        scales = sum(sum(get_tensor(module, name).shape[:2]) for name in roles.perturbed)
         redundant = {name for one in normed for name in one.redundant}
-        own = sum(get_tensor(module, name).numel() for name in roles.own if name not in redundant)
-        rows = sum(len(get_tensor(module, one.weight)) for one in normed)
-        return self.left(scales - rows + own)
+        names = (name for name in network.roles.own if name not in redundant)
+        return self.left(scales + sum(get_tensor(module, name).numel() for name in names))
 
     def exceeded_by(self, task: Task) -> bool:
         """Whether a task stores more."""

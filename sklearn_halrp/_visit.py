@@ -15,6 +15,7 @@ from skorch.callbacks import Callback
 from torch import nn
 from tqdm.auto import tqdm
 
+from sklearn_halrp._averaging import MeanOfLast, keep_better
 from sklearn_halrp._callbacks import ShowProgress, StopIfDiverged, diverged
 from sklearn_halrp._datasets import DatasetRows, given
 from sklearn_halrp._fixed import check_split
@@ -226,6 +227,7 @@ class Visit:
         phase: str,
         epochs: int,
         callbacks: Iterable[Callback] = (),
+        average_after: int | None = None,
         **settings: Any,
     ) -> NeuralNet:
         """Train a module on the visit's rows, and return the net around it.
@@ -239,6 +241,8 @@ class Visit:
         epochs : int
         callbacks : sequence of skorch callbacks
             That go before those of the recipe.
+        average_after : int, optional
+            Epochs after which the last weights may be averaged; None: they are not.
         **settings
             Parameters of the recipe to override.
 
@@ -250,7 +254,9 @@ class Visit:
             If a tensor that belongs to the base was changed.
         """
         task_id, n_rows = self.lesson.task_id, len(self.lesson.y)
-        first = [*callbacks, StopIfDiverged(task_id, phase)]
+        share = 0.0 if average_after is None else self.settings.average_last
+        averaging = MeanOfLast(share, epochs, after=average_after or 0)
+        first = [*callbacks, averaging, StopIfDiverged(task_id, phase)]
         last = [] if self.bar is None else [ShowProgress(self.bar, phase)]
         settings["weighted"] = self.lesson.weights is not None
         net = around(self.recipe, module, first, last, self.sets, **settings)
@@ -259,6 +265,8 @@ class Visit:
             train(net, given(self.lesson.X), self.lesson.y, epochs)
             if epochs:
                 renew_statistics(net, self.sets[0])
+            if averaging.means:
+                keep_better(net, averaging.means, self.sets)
         if any(row.get("train_batch_count") == 0 for row in net.history):
             raise ValueError(
                 f"Task {task_id!r} gave no batch to train on: its {n_rows} "

@@ -41,7 +41,7 @@ from sklearn_halrp._pruning import MOST_PRUNED, Compact, cut_to_fit, prune
 from sklearn_halrp._racing import SCALES
 from sklearn_halrp._random import OwnDraws, seeded
 from sklearn_halrp._rankings import rankings
-from sklearn_halrp._ranks import choose_ranks
+from sklearn_halrp._ranks import choose_ranks, worthwhile_scales
 from sklearn_halrp._records import PAGE, Reading, Records, Row, Writing, padded, without_padding
 from sklearn_halrp._sample_weight import WithWeights
 from sklearn_halrp._serving import Predictors, batch_size_of, outputs_of

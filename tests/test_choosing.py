@@ -31,6 +31,7 @@ SETTINGS = {
     "max_rank": 100,
     "l1_penalty": 0.0,
     "factor_lr_scale": 1.0,
+    "average_last": 0.0,
     "l2_penalty": 0.0,
     "prune_threshold": 0.0,
     "retrain_epochs": 0,

@@ -206,3 +206,20 @@ def test_going_on_begins_where_the_task_was(base, digits):
     before = clf.predict_proba(permuted(X, 1), "b")
     clf.set_params(net__lr=0.0, l1_penalty=0.0, l2_penalty=0.0).partial_fit(permuted(X, 1), y, "b")
     np.testing.assert_allclose(clf.predict_proba(permuted(X, 1), "b"), before, atol=2e-4)
+
+
+def test_where_numbers_are_short_scales_have_to_earn_them(digits):
+    X, y = digits[0][:200], digits[1][:200]
+    few = make_classifier(growth_budget=0.16).partial_fit(X, y, "a")
+    few.partial_fit(permuted(X, 1), y, "b")
+    task, base = task_of(few, "b"), network_of(few).base
+    scales = {name: f.r.size + f.s.size for name, f in task.factors.items()}
+    assert 0 in scales.values()  # of 88 + 48 numbers not all
+    assert task.n_numbers <= 0.16 * sum(p.numel() for p in base.parameters())
+    with torch.no_grad():
+        outputs = network_of(few).module_for(task)(torch.from_numpy(permuted(X, 1)))
+    np.testing.assert_allclose(
+        few.predict_proba(permuted(X, 1), "b"), outputs.softmax(-1), rtol=1e-5
+    )
+    rich = make_classifier(growth_budget=2.0).fit(X, y, "a").partial_fit(permuted(X, 1), y, "b")
+    assert {f.r.size for f in task_of(rich, "b").factors.values()} == {24}
