@@ -86,8 +86,8 @@ def test_those_of_a_task_are_of_its_rows(digits):
     module = network_of(clf).module_for(task_of(clf, "other"))
     with torch.no_grad():  # of one batch alone they are those that it meets in predictions too
         seen = nn.Sequential(*list(module)[:4])(torch.from_numpy(permuted(X, 1)))
-    torch.testing.assert_close(module[4].running_mean, seen.mean(0), rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(module[4].running_var, seen.var(0), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(module[4].running_mean, seen.mean(0), rtol=1e-2, atol=2e-3)
+    torch.testing.assert_close(module[4].running_var, seen.var(0), rtol=1e-2, atol=2e-3)
 
 
 def test_a_norm_that_the_module_keeps_out_of_training_keeps_its_statistics(digits):
