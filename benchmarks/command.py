@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from benchmarks.contestants import contestant
 from benchmarks.methods import Training
@@ -99,6 +100,8 @@ def fingerprint(stream):
     digest = hashlib.sha256()
     for task in stream.tasks:
         for part in (*task.train, *task.valid, *task.test):
+            table = isinstance(part, pd.DataFrame)
+            part = pd.util.hash_pandas_object(part, index=False).to_numpy() if table else part
             digest.update(np.ascontiguousarray(part))
     return digest.hexdigest()[:12]
 
@@ -127,6 +130,8 @@ def prepared(options, **versions):
     training = Training(options.epochs, options.batch_size)
     about = {"stream": options.stream, "tasks": len(stream.tasks), **said(training)}
     about["rows"] = fingerprint(stream)
+    if stream.score != "accuracy":
+        about["score"] = stream.score
     if "JPEG" in stream.name:
         about["images"] = "CIFAR-10 through JPEG"
     if getattr(options, "part", "test") == "valid":

@@ -113,7 +113,7 @@ def test_separate_networks_do_not_know_of_each_other():
 
 
 def test_copies_begin_as_the_first():
-    untrained = methods.Copies(Net, Training(epochs=0), 0)
+    untrained = methods.Copies(Net, Training(epochs=0, anew=False), 0)
     untrained.own["first"] = tensors_of(Net())
     untrained.learn(TASKS[1])
     head = parts(Net())["head"]
@@ -122,7 +122,7 @@ def test_copies_begin_as_the_first():
 
 
 def test_changes_are_drawn_in_the_order_of_the_module_and_not_of_a_hash():
-    method = methods.LoRA(LeNet, Training(epochs=0), 0)
+    method = methods.LoRA(LeNet, Training(epochs=0, anew=False), 0)
     for task in TASKS[:2]:
         method.learn(task)
     weights = [name for name, _ in LeNet().named_parameters() if name in method.parts["weight"]]
@@ -321,7 +321,7 @@ def test_the_base_of_ours_is_what_a_network_of_its_own_is():
 
     But for the bias before the norm, which the norm takes out again: its gradient is rounding.
     """
-    training = Training(epochs=8, batch_size=1000, lr=1e-2)
+    training = Training(epochs=8, batch_size=1000, lr=1e-2, averaged=0, anew=False)
     ours, alone = (one(SameStart, training, 0) for one in (methods.HALRP, methods.Separate))
     ours.learn(TASKS[0])
     alone.learn(TASKS[0])
