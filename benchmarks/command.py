@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import sys
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from benchmarks.streams import STREAMS, load
 HELP = {  # of what is counted
     "seeds": "how many: 0, 1 and so on",
     "tasks": "how many",
+    "first": "tasks that keep all rows, and may train the base together",
     "sites": "how many of the later ones",
     "epochs": "for every task",
     "batch_size": "rows a step",
@@ -108,7 +110,7 @@ def fingerprint(stream):
 
 def said(training):
     """Return what a file of results says about the training."""
-    return {"epochs": training.epochs, "batch_size": training.batch_size, "lr": training.lr}
+    return asdict(training)
 
 
 def opened(name, data_dir, n_tasks=None):
@@ -121,11 +123,8 @@ def opened(name, data_dir, n_tasks=None):
         raise SystemExit(str(error)) from None
 
 
-def prepared(options, **versions):
-    """Return the stream, how to train, and the file of results.
-
-    Versions are those of what computes besides the libraries that all commands use.
-    """
+def prepared(options):
+    """Return the stream, how to train, and the file of results."""
     stream = opened(options.stream, options.data_dir, options.tasks)
     training = Training(options.epochs, options.batch_size)
     about = {"stream": options.stream, "tasks": len(stream.tasks), **said(training)}
@@ -136,4 +135,4 @@ def prepared(options, **versions):
         about["images"] = "CIFAR-10 through JPEG"
     if getattr(options, "part", "test") == "valid":
         about["predicted"] = "validation rows"
-    return stream, training, Results(options.json, about, options.words, versions)
+    return stream, training, Results(options.json, about, options.words)

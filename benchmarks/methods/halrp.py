@@ -1,5 +1,7 @@
 """The package's own estimator, through its public face."""
 
+from functools import cache
+
 import numpy as np
 import pandas as pd
 import torch
@@ -77,11 +79,21 @@ class AsItComes(TrainingRowsOnly):
     All from the rows that the others learn, and not those to choose settings by.
     """
 
-    tables = True
-
     def __init__(self, network, training, seed, **settings):
         Method.__init__(self, network, training, seed)
+        self.tables = takes_tables()
         self.classifier = ContinualClassifier(random_state=seed, **settings)
+
+
+@cache
+def takes_tables():
+    """Return whether this version takes words and missing numbers, or else wants arrays."""
+    table = pd.DataFrame({"word": pd.Categorical(["a", "b"] * 8), "number": [1, None] * 8})
+    try:
+        ContinualClassifier(random_state=0).fit(table, [0, 1] * 8)
+    except ValueError:
+        return False
+    return True
 
 
 class FromSeveral(TrainingRowsOnly):

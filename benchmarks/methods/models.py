@@ -1,10 +1,12 @@
 """What a user of scikit-learn would take: a model for each task, or one for all."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.svm import SVC
@@ -42,7 +44,9 @@ class Models(Method):
 
     def learn(self, task):
         X, y = task.train
-        self.models[task.name] = self.kind(**self.settings).fit(flat(X), y)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # networks have a hundred epochs
+            self.models[task.name] = self.kind(**self.settings).fit(flat(X), y)
 
     def model_of(self, name, X):
         """Return the model that knows a task, and its rows as the model takes them."""
@@ -97,10 +101,7 @@ class OneForAll(Models):
 
     def n_bytes(self):
         """Count the rows too, which the next task needs, at a byte a label."""
-        kept = (
-            pd.DataFrame(X).memory_usage(index=False).sum() + len(y) for X, y in self.rows.values()
-        )
-        return super().n_bytes() + int(sum(kept))
+        return super().n_bytes() + sum(size_of(X) + len(y) for X, y in self.rows.values())
 
 
 class OneLinear(Models):
@@ -126,3 +127,11 @@ class OneLinear(Models):
 def flat(X):
     """Return rows as scikit-learn takes them."""
     return X.reshape(len(X), -1) if isinstance(X, np.ndarray) else X
+
+
+def size_of(X):
+    """Return the bytes of an array, or of a table whose words are numbers of a list."""
+    if isinstance(X, np.ndarray):
+        return X.nbytes
+    columns = (X[name] for name in X)
+    return sum((c.cat.codes if hasattr(c, "cat") else c).to_numpy().nbytes for c in columns)

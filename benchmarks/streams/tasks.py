@@ -25,6 +25,16 @@ class Task:
         parts = [_share(part, share, seed) for part in (self.train, self.valid)]
         return replace(self, train=parts[0], valid=parts[1])
 
+    def few(self, n_rows, seed, valid=True):
+        """Return the task with so many rows to learn, and a quarter of that to choose by, or all.
+
+        Each class has one at least.
+        """
+        share = min(1, n_rows / len(self.train[1]))
+        small = replace(self, train=_share(self.train, share, seed))
+        rest = min(1, n_rows / 4 / len(self.valid[1]))
+        return replace(small, valid=_share(self.valid, rest, seed)) if valid else small
+
 
 @dataclass(frozen=True)
 class Stream:

@@ -42,8 +42,8 @@ def flights():
     day = pd.to_datetime(table[["year", "month", "day"]])
     scheduled = {name: table[f"sched_{name}_time"] for name in ("dep", "arr")}
     numbers = {
-        "day of the year": day.dt.dayofyear,
-        "weekday": day.dt.dayofweek,
+        "day of the year": day.dt.day_of_year,
+        "weekday": day.dt.day_of_week,
         "distance": table.distance,
         "year of the plane": table.plane,
         **{name: time // 100 + time % 100 / 60 for name, time in scheduled.items()},
