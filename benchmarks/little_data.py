@@ -18,7 +18,7 @@ from benchmarks import tables
 from benchmarks.command import at_least, parser, prepared
 from benchmarks.compare import TUNING_SEED, learn
 from benchmarks.contestants import FOR_ALL, PER_TASK, WITH_JOINT, contestants, there
-from benchmarks.methods import FromSeveral
+from benchmarks.methods import FromSeveral, Separate
 from benchmarks.tables import grouped, spread
 
 SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
@@ -94,14 +94,19 @@ def learn_few(results, stream, options, training):
         else one
         for name, one in contestants(stream, names).items()
     }
+    apart = {name for name, one in chosen.items() if name in PER_TASK or one.method is Separate}
     runs = []
     for n_rows in options.rows:
         key = {"rows": n_rows, "first": first}
-        tuned_on = with_few(stream, n_rows, TUNING_SEED, first, valid=False)
-        visits = [
-            (key, with_few(stream, n_rows, seed, first), seed) for seed in range(options.seeds)
-        ]
-        runs += learn(results, tuned_on, chosen, training, visits, options.jobs, key=key)
+        for names in (chosen.keys() - apart, apart):
+            # Methods that keep tasks apart need no rows of the first ones, and are tuned by few.
+            whole = 0 if names is apart else first
+            tuned_on = with_few(stream, n_rows, TUNING_SEED, whole, valid=False)
+            visits = [
+                (key, with_few(stream, n_rows, seed, whole), seed) for seed in range(options.seeds)
+            ]
+            some = {name: one for name, one in chosen.items() if name in names}
+            runs += learn(results, tuned_on, some, training, visits, options.jobs, key=key)
     return runs
 
 
