@@ -46,7 +46,7 @@ PLAN = [  # the kind of results, and the rest of the command
 SHORT = "digits --tasks 2 --epochs 1"
 FEW = "--methods 'HALRP, defaults' 'separate networks'"
 VARIANTS = "'budget 0.01' 'r and s held at 1' 'base: a tenth of the first task' 'separate networks'"
-KINDS = "'joint training' fine-tuning EWC LwF PackNet BatchEnsemble"
+KINDS = "'joint training' fine-tuning LwF PackNet BatchEnsemble"
 MORE = "'HALRP, published' 'replay, 50 rows' 'LoRA, rank 4'"
 QUICK = [  # tests learn with the other methods and settings, one by one
     ("compare", f"{SHORT} --seeds 1 {FEW} {KINDS} {MORE}"),
