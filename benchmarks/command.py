@@ -3,10 +3,12 @@
 import argparse
 import hashlib
 import sys
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from benchmarks.contestants import contestant
 from benchmarks.methods import Training
@@ -16,6 +18,7 @@ from benchmarks.streams import STREAMS, load
 HELP = {  # of what is counted
     "seeds": "how many: 0, 1 and so on",
     "tasks": "how many",
+    "first": "tasks that keep all rows, and may train the base together",
     "sites": "how many of the later ones",
     "epochs": "for every task",
     "batch_size": "rows a step",
@@ -99,13 +102,15 @@ def fingerprint(stream):
     digest = hashlib.sha256()
     for task in stream.tasks:
         for part in (*task.train, *task.valid, *task.test):
+            table = isinstance(part, pd.DataFrame)
+            part = pd.util.hash_pandas_object(part, index=False).to_numpy() if table else part
             digest.update(np.ascontiguousarray(part))
     return digest.hexdigest()[:12]
 
 
 def said(training):
     """Return what a file of results says about the training."""
-    return {"epochs": training.epochs, "batch_size": training.batch_size, "lr": training.lr}
+    return asdict(training)
 
 
 def opened(name, data_dir, n_tasks=None):
@@ -118,17 +123,16 @@ def opened(name, data_dir, n_tasks=None):
         raise SystemExit(str(error)) from None
 
 
-def prepared(options, **versions):
-    """Return the stream, how to train, and the file of results.
-
-    Versions are those of what computes besides the libraries that all commands use.
-    """
+def prepared(options):
+    """Return the stream, how to train, and the file of results."""
     stream = opened(options.stream, options.data_dir, options.tasks)
     training = Training(options.epochs, options.batch_size)
     about = {"stream": options.stream, "tasks": len(stream.tasks), **said(training)}
     about["rows"] = fingerprint(stream)
+    if stream.score != "accuracy":
+        about["score"] = stream.score
     if "JPEG" in stream.name:
         about["images"] = "CIFAR-10 through JPEG"
     if getattr(options, "part", "test") == "valid":
         about["predicted"] = "validation rows"
-    return stream, training, Results(options.json, about, options.words, versions)
+    return stream, training, Results(options.json, about, options.words)

@@ -21,13 +21,20 @@ FEWEST_TASKS = 3  # to tune on
 STEPS_BEYOND = 4
 
 
-def tune(results, stream, chosen, training, n_jobs):
-    """Return the best settings of each contestant, by validation accuracy."""
+def tune(results, stream, chosen, training, n_jobs, key=None):
+    """Return the best settings of each contestant, by validation accuracy.
+
+    The key says what else the runs depend on.
+    """
     short = stream.first(max(FEWEST_TASKS, len(stream.tasks) // 2))
 
     def job(name, settings):
         method = chosen[name].with_settings(training, TUNING_SEED, settings)
-        return {"method": name, "tuning": settings}, learn_stream, (short, method, False, "valid")
+        return (
+            {"method": name, **(key or {}), "tuning": settings},
+            learn_stream,
+            (short, method, False, "valid"),
+        )
 
     tried = {name: one.settings() for name, one in chosen.items()}
     best = {name: settings[0] for name, settings in tried.items()}
@@ -47,20 +54,20 @@ def tune(results, stream, chosen, training, n_jobs):
     return best
 
 
-def learn(results, stream, chosen, training, visits, n_jobs=1, every=False):
+def learn(results, stream, chosen, training, visits, n_jobs=1, every=False, key=None):
     """Tune contestants, given by name, on a stream, and return the runs of all on each visit.
 
     Visits are what the key of a run says about it, the stream that is learned, and the seed. With
-    `every`, all earlier tasks are predicted after each task.
+    `every`, all earlier tasks are predicted after each task. The key is that of `tune`.
     """
-    best = tune(results, stream, chosen, training, n_jobs)
+    best = tune(results, stream, chosen, training, n_jobs, key)
     jobs = [
         (
-            {"method": name, **key, "seed": seed, "settings": best[name]},
+            {"method": name, **visit, "seed": seed, "settings": best[name]},
             learn_stream,
             (learned, one.with_settings(training, seed, best[name]), every),
         )
-        for key, learned, seed in visits
+        for visit, learned, seed in visits
         for name, one in chosen.items()
     ]
     return results.complete(jobs, n_jobs)
@@ -97,21 +104,13 @@ def forgotten(bwt):
     return spread(bwt) if bwt.any() else "0"
 
 
-def compare(options, contestants, **versions):
-    """Let all learn the stream, once per seed, and print the table.
-
-    ``contestants(stream, names)`` returns them by name; versions are those of their libraries.
-    """
-    stream, training, results = prepared(options, **versions)
+def main(arguments=None):
+    options = parser("compare", __doc__, seeds=5, jobs=1).parse_args(arguments)
+    stream, training, results = prepared(options)
     visits = [({}, stream, seed) for seed in range(options.seeds)]
     chosen = contestants(stream, options.methods)
     runs = learn(results, stream, chosen, training, visits, options.jobs, every=True)
     print(table(found(runs)))
-
-
-def main(arguments=None):
-    options = parser("compare", __doc__, seeds=5, jobs=1).parse_args(arguments)
-    compare(options, contestants)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """Who is compared: every method, what of it is fixed, and what is tuned."""
 
+import importlib.util
 import re
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 
 from sklearn.model_selection import ParameterGrid
+from sklearn.utils._param_validation import InvalidParameterError
 
 from benchmarks import methods
 from benchmarks.methods._method import parts
@@ -67,9 +69,37 @@ class Contestant:
         return partial(self.method, training=training, seed=seed, **chosen)
 
 
-def ours(grid=None, **changes):
+def ours(grid=None, method=methods.HALRP, **changes):
     """Return the package's own estimator; all its settings are written down with the results."""
-    return Contestant(methods.HALRP, DEFAULTS | changes, grid or {})
+    return Contestant(method, DEFAULTS | changes, grid or {})
+
+
+JOINT = {"base": "joint"}  # a parameter of the package
+MODEL_GRIDS = {
+    "LogisticRegression": {"C": [0.01, 0.1, 1, 10, 100]},
+    "SVC": {"C": [1, 10, 100], "gamma": ["scale", 0.25]},
+    "HistGradientBoosting": {"learning_rate": [0.03, 0.1], "max_leaf_nodes": [4, 8, 31]},
+    "ExtraTrees": {"min_samples_leaf": [1, 3, 10], "max_features": ["sqrt", None]},
+    "MLPClassifier": {"alpha": [1e-4, 1e-2, 1], "learning_rate_init": [1e-3, 1e-2]},
+}
+PER_TASK = {  # one model of scikit-learn for each task, where rows are tables
+    name: Contestant(methods.Models, {"model": name}, grid) for name, grid in MODEL_GRIDS.items()
+}
+FOR_ALL = {  # one for all tasks, where these are alike
+    "HistGradientBoosting, all tasks": Contestant(
+        methods.OneForAll, {}, MODEL_GRIDS["HistGradientBoosting"]
+    ),
+    "SGD.partial_fit": Contestant(methods.OneLinear, {}, {"alpha": [1e-5, 1e-4, 1e-3, 1e-2]}),
+}
+LIBRARY = {  # needs peft
+    "LoRA (peft), rank 4": Contestant(methods.Peft, {"rank": 4}, SCALES),
+    "AdaLoRA (peft), rank 4": Contestant(methods.AdaLoRA, {"rank": 4}, SCALES),
+}
+AS_IT_COMES = {"HALRP, no net": ours(method=methods.AsItComes)}
+WITH_JOINT = {
+    "HALRP, joint base": ours(method=methods.FromSeveral, **JOINT),
+    "HALRP, no net, joint base": ours(method=methods.FromSeveralAsItComes, **JOINT),
+}
 
 
 CONTESTANTS = {
@@ -93,6 +123,7 @@ CONTESTANTS = {
     "BatchEnsemble": Contestant(methods.BatchEnsemble),
     **{f"LoRA, rank {k}": Contestant(methods.LoRA, {"rank": k}, SCALES) for k in (1, 4, 16)},
 }
+EVERYONE = CONTESTANTS | AS_IT_COMES | WITH_JOINT | PER_TASK | FOR_ALL | LIBRARY
 
 
 def contestant(name):
@@ -101,26 +132,66 @@ def contestant(name):
     >>> contestant("HALRP, budget 0.007").fixed["growth_budget"]
     0.007
     """
-    if name in CONTESTANTS:
-        return CONTESTANTS[name]
+    if name in EVERYONE:
+        return possible(name)
     found = re.fullmatch(r"HALRP, budget ([\d.]+)", name)
     if found is None:
-        known = ", ".join(f'"{one}"' for one in CONTESTANTS)
+        known = ", ".join(f'"{one}"' for one in EVERYONE)
         raise ValueError(f'There is no method "{name}"; choose from {known}, "HALRP, budget X".')
     return ours(growth_budget=float(found[1]))
 
 
+@cache
+def joint_is_known():
+    """Return whether the package takes this value; parameters are checked before rows are."""
+    try:
+        ContinualClassifier(**JOINT).partial_fit(None, None)
+    except InvalidParameterError:
+        return False
+    except (TypeError, ValueError):
+        return True
+    raise AssertionError
+
+
+def possible(name):
+    """Return a contestant by its name, if what it needs is there."""
+    if name in LIBRARY and not importlib.util.find_spec("peft"):
+        raise ValueError(f'"{name}" needs peft; benchmarks/README.md says how to install it.')
+    if name in WITH_JOINT and not joint_is_known():
+        raise ValueError(f'"{name}" needs a base from several tasks, which this version has not.')
+    return EVERYONE[name]
+
+
+def there(stream):
+    """Return the names of all that can learn a stream, in the order of the tables."""
+    tables = stream.encoded().tasks[0].train[0].ndim == 2
+    groups = [CONTESTANTS, AS_IT_COMES if tables else {}, WITH_JOINT]
+    groups += [PER_TASK if tables else {}, FOR_ALL if stream.alike and tables else {}, LIBRARY]
+    found = []
+    for name in [name for group in groups for name in group]:
+        try:
+            possible(name)
+        except ValueError:
+            continue
+        if tables or "no net" not in name:
+            found.append(name)
+    return found
+
+
 def contestants(stream, names=None):
-    """Return those that are named, or all that are listed, for a stream.
+    """Return those that are named, or all that can learn a stream and what they need is there.
 
     PackNet divides its weights evenly among the tasks, and the published HALRP its growth, so these
     two know how many will come. On a network without norms, whose they are is no setting.
     """
-    chosen = {name: contestant(name) for name in names or CONTESTANTS}
+    chosen = {name: contestant(name) for name in names or there(stream)}
     if not parts(stream.network(n_classes=2))["norm"]:
         chosen = {name: without_norms(name, one) for name, one in chosen.items()}
     if "PackNet" in chosen:
         chosen["PackNet"] = replace(chosen["PackNet"], fixed={"share": 1 / len(stream.tasks)})
+    if "SGD.partial_fit" in chosen:
+        known = {"n_classes": stream.tasks[0].n_classes}
+        chosen["SGD.partial_fit"] = replace(chosen["SGD.partial_fit"], fixed=known)
     if "HALRP, published" in chosen:
         chosen["HALRP, published"] = ours(**published_for(stream))
     return chosen

@@ -34,6 +34,20 @@ class MLP(nn.Sequential):
         )
 
 
+class WithoutBiases(nn.Sequential):
+    """784-100-100-10, the network of WSN's permuted MNIST (Kang et al., ICML 2022)."""
+
+    def __init__(self, n_classes=10):
+        super().__init__(
+            nn.Flatten(),
+            nn.Linear(784, 100, bias=False),
+            nn.ReLU(),
+            nn.Linear(100, 100, bias=False),
+            nn.ReLU(),
+            nn.Linear(100, n_classes, bias=False),
+        )
+
+
 class LeNet(nn.Module):
     """The LeNet of the HALRP paper: two 5x5 convolutions and two hidden layers.
 

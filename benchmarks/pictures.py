@@ -8,9 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from benchmarks.contestants import CONTESTANTS
+from benchmarks.contestants import EVERYONE
 from benchmarks.tables import deviation
-from benchmarks.theorem import NOTHING
 
 OURS = {
     "HALRP, defaults": "#0b6e4f",
@@ -19,23 +18,21 @@ OURS = {
     "HALRP, budget 0.02": "#7bc8a4",
     "HALRP, budget 0.007": "#b5dfca",
     "HALRP, published": "#d1a000",
+    "HALRP, no net": "#7a1fa2",
+    "HALRP, joint base": "#b5179e",
+    "HALRP, no net, joint base": "#f72585",
 }
-LOOKS = list(dict.fromkeys([*OURS, *CONTESTANTS]))
+LOOKS = list(dict.fromkeys([*OURS, *EVERYONE]))
 MARKERS = "osv^<>DPXdhH*8p"
-LIBRARY = " (Avalanche)"
 SIDES = ("orders", "seeds")
 FARTHEST = 3  # points below the defaults: what is worse is written, not drawn
 
 
 def look(name):
-    """Return the colour and marker of a method, the same in every picture.
-
-    Avalanche's version of a method has the colour and marker of ours.
-    """
-    own = name.removesuffix(LIBRARY)
-    place = LOOKS.index(own) if own in LOOKS else len(LOOKS)
+    """Return the colour and marker of a method, the same in every picture."""
+    place = LOOKS.index(name) if name in LOOKS else len(LOOKS)
     others = matplotlib.colormaps["tab20"].colors
-    return OURS.get(own, others[place % len(others)]), MARKERS[place % len(MARKERS)]
+    return OURS.get(name, others[place % len(others)]), MARKERS[place % len(MARKERS)]
 
 
 def drawing(width, height, *shape, **settings):
@@ -48,7 +45,6 @@ def comparison(found, title):
     figure, ax = drawing(7.5, 4.6)
     for name, value in found.items():
         ours, (color, marker) = name in OURS, look(name)
-        library = name.endswith(LIBRARY)
         ax.errorbar(
             value["bytes"].mean() / 1e6,
             100 * value["ACC"].mean(),
@@ -57,8 +53,7 @@ def comparison(found, title):
             # The tuned settings may be the defaults: both are to be seen then.
             markersize=6 if name == "HALRP, tuned" else 9 if ours else 7,
             color=color,
-            markerfacecolor="none" if library else color,
-            markeredgecolor="black" if ours else color if library else "none",
+            markeredgecolor="black" if ours else "none",
             capsize=3,
             zorder=3 if ours else 2,
             label=name,
@@ -94,14 +89,16 @@ def robustness(found, title):
 def shares(found, title):
     """Draw accuracy against the share of the rows."""
     figure, ax = drawing(7.5, 4)
+    rows = max(next(iter(found.values()))) > 1  # numbers, not shares
     for name, values in found.items():
         color, marker = look(name)
-        x = 100 * np.array(sorted(values))
+        x = np.array(sorted(values)) * (1 if rows else 100)
         seeds = [100 * values[share].mean(1) for share in sorted(values)]
         mean, sd = np.array([(one.mean(), deviation(one)) for one in seeds]).T
         ax.plot(x, mean, marker=marker, color=color, lw=2.5 if name in OURS else 1.2, label=name)
         ax.fill_between(x, mean - sd, mean + sd, color=color, alpha=0.12, lw=0)
-    ax.set(xscale="log", xlabel="rows of a task, %", ylabel="accuracy of later tasks, %")
+    unit = "" if rows else ", %"
+    ax.set(xscale="log", xlabel=f"rows of a task{unit}", ylabel="accuracy of later tasks, %")
     ax.set_xticks(x, [f"{one:.0f}" for one in x])
     ax.set_title(title)
     ax.grid(alpha=0.3)
@@ -125,34 +122,6 @@ def changes(found, title):
     ax.set_ylim(len(found) - 0.4, -0.6)
     ax.set(xlabel="points of accuracy beside the defaults (dots: seeds, bars: means)", title=title)
     ax.grid(alpha=0.3, axis="x")
-    return figure
-
-
-def bound(found, title):
-    """Draw measured against predicted increases."""
-    columns = min(2, len(found))
-    rows = -(-len(found) // columns)
-    figure, axes = drawing(4 * columns, 3.6 * rows, rows, columns, squeeze=False)
-    for ax in axes.flat[len(found) :]:
-        ax.axis("off")
-    for ax, ((importance, warmup), one) in zip(axes.flat, found.items(), strict=False):
-        predicted, measured = one["predicted"], one["measured"]
-        shown = (predicted > 1e-6) & (measured > 1e-6)
-        cuts = (predicted > NOTHING).sum()
-        for i, layer in enumerate(dict.fromkeys(one["layers"])):
-            some = (one["layers"] == layer) & shown
-            ax.plot(predicted[some], measured[some], MARKERS[i % 15], ms=5, alpha=0.7, label=layer)
-        ax.set(xscale="log", yscale="log", xlabel="predicted increase of the loss")
-        ax.set_title(
-            f"{importance}, warm-up of {warmup}\n{shown.sum()} of {cuts} cuts", fontsize=10
-        )
-        ax.set(xlim=(1e-6, 1), ylim=(1e-6, 10))
-        ax.plot([1e-6, 1], [1e-6, 1], color="grey", lw=1)
-        ax.grid(alpha=0.3)
-        ax.legend(fontsize=7, frameon=False)
-    for row in axes:
-        row[0].set_ylabel("measured increase")
-    figure.suptitle(title)
     return figure
 
 

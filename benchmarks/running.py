@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from joblib import Parallel, delayed
+from sklearn.metrics import roc_auc_score
 
 from benchmarks.provenance import processor, revision, versions, without_places
 
@@ -28,13 +29,15 @@ def learn_stream(stream, method, every=True, part="test"):
     Returns
     -------
     dict
-        accuracy : the matrix, in rows after each task; None for tasks to come
+        accuracy : the matrix, or AUC, in rows after each task; None for tasks to come
         seconds : processor time to learn each task
         predicting : processor time to predict the rows of all tasks in the end, one by one
         numbers, bytes : stored after each task, to predict all and to learn the next
         network : bytes of the bare network with the first task's head
     """
     learner = method(stream.network)
+    if not learner.tables:
+        stream = stream.encoded()
     measured = {"accuracy": [], "seconds": [], "predicting": 0.0, "numbers": [], "bytes": []}
     last = len(stream.tasks) - 1
     for i, task in enumerate(stream.tasks):
@@ -50,9 +53,11 @@ def learn_stream(stream, method, every=True, part="test"):
         for j in shown if learner.incremental or i == last else ():
             X, y = getattr(stream.tasks[j], part)
             begin = time.process_time()
-            predicted = learner.predict(stream.tasks[j].name, X)
+            ask = learner.ranked if stream.score == "AUC" else learner.predict
+            said = ask(stream.tasks[j].name, X)
             measured["predicting"] += (i == last) * (time.process_time() - begin)
-            accuracy[j] = round(float(np.mean(predicted == y)), 6)
+            score = roc_auc_score(y, said) if stream.score == "AUC" else np.mean(said == y)
+            accuracy[j] = round(float(score), 6)
         measured["accuracy"].append(accuracy)
     measured["predicting"] = round(measured["predicting"], 4)
     bare = stream.network(n_classes=stream.tasks[0].n_classes)

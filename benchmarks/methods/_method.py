@@ -11,11 +11,23 @@ from torch.nn.functional import cross_entropy
 
 @dataclass(frozen=True)
 class Training:
-    """How every method trains on one task, with Adam."""
+    """How every method trains on one task, with Adam.
+
+    Parameters
+    ----------
+    epochs, batch_size : int
+    lr : float
+    averaged : float
+        Share of the steps, the last ones, whose weights are averaged in the end.
+    anew : bool
+        Whether statistics of norms are then taken anew, from the rows that were learned.
+    """
 
     epochs: int = 10
     batch_size: int = 128
     lr: float = 1e-3
+    averaged: float = 0.3
+    anew: bool = True
 
 
 class Method:
@@ -33,9 +45,11 @@ class Method:
     ----------
     incremental : bool
         Whether it can predict while tasks are still to come.
+    tables : bool
+        Whether it takes rows as the user has them, with words and missing numbers.
     """
 
-    incremental = True
+    incremental, tables = True, False
 
     def __init__(self, network, training, seed):
         self.network, self.training, self.seed = network, training, seed
@@ -49,6 +63,10 @@ class Method:
 
     def predict(self, name, X):
         """Return the labels of rows of the task of this name."""
+        raise NotImplementedError
+
+    def ranked(self, name, X):
+        """Return numbers that are the larger, the surer a row is of the second of two classes."""
         raise NotImplementedError
 
     def n_numbers(self):
@@ -105,14 +123,27 @@ class WithOwn(Method):
             return loss + extra(rows) if extra else loss
 
         train(step, trained(parameters), len(y), self.training, epochs)
+        self.take_statistics(tensors(), X)
+
+    def take_statistics(self, tensors, X):
+        """Take the running statistics among these tensors anew, from rows, if that is wanted."""
+        if self.training.anew:
+            statistics(self.module, tensors, X, self.training.batch_size)
 
     @torch.no_grad()
-    def predict(self, name, X):
-        """Return labels."""
+    def outputs(self, name, X):
+        """Return logits."""
         tensors = self.tensors(name)
         batches = torch.as_tensor(X).split(1024)
-        found = [logits(self.module, tensors, x, False).argmax(1) for x in batches]
-        return torch.cat(found).numpy()
+        return torch.cat([logits(self.module, tensors, x, False) for x in batches])
+
+    def predict(self, name, X):
+        """Return labels."""
+        return self.outputs(name, X).argmax(1).numpy()
+
+    def ranked(self, name, X):
+        """Return by how much the second logit is above the first."""
+        return self.outputs(name, X).diff().flatten().numpy()
 
     def every_tensor(self):
         """Return what tasks share, and what each owns."""
@@ -162,19 +193,58 @@ def trained(tensors):
     return [tensor for tensor in tensors if isinstance(tensor, nn.Parameter)]
 
 
-def train(step, parameters, n_rows, training, epochs=None):
+def train(step, parameters, n_rows, training, epochs=None, after=None):
     """Minimise a loss over batches of rows: ``step(rows)`` returns it for the rows at these places.
 
-    Epochs may be others than the training's own.
+    Epochs may be others than the training's own; ``after()`` follows each step. What is trained
+    ends as its mean over the last steps, as many as the training says.
     """
     optimizer = torch.optim.Adam(parameters, lr=training.lr)
-    for _ in range(training.epochs if epochs is None else epochs):
+    epochs = training.epochs if epochs is None else epochs
+    alone = n_rows % training.batch_size == 1 < n_rows  # batch normalisation needs two rows
+    n_steps = epochs * (-(-n_rows // training.batch_size) - alone)
+    first, count, means = n_steps - round(training.averaged * n_steps), 0, None
+    for _ in range(epochs):
         for rows in torch.randperm(n_rows).split(training.batch_size):
             if len(rows) == 1 < n_rows:
-                continue  # batch normalisation needs two
+                continue
             optimizer.zero_grad()
             step(rows).backward()
             optimizer.step()
+            if after:
+                after()
+            count += 1
+            if count > first:
+                now = [parameter.detach() for parameter in parameters]
+                means = means or [torch.zeros_like(one) for one in now]
+                torch._foreach_lerp_(means, now, 1 / (count - first))
+    for parameter, mean in zip(parameters if means else (), means or (), strict=True):
+        parameter.data.copy_(mean)
+
+
+@torch.no_grad()
+def statistics(module, tensors, X, batch_size, most=100):
+    """Take the running statistics of norms anew: their means over so many batches of rows.
+
+    Only norms run as they do in training. The statistics are among the tensors, and are changed.
+    """
+    norms = {
+        name: part
+        for name, part in module.named_modules()
+        if getattr(part, "running_mean", None) is not None
+    }
+    for name, norm in norms.items():
+        for statistic, _ in norm.named_buffers():
+            tensors[f"{name}.{statistic}"].fill_(statistic == "running_var")
+    module.eval()
+    before = [norm.momentum for norm in norms.values()]
+    for norm in norms.values():
+        norm.train().momentum = None  # the mean of all batches
+    for rows in torch.randperm(len(X)).split(batch_size)[: most if norms else 0]:
+        if len(rows) > 1:
+            functional_call(module, tensors, (X[rows],), strict=False)
+    for norm, momentum in zip(norms.values(), before, strict=True):
+        norm.momentum = momentum
 
 
 def logits(module, tensors, X, training):

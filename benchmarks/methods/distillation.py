@@ -35,6 +35,7 @@ class LearningWithoutForgetting(FineTuning):
             return loss
 
         train(step, trained(self.every_tensor()), len(y), self.training)
+        self.take_statistics(self.tensors(task.name), X)
 
     def answers(self, name, X, training, earlier):
         """Return the logits of one task, and those of earlier ones on the same rows."""

@@ -1,6 +1,9 @@
 """The package's own estimator, through its public face."""
 
+from functools import cache
+
 import numpy as np
+import pandas as pd
 import torch
 
 from benchmarks.methods._method import Method
@@ -47,6 +50,9 @@ class HALRP(Method):
     def predict(self, name, X):
         return self.classifier.predict(X, task_id=name)
 
+    def ranked(self, name, X):
+        return self.classifier.predict_proba(X, task_id=name)[:, 1]
+
     def n_numbers(self):
         return self.classifier.n_numbers_
 
@@ -58,5 +64,76 @@ class TrainingRowsOnly(HALRP):
     """The same without the validation rows: importances come from the rows it learns."""
 
     def learn(self, task):
-        self.classifier.net.set_params(train_split=None)
-        self.classifier.partial_fit(*task.train, task_id=task.name)
+        self.learn_rows(*task.train, task.name)
+
+    def learn_rows(self, X, y, ids):
+        """Learn rows, of one task or of several."""
+        if self.classifier.net is not None:
+            self.classifier.net.set_params(train_split=None)
+        self.classifier.partial_fit(X, y, task_id=ids)
+
+
+class AsItComes(TrainingRowsOnly):
+    """`ContinualClassifier` without a net: its own network, epochs, and rows that it holds out.
+
+    All from the rows that the others learn, and not those to choose settings by.
+    """
+
+    def __init__(self, network, training, seed, **settings):
+        Method.__init__(self, network, training, seed)
+        self.tables = takes_tables()
+        self.classifier = ContinualClassifier(random_state=seed, **settings)
+
+
+@cache
+def takes_tables():
+    """Return whether this version takes words and missing numbers, or else wants arrays."""
+    table = pd.DataFrame({"word": pd.Categorical(["a", "b"] * 8), "number": [1, None] * 8})
+    try:
+        ContinualClassifier(random_state=0).fit(table, [0, 1] * 8)
+    except ValueError:
+        return False
+    return True
+
+
+class FromSeveral(TrainingRowsOnly):
+    """The first tasks come in one call, and train the base together.
+
+    Parameters
+    ----------
+    first : int, optional
+        How many; all of them by default.
+    """
+
+    incremental = False
+
+    def __init__(self, network, training, seed, first=None, **settings):
+        super().__init__(network, training, seed, **settings)
+        self.first, self.waiting = first, []
+
+    def learn(self, task):
+        if self.first == 0:
+            super().learn(task)
+            return
+        self.waiting.append(task)
+        if len(self.waiting) == self.first:
+            self.finish()
+
+    def finish(self):
+        """Learn what is waiting."""
+        if self.waiting:
+            X, y = zip(*(task.train for task in self.waiting), strict=True)
+            join = np.concatenate if isinstance(X[0], np.ndarray) else pd.concat
+            ids = np.repeat([task.name for task in self.waiting], [len(part) for part in y])
+            self.learn_rows(join(X), np.concatenate(y), ids)
+            self.first, self.waiting = 0, []
+
+    def n_numbers(self):
+        return 0 if self.waiting else super().n_numbers()
+
+    def n_bytes(self):
+        return 0 if self.waiting else super().n_bytes()
+
+
+class FromSeveralAsItComes(FromSeveral, AsItComes):
+    """The same without a net."""

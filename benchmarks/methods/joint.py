@@ -40,8 +40,5 @@ class Joint(FineTuning):
             return cross_entropy(out, y[some])
 
         train(step, trained(self.every_tensor()), int(lengths.sum()), self.training)
-        with torch.no_grad():  # batch normalisation follows weights that other tasks moved since
-            for name, (X, _) in zip(names, rows, strict=True):
-                for batch in X.split(size):
-                    if len(batch) > 1:
-                        logits(self.module, self.tensors(name), batch, True)
+        for name, (X, _) in zip(names, rows, strict=True):  # other tasks moved the weights since
+            self.take_statistics(self.tensors(name), X)

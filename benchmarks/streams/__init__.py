@@ -12,8 +12,8 @@ from sklearn.decomposition import PCA
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks.networks import MLP, LeNet
-from benchmarks.streams import builders, readers
+from benchmarks.networks import MLP, LeNet, WithoutBiases
+from benchmarks.streams import builders, readers, users
 from benchmarks.streams.preparing import Rows, moments, prepare
 from benchmarks.streams.readers import Halves
 from benchmarks.streams.tasks import Stream, Task
@@ -42,7 +42,7 @@ def lenet(size, channels):
     return partial(LeNet, channels=channels, size=size)
 
 
-# Each returns a name, functions that make the tasks, and the network.
+# Each returns a name, functions that make the tasks, the network, and what else a stream has.
 
 
 def digits(data_dir=None):
@@ -59,12 +59,18 @@ def permuted_mnist(data_dir, size=16, channels=1):
     return "permuted-mnist", tasks, lenet(size, channels)
 
 
-def split_cifar10(data_dir):
+def permuted_mnist_wsn(data_dir, rows=SOME):
+    """MNIST as in WSN's protocol: 784 values, a network without biases."""
+    tasks = builders.permuted(readers.mnist(data_dir), 10, rows, 28, 1)
+    return "permuted-mnist-wsn", tasks, WithoutBiases
+
+
+def split_cifar10(data_dir, size=32):
     """CIFAR-10 by pairs of classes."""
     halves = readers.cifar10(data_dir)
-    change = as_prepared(32, 3, halves.train[0])
+    change = as_prepared(size, 3, halves.train[0])
     tasks = builders.split(halves, builders.in_groups(10, 2), PAIRS, change)
-    return "split-cifar10 (JPEG)", tasks, lenet(32, 3)
+    return "split-cifar10 (JPEG)", tasks, lenet(size, 3)
 
 
 def five_datasets(data_dir):
@@ -80,6 +86,48 @@ def five_datasets(data_dir):
     }
     tasks = builders.several(sets, SOME, partial(as_prepared, 16, 3))
     return "five-datasets (JPEG)", tasks, lenet(16, 3)
+
+
+def omniglot_rotation(data_dir, size=16, characters=60):
+    """Characters of Omniglot, each turned by 0, 90, 180 and 270 degrees: four classes."""
+    images, labels = readers.omniglot(data_dir, size)
+    few = labels < characters
+    halves = Halves(*(builders.with_rotations(*half) for half in halved(images[few], labels[few])))
+    groups = builders.in_groups(4 * characters, 12)
+    tasks = builders.split(halves, groups, ALL, as_prepared(size, 1, halves.train[0]))
+    return "omniglot-rotation", tasks, lenet(size, 1)
+
+
+def flights(data_dir=None):
+    """Which flights come late, airline by airline; the four with the most flights come first."""
+    sets = {name: halved(*rows, 0.4) for name, rows in users.flights().items()}
+    many, few = dict([*sets.items()][:4]), dict([*sets.items()][4:])
+    tasks = builders.several(many, Rows(3200, 800, 2000), as_it_is)
+    tasks += builders.several(few, SOME, as_it_is)
+    encode = users.Encoder([half.train[0] for half in many.values()])
+    more = {"encode": encode, "score": "AUC", "alike": True}
+    return "flights", tasks, partial(MLP, n_features=encode.n_columns), more
+
+
+def exercises(data_dir=None):
+    """Which exercise a watch sees, person by person; the second half of each is to test."""
+    sets = {name: Halves(*halves) for name, halves in users.exercises().items()}
+    change = StandardScaler().fit(next(iter(sets.values())).train[0]).transform
+    tasks = builders.several(sets, ALL, lambda X: change)
+    n_columns = next(iter(sets.values())).train[0].shape[1]
+    return "exercises", tasks, partial(MLP, n_features=n_columns), {"alike": True}
+
+
+def sentiment(data_dir=None):
+    """Whether texts of four kinds are kind, by the features of a pretrained MiniLM."""
+    sets = {name: halved(*rows, 0.5) for name, rows in users.sentiment(data_dir).items()}
+    tasks = builders.several(sets, ALL, as_it_is)
+    return "sentiment", tasks, partial(MLP, n_features=384), {"alike": True}
+
+
+def as_it_is(rows):
+    """Return a function that changes nothing."""
+    return lambda rows: rows
 
 
 def letters(data_dir=None):
@@ -120,10 +168,17 @@ STREAMS = {
     "digits": digits,
     "permuted-mnist": permuted_mnist,
     "permuted-mnist-32": partial(permuted_mnist, size=32, channels=3),
+    "permuted-mnist-wsn": partial(permuted_mnist_wsn, rows=Rows(48000, 12000, 10000)),
+    "permuted-mnist-wsn-small": partial(permuted_mnist_wsn, rows=Rows(8000, 2000, 10000)),
     "split-cifar10": split_cifar10,
+    "split-cifar10-16": partial(split_cifar10, size=16),
+    "omniglot-rotation": omniglot_rotation,
     "five-datasets": five_datasets,
     "letters": letters,
     "tabular": tabular,
+    "flights": flights,
+    "exercises": exercises,
+    "sentiment": sentiment,
 }
 
 
@@ -135,13 +190,14 @@ def load(name, data_dir=None, n_tasks=None):
     name : str
         One of `STREAMS`.
     data_dir : str, optional
-        Folder of the files (benchmarks/README.md); digits, letters and tabular need none.
+        Folder of the files (benchmarks/README.md); those of packages need none.
     n_tasks : int, optional
         How many of its tasks are made.
     """
     if name not in STREAMS:
         raise ValueError(f"There is no stream {name!r}; choose from {', '.join(STREAMS)}.")
-    called, makers, network = STREAMS[name](data_dir)
+    called, makers, network, *more = STREAMS[name](data_dir)
     if n_tasks is not None and n_tasks > len(makers):
         raise ValueError(f"{called} has {len(makers)} tasks, not {n_tasks}.")
-    return Stream(called, tuple(make() for make in makers[:n_tasks]), network)
+    tasks = tuple(make() for make in makers[:n_tasks])
+    return Stream(called, tasks, network, **dict(*more))

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from benchmarks.streams.preparing import moments, prepare
-from benchmarks.streams.tasks import Task
+from benchmarks.streams.tasks import Task, take
 
 
 def make_task(name, halves, rows, number, change):
@@ -20,7 +20,7 @@ def make_task(name, halves, rows, number, change):
     (X, y), (X_test, y_test) = halves
     learn, valid, tested = rows.choose(y, y_test, number)
     parts = [(X, y, learn), (X, y, valid), (X_test, y_test, tested)]
-    changed = ((change(X[i]), y[i].astype(np.int64)) for X, y, i in parts)
+    changed = ((change(take(X, i)), y[i].astype(np.int64)) for X, y, i in parts)
     return Task(name, int(y.max()) + 1, *changed)
 
 
@@ -66,6 +66,12 @@ def in_groups(n_classes, size):
     """
     starts = range(0, n_classes - n_classes % size, size)
     return {f"{start}-{start + size - 1}": range(start, start + size) for start in starts}
+
+
+def with_rotations(images, labels):
+    """Return images turned by 0, 90, 180 and 270 degrees, four classes for each label."""
+    turned = np.concatenate([np.rot90(images, turn, axes=(2, 3)) for turn in range(4)])
+    return turned, np.concatenate([4 * labels + turn for turn in range(4)])
 
 
 def several(sets, rows, change):
