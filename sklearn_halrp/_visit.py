@@ -19,7 +19,7 @@ from sklearn_halrp._averaging import MeanOfLast, keep_better
 from sklearn_halrp._callbacks import ShowProgress, StopIfDiverged, diverged
 from sklearn_halrp._datasets import DatasetRows, given
 from sklearn_halrp._fixed import check_split
-from sklearn_halrp._folding import measure, normed_layers
+from sklearn_halrp._folding import Normed, measure, normed_layers
 from sklearn_halrp._head import grow_head, head_tensors, with_head
 from sklearn_halrp._modules import get_tensor, named_tensors, same
 from sklearn_halrp._network import Network
@@ -146,10 +146,6 @@ class Visit:
     sets : pair of Dataset
         Training and held-out rows; the latter may be None.
     budget : Budget
-    forward : callable
-        Applies a module to a few of the rows, and gives its outputs.
-    normed : tuple of Normed
-        Layers before norms, of whose numbers some are redundant; none while the base is trained.
     report : dict
         What a phase finds out is written down here, for the task's report.
     """
@@ -167,12 +163,22 @@ class Visit:
         self.lesson, self.known, self.bar = lesson, known, bar
         self.budget = Budget.of(network, growth_budget=settings.growth_budget)
         self.sets = _split(recipe, lesson)
-        self.forward = forward_on(recipe, np.asarray(lesson.X[:ROWS]))
-        trains_base = network.trains_base(lesson.task_id)
-        self.normed = () if trains_base else normed_layers(network, self.forward)
+        self._normed: tuple[Normed, ...] | None = None
         self.report = {"n_samples": len(lesson.y)}
         self._seconds: dict[str, float] = {}
         self._epochs: list[dict[str, Any]] = []
+
+    def forward(self, module: nn.Module) -> torch.Tensor:
+        """Apply a module to a few of the rows, and return its outputs."""
+        return forward_on(self.recipe, np.asarray(self.lesson.X[:ROWS]))(module)
+
+    @property
+    def normed(self) -> tuple[Normed, ...]:
+        """Layers before norms, of whose numbers some are redundant once the base is there."""
+        if self._normed is None:
+            trains_base = self.network.trains_base(self.lesson.task_id)
+            self._normed = () if trains_base else normed_layers(self.network, self.forward)
+        return self._normed
 
     # --- what a phase begins with
 
