@@ -165,11 +165,21 @@ class PruneAndHold(AtSteps):
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Prune when it is time."""
         if self.epoch == self.after:
-            cut = cut_to_fit([to_array(tensor) for tensor in self.tensors], self.max_numbers)
+            cut = self._cut()
             if cut:
                 self.gone = [tensor.abs() <= cut for tensor in self.tensors]
                 self._hold()
         self.epoch += 1
+
+    def hasten(self) -> bool:
+        """Prune before the next epoch, if there is anything to prune; return whether there is."""
+        if self.epoch > self.after or not self._cut():
+            return False
+        self.after = self.epoch
+        return True
+
+    def _cut(self) -> float:
+        return cut_to_fit([to_array(tensor) for tensor in self.tensors], self.max_numbers)
 
     def after_step(self, optimizer: Optimizer) -> None:
         """Undo what the optimizer did to pruned entries."""

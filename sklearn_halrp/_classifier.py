@@ -32,9 +32,12 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
     net : skorch.NeuralNetClassifier, default=None
         The recipe for networks and training: module, criterion, optimizer, ``lr``,
         ``max_epochs``, ``batch_size``, device, callbacks. It must not be fitted and is
-        never changed. None builds a network from the data: two hidden layers of 100
-        units, Adam with ``lr=1e-3``, ``max_epochs=50``, ``batch_size=32``, a fifth of the
-        rows held out. Parameters such as ``net__lr`` need a net that is given.
+        never changed. None builds a network from the data, which takes tables as they are:
+        numbers are standardised inside, NaN is missing, and text and categories of a
+        DataFrame are encoded. It has two hidden layers of 128 units, dropout and weight decay;
+        epochs and batches follow from the rows, and training ends at the best epoch for rows
+        held out. See the guide, ``docs/guide/tables.md``. Parameters such as ``net__lr`` need
+        a net that is given.
     class_weight : "balanced" or dict, default=None
         How much each class counts, in the loss of every phase and in the importance of layers,
         beside the `sample_weight` of its rows. With ``"balanced"`` the classes of a task count
@@ -93,7 +96,8 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, *sample_shape)
-            Finite numbers: an array, a DataFrame, a tensor. Or a
+            Finite numbers: an array, a DataFrame, a tensor; without a net also NaN, and
+            categories in a DataFrame. Or a
             ``torch.utils.data.Dataset`` of pairs of a row and a label,
             which is read batch by batch, when it is needed; rows are converted to `dtype`.
         y : array-like of shape (n_samples,)
@@ -211,8 +215,8 @@ class ContinualClassifier(ClassifierMixin, ContinualEstimator):
         sklearn_halrp.exceptions.MissingTaskError
             If several tasks are known and `task_id` is left out.
         ValueError
-            If X does not have the shape of the rows that were learned, or has NaN or infinity, or
-            the number of ids differs from that of the rows.
+            If X does not have the shape of the rows that were learned, or has infinity, or NaN
+            where a net was given, or the number of ids differs from that of the rows.
         """
         return self._predict_proba(X, task_id, "predict_proba")
 

@@ -164,7 +164,7 @@ class DatasetRows:
         self.dataset = dataset
 
     @classmethod
-    def checked(cls, dataset: Any, dtype: DTypeLike) -> Self:
+    def checked(cls, dataset: Any, dtype: DTypeLike, missing: bool = False) -> Self:
         """Return the rows of a user's dataset, which are looked at when they are read.
 
         Parameters
@@ -172,8 +172,10 @@ class DatasetRows:
         dataset : Dataset
         dtype : str or numpy dtype
             What they are converted to; None leaves them as they are.
+        missing : bool
+            Whether numbers may be NaN.
         """
-        return cls(_Checked(dataset, dtype))
+        return cls(_Checked(dataset, dtype, missing))
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -196,10 +198,11 @@ class DatasetRows:
 
 
 class _Checked(Dataset[Any]):
-    """The same rows, of one type and shape, and finite."""
+    """The same rows, of one type and shape, and finite or missing."""
 
-    def __init__(self, dataset: Any, dtype: DTypeLike) -> None:
+    def __init__(self, dataset: Any, dtype: DTypeLike, missing: bool) -> None:
         self.dataset = dataset
+        self.missing = missing
         self.dtype = None if dtype is None else np.dtype(dtype)
         self.shape = tuple(np.shape(dataset[0][0]))
 
@@ -217,9 +220,10 @@ class _Checked(Dataset[Any]):
             raise ValueError(f"Row {i} of X is no array of numbers: {error}") from error
         if _is_complex(row):
             raise ValueError(f"Complex data not supported: row {i} of X has complex numbers.")
-        if not _finite(row):
+        if not _finite(row, self.missing):
+            what = "infinity" if self.missing else "NaN or infinity"
             raise ValueError(
-                f"Row {i} of X contains NaN or infinity, or a number that is too large for its "
+                f"Row {i} of X contains {what}, or a number that is too large for its "
                 f"type, {row.dtype}. Fill it in, or leave that row out."
             )
         return row, label
@@ -241,10 +245,13 @@ def _is_complex(row: Any) -> bool:
     return row.is_complex() if isinstance(row, torch.Tensor) else row.dtype.kind == "c"
 
 
-def _finite(row: Any) -> bool:
-    """Whether all numbers of a row are finite."""
+def _finite(row: Any, missing: bool) -> bool:
+    """Whether all numbers of a row are finite, or missing where they may be."""
+    if missing and isinstance(row, torch.Tensor):
+        return not row.isinf().any()
     if not isinstance(row, torch.Tensor):
-        return row.dtype.kind != "f" or bool(np.isfinite(row).all())
+        infinite = np.isinf if missing else lambda values: ~np.isfinite(values)
+        return row.dtype.kind != "f" or not infinite(row).any()
     # The sum is had in a quarter of the time, and is finite but for very large numbers.
     return math.isfinite(row.sum()) or bool(row.isfinite().all())
 

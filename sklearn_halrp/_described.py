@@ -17,6 +17,7 @@ from skorch import NeuralNet
 
 from sklearn_halrp._checks import check_net
 from sklearn_halrp._classifier import ContinualClassifier
+from sklearn_halrp._default_net import earlier_net, is_encoded, sizes_in
 from sklearn_halrp._faults import let_through
 from sklearn_halrp._fingerprint import AnotherNetworkError
 from sklearn_halrp._importance import check_importance
@@ -159,10 +160,18 @@ def check_settings(saved: dict[str, Any]) -> None:
 def _default_net(kind: Any, learned: dict[str, Any]) -> NeuralNet:
     """Return the network of users who bring none, if what was learned is that of one."""
     state = learned["_network"]
-    size = int(np.prod(learned["sample_shape_"]))
-    weight = state["base"][state["roles"]["head"] + ".weight"]
+    size, base = int(np.prod(learned["sample_shape_"])), state["base"]
+    weight = base[state["roles"]["head"] + ".weight"]
     targets = (task.target.n_outputs for task in tasks_from_state(state).values())
-    net: NeuralNet = kind._target.default_net(size, next(targets, len(weight)))
+    n_outputs = next(targets, len(weight))
+    net: NeuralNet = kind._target.default_net(size, n_outputs)
+    if is_encoded(base):
+        shapes = {name: array.shape for name, array in base.items()}
+        net = kind._target.default_net(
+            size, n_outputs, **sizes_in(shapes, learned.get("categories_"))
+        )
+    else:
+        net = earlier_net(size, n_outputs, kind._target.net_class, net.criterion)
     with torch.device("meta"):  # takes no memory, however large
         module = net.module(**net.get_params_for("module") | {"n_classes": len(weight)})
     check_same_tensors(module, state)

@@ -19,6 +19,7 @@ from sklearn_halrp import _report
 from sklearn_halrp._building import build_network
 from sklearn_halrp._checks import changed_arguments, check_net
 from sklearn_halrp._datasets import given
+from sklearn_halrp._default_net import fit_encoding, sizes_for
 from sklearn_halrp._documented import named_by_method
 from sklearn_halrp._ids import check_known, check_task_id, default_task_id, group_rows
 from sklearn_halrp._importance import IMPORTANCES, check_importance
@@ -37,7 +38,7 @@ from sklearn_halrp._serving import outputs_of
 from sklearn_halrp._storing import PRECISIONS, Budget
 from sklearn_halrp._training import recipe_of
 from sklearn_halrp._turns import turn_of
-from sklearn_halrp._types import Target, TaskId
+from sklearn_halrp._types import TaskId
 from sklearn_halrp._visit import Lesson, Settings
 from sklearn_halrp.exceptions import GrowthBudgetWarning
 
@@ -273,7 +274,7 @@ class ContinualEstimator(BaseEstimator):
                 "builds one with random weights. Give the net, or leave base='first'."
             )
         if learned is None:
-            learned = self._begun(intake, lessons[0].target)
+            learned = self._begun(intake, lessons[0])
         else:
             self._check_module(learned.net)
         with rows_explained(learned.network.base, intake.X, dtype_of(self)):
@@ -289,10 +290,14 @@ class ContinualEstimator(BaseEstimator):
         self._warn_if_over_budget(network, groups)
         return learned.with_network(network)
 
-    def _begun(self, intake: Intake, target: Target) -> Learned:
+    def _begun(self, intake: Intake, first: Lesson) -> Learned:
         """Return a record without tasks: what holds for all tasks to come."""
-        size = int(np.prod(intake.columns.sample_shape))
-        net = self._target.default_net(size, target.n_outputs) if self.net is None else self.net
+        columns, target = intake.columns, first.target
+        net = self.net
+        if net is None:
+            size = int(np.prod(columns.sample_shape))
+            sizes = sizes_for(len(first.y), columns.sample_shape, columns.categories)
+            net = self._target.default_net(size, target.n_outputs, **sizes)
         net = recipe_of(net)
         seed = agreed(net, _drawn(check_random_state(seed=self.random_state)))
         network = build_network(
@@ -304,7 +309,9 @@ class ContinualEstimator(BaseEstimator):
             seed=seed,
             frozen=self.base == "pretrained",
         )
-        return Learned(net, network, seed, intake.columns)
+        if self.net is None:
+            fit_encoding(network.base, first.X)
+        return Learned(net, network, seed, columns)
 
     def _check_module(self, net: NeuralNet) -> None:
         """Refuse to go on with another module than that of the base."""
@@ -525,6 +532,7 @@ class ContinualEstimator(BaseEstimator):
         """Describe the estimator to scikit-learn."""
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
+        tags.input_tags.allow_nan = self.net is None
         return tags
 
     def _learned_or_none(self) -> Learned | None:

@@ -30,6 +30,7 @@ from sklearn_halrp._row_weights import (
     rows_of,
     weights_of_classes,
 )
+from sklearn_halrp._tables import categories_in, with_codes
 from sklearn_halrp._types import Target, TaskId
 
 
@@ -107,11 +108,14 @@ def rows_to_predict(estimator: Any, X: Any, task_id: Any, columns: Columns) -> I
     """
     X, task_id = without_ids(X, task_id, task_column=estimator.task_column)
     if isinstance(X, Dataset):
-        X = DatasetRows.checked(X, dtype_of(estimator))
+        X = DatasetRows.checked(X, dtype_of(estimator), missing=columns.missing)
     else:
         check_one_input(X, n_axes=len(columns.sample_shape))
+        if columns.categories is not None:
+            X = with_codes(X, columns.categories, columns.names)
+        asker = _asker(estimator, columns)
         with _named(X):
-            X = validate_data(_asker(estimator, columns), X, reset=False, **_checks(estimator))
+            X = validate_data(asker, X, reset=False, **_checks(estimator, columns.missing))
     _check_shape(X, columns)
     return Intake(X, task_id, columns)
 
@@ -135,24 +139,32 @@ def rows_to_learn(
     """
     X, task_id = without_ids(X, task_id, task_column=estimator.task_column)
     asker = _asker(estimator, columns)
-    kind = type(estimator)._target
+    kind, categories, names = type(estimator)._target, None, None
+    # The network of users who bring none knows what to do where a number is missing.
+    missing = estimator.net is None if columns is None else columns.missing
     if isinstance(X, Dataset):
         if y is not None:
             raise ValueError("X is a Dataset, which has its labels itself: leave y out.")
-        X, y = DatasetRows.checked(X, dtype_of(estimator)), labels_in(X, kind.prepared)
+        rows = DatasetRows.checked(X, dtype_of(estimator), missing=missing)
+        X, y = rows, labels_in(X, kind.prepared)
         asker.n_features_in_ = X.shape[1]
     else:
         y = kind.prepared(y)
         if isinstance(X, list | tuple):
             n_rows = np.shape(np.asarray(y))[:1]  # none for y that is missing, or no array
             check_one_input(X, n_rows=n_rows[0] if n_rows else None)
-        checks = {**_checks(estimator), **kind.y_checks}
+        checks = {**_checks(estimator, missing), **kind.y_checks}
+        if columns is not None:
+            categories, names = columns.categories, columns.names
+        elif missing:
+            categories = categories_in(X)
+        X = X if categories is None else with_codes(X, categories, names)
         with _named(X):
             X, y = validate_data(asker, X, y, reset=columns is None, **checks)
     weights = None if sample_weight is None else check_weights(sample_weight, X)
     if columns is None:
         names = getattr(asker, "feature_names_in_", None)
-        columns = Columns(asker.n_features_in_, X.shape[1:], names)
+        columns = Columns(asker.n_features_in_, X.shape[1:], names, categories, missing)
     else:
         _check_shape(X, columns)
     return Intake(X, task_id, columns, y, weights)
@@ -204,12 +216,13 @@ def dtype_of(estimator: Any) -> DTypeLike:
     return dtype
 
 
-def _checks(estimator: Any) -> dict[str, Any]:
+def _checks(estimator: Any, missing: bool) -> dict[str, Any]:
     """Return how scikit-learn is to check and convert X."""
     # torch warns of arrays that it could write to and must not, as pandas gives them.
     # One layout: sums over another one round differently, and processes do not keep it.
     return {
         "dtype": dtype_of(estimator),
+        "ensure_all_finite": "allow-nan" if missing else True,
         "order": "C",
         "allow_nd": True,
         "force_writeable": True,

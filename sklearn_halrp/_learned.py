@@ -8,6 +8,7 @@ from skorch import NeuralNet
 
 from sklearn_halrp._network import Network
 from sklearn_halrp._serving import Predictors
+from sklearn_halrp._tables import Categories
 from sklearn_halrp._task import Task
 from sklearn_halrp._types import Target, TaskId
 
@@ -24,11 +25,17 @@ class Columns:
         Shape of one row.
     names : array of str, optional
         Of the columns, where X had any.
+    categories : tuple, optional
+        Of each column, where X was a table with categories; see `categories_in`.
+    missing : bool
+        Whether numbers may be missing, NaN.
     """
 
     n_features: int
     sample_shape: tuple[int, ...]
     names: NDArray[Any] | None = None
+    categories: Categories | None = None
+    missing: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,7 +43,7 @@ def learn_base(
     """
     with visiting(recipe, network, lesson, settings, root_seed) as visit:
         module = visit.free_module(*network.roles.shared)
-        visit.trained(module, "base", recipe.max_epochs, average_after=0)
+        visit.trained(module, "base", visit.recipe.max_epochs, average_after=0)
         base = module.requires_grad_(False).eval()
         task = visit.task()
         network = replace(network, base=base, tasks={lesson.task_id: task})
@@ -67,7 +67,7 @@ def learn_task(
     Task
     """
     with visiting(recipe, network, lesson, settings, root_seed) as visit:
-        epochs = recipe.max_epochs
+        epochs = visit.recipe.max_epochs
         own: dict[str, Any]
         if visit.known and visit.known.factors:
             own, factors = visit.own_anew(), network.factors(visit.known)

@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNet, NeuralNetRegressor
 from torch import nn
 
-from sklearn_halrp._default_net import default_net
+from sklearn_halrp._default_net import DefaultRegressor, default_net
 from sklearn_halrp._labels import entries, shown
 from sklearn_halrp._predictive import gauss_newton_loss
 from sklearn_halrp._sample_weight import weights_in
@@ -45,7 +45,7 @@ class Numbers:
 
     net_class = NeuralNetRegressor
     y_checks = {"multi_output": True, "y_numeric": True}  # beside those of `check_X_y`
-    default_net = staticmethod(partial(default_net, kind=NeuralNetRegressor, criterion=nn.MSELoss))
+    default_net = staticmethod(partial(default_net, kind=DefaultRegressor, criterion=nn.MSELoss))
     noun: ClassVar[str] = "outputs"
     shown: ClassVar[tuple[str, str, str]] = ("valid_loss", "held-out loss", ".3g")
 

@@ -38,9 +38,9 @@ class ContinualRegressor(RegressorMixin, ContinualEstimator):
         The recipe for networks and training: module, criterion, optimizer, ``lr``,
         ``max_epochs``, ``batch_size``, device, callbacks. It must not be fitted and is
         never changed. The module gives one output per number, also where that is one:
-        shape (n_samples, 1). None builds a network from the data: two hidden layers of 100
-        units, the squared error, Adam with ``lr=1e-3``, ``max_epochs=50``, ``batch_size=32``,
-        a fifth of the rows held out. Parameters such as ``net__lr`` need a net that is given.
+        shape (n_samples, 1). None builds a network from the data, with the squared error, which
+        takes tables as they are: see ContinualClassifier. Parameters such as ``net__lr`` need a
+        net that is given.
     standardize : "auto" or bool, default="auto"
         Whether the network learns the targets of each task less their mean, over their
         standard deviation, both of the task's first call. Predictions are in the units of y
@@ -286,9 +286,9 @@ class ContinualRegressor(RegressorMixin, ContinualEstimator):
         sklearn_halrp.exceptions.MissingTaskError
             If several tasks are known and `task_id` is left out.
         ValueError
-            If X does not have the shape of the rows that were learned, or has NaN or infinity, if
-            the number of ids differs from that of the rows, or if the tasks that are asked for
-            have not all as many outputs.
+            If X does not have the shape of the rows that were learned, or has infinity, or NaN
+            where a net was given, if the number of ids differs from that of the rows, or if the
+            tasks that are asked for have not all as many outputs.
         """
         return self._predict(X, task_id, "predict")
 

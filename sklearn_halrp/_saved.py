@@ -17,6 +17,7 @@ from skorch import NeuralNet
 from torch import nn
 
 from sklearn_halrp._building import build_module, with_outputs
+from sklearn_halrp._default_net import takes_missing
 from sklearn_halrp._faults import let_through
 from sklearn_halrp._fingerprint import AnotherNetworkError, check_fingerprint, fingerprint
 from sklearn_halrp._learned import Columns, Learned
@@ -26,6 +27,7 @@ from sklearn_halrp._partition import Partition
 from sklearn_halrp._plain import digest, flat, listed, nested, unlisted
 from sklearn_halrp._probing import forward_on
 from sklearn_halrp._random import seeded
+from sklearn_halrp._tables import Categories
 from sklearn_halrp._targets import target_from_state
 from sklearn_halrp._task import Task, checked_notes, pack_notes, unpack_notes
 from sklearn_halrp._types import TaskId
@@ -63,6 +65,8 @@ def learned_to_state(
     }
     if learned.columns.names is not None:
         state["feature_names_in_"] = learned.columns.names
+    if learned.columns.categories is not None:
+        state["categories_"] = learned.columns.categories
     return {**state, "net_": net} if with_net else state
 
 
@@ -139,6 +143,8 @@ def learned_from_state(
             found["n_features_in_"],
             tuple(found["sample_shape_"]),
             found.get("feature_names_in_"),
+            _as_tuples(found.get("categories_")),
+            missing=takes_missing(found["net_"]),
         ),
     )
     if check is not None:
@@ -155,11 +161,18 @@ _LEARNED = (
     "sample_shape_",
     "n_features_in_",
     "feature_names_in_",
+    "categories_",
     "classes_",
     "fingerprint",
     "digest",
 )
 _NEEDED = ("_network", "_seed", "net_", "sample_shape_", "n_features_in_")
+
+
+def _as_tuples(categories: Any) -> Categories | None:
+    if categories is None:
+        return None
+    return tuple(None if known is None else tuple(known) for known in categories)
 
 
 def _digest_of(state: dict[str, Any], settings: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ from sklearn_halrp._low_rank import FORMS, matrix_shape
 from sklearn_halrp._modules import every_tensor, get_tensor
 from sklearn_halrp._network import Network
 from sklearn_halrp._partition import Partition
+from sklearn_halrp._tables import MOST_CATEGORIES
 from sklearn_halrp._task import Task
 
 # Of one row of X: a film of a minute has fewer, and no file says how much memory it takes.
@@ -40,7 +41,20 @@ def check_learned(learned: dict[str, Any]) -> None:
     if names is not None:
         text = all(isinstance(name, str) for name in names)
         _require(names.shape == (n_features,) and text, "names that are not those of the columns")
+    _check_categories(learned.get("categories_"), n_features)
     _check_network_state(learned["_network"])
+
+
+def _check_categories(categories: Any, n_features: int) -> None:
+    if categories is None:
+        return
+    _require(isinstance(categories, list | tuple), "categories that are no list")
+    _require(len(categories) == n_features, "categories of other columns")
+    for known in categories:
+        if known is not None:
+            plain = all(isinstance(value, str | int | float | None) for value in known)
+            _require(isinstance(known, list | tuple) and plain, "categories of no kind")
+            _require(len(set(known)) == len(known) <= MOST_CATEGORIES, "too many categories")
 
 
 def _check_network_state(state: dict[str, Any]) -> None:

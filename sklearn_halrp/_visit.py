@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from sklearn_halrp._averaging import MeanOfLast, keep_better
 from sklearn_halrp._callbacks import ShowProgress, StopIfDiverged, diverged
 from sklearn_halrp._datasets import DatasetRows, given
+from sklearn_halrp._default_net import encoding_for, for_rows
 from sklearn_halrp._fixed import check_split
 from sklearn_halrp._folding import Normed, measure, normed_layers
 from sklearn_halrp._head import grow_head, head_tensors, with_head
@@ -105,6 +106,7 @@ def visiting(
 ) -> Iterator["Visit"]:
     """Seed everything for this visit to this task, and show its progress."""
     known = network.tasks.get(lesson.task_id)
+    recipe = for_rows(recipe, len(lesson.y))
     seed = seed_for(root_seed, lesson.task_id, known.visits if known else 0)
     with (
         torch.inference_mode(False),  # where gradients are off, they are on inside
@@ -208,6 +210,8 @@ class Visit:
         own = {name: tensor.clone() for name, tensor in own.items()}
         if self.known is None and network.trains_base(self.lesson.task_id):
             return own  # the network was built with a head of this size
+        if self.known is None:
+            own |= encoding_for(network.base, self.lesson.X)
         if self.known and self.known.target.n_outputs == target.n_outputs:
             return own
         fresh = with_head(network.base, network.roles.head, target.n_outputs)

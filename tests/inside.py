@@ -21,7 +21,8 @@ from sklearn_halrp._coding import Coded
 from sklearn_halrp._copies import copied
 from sklearn_halrp._curvature import DAMPING, Curvatures, whitened_spectrum, whitened_split
 from sklearn_halrp._datasets import labels_in
-from sklearn_halrp._default_net import HoldOut
+from sklearn_halrp._default_net import HoldOut, default_net, for_rows
+from sklearn_halrp._encoding import Encoding, encoding_of, moved
 from sklearn_halrp._faults import let_through
 from sklearn_halrp._folding import begin, fold, measure, normed_layers
 from sklearn_halrp._gradients import hessian_norm, mean_square_gradient, squared_mean_gradient
