@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from skorch import NeuralNet
 
-from sklearn_halrp._layer import layers_of
+from sklearn_halrp._layer import Layer, Ranking, layers_of
 from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._modules import get_tensor
 from sklearn_halrp._network import Network
@@ -137,10 +137,16 @@ def choose_factors(
     layers = layers_of(network, net.module_)
     with without_cudnn():
         ranked = rankings(importance=settings.importance, layers=layers, held_out=held_out)
+    rate, gain = settings.approximation_rate, None
+    least = settings.least_loss()
+    if least:
+        gain = _gain(held_out, layers, ranked)
+        rate = min(rate, max(1 - least / gain, 0.0)) if gain > 0 else 0.0
     ranks = choose_ranks(
         {name: ranking.scores for name, ranking in ranked.items()},
-        approximation_rate=settings.approximation_rate,
+        approximation_rate=rate,
         max_rank=settings.max_rank,
+        fewest=0 if least else 1,
         costs={name: layer.term_cost for name, layer in layers.items()},
         max_cost=budget.left_for_terms(network, net.module_) / (1 - MOST_PRUNED),
     )
@@ -158,6 +164,16 @@ def choose_factors(
     factors = {name: x.factors(ranked[name], ranks[name]) for name, x in layers.items()}
     cut = {name: x.cut(ranked[name], ranks[name]) for name, x in layers.items()}
     return factors, cut, found
+
+
+def _gain(
+    held_out: HeldOut, layers: Mapping[str, Layer], ranked: Mapping[str, Ranking]
+) -> float:
+    """Return what all terms together take off the held-out loss, beside the scales."""
+    scaled = {name: layer.cut(ranked[name], 0) for name, layer in layers.items()}
+    free = held_out.mean_loss(IMPORTANCE_ROWS)
+    gain = held_out.mean_loss(IMPORTANCE_ROWS, scaled) - free
+    return gain
 
 
 def loss_increases(
