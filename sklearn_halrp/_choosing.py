@@ -137,16 +137,15 @@ def choose_factors(
     layers = layers_of(network, net.module_)
     with without_cudnn():
         ranked = rankings(importance=settings.importance, layers=layers, held_out=held_out)
-    rate, gain = settings.approximation_rate, None
-    least = settings.least_loss()
-    if least:
-        gain = _gain(held_out, layers, ranked)
-        rate = min(rate, max(1 - least / gain, 0.0)) if gain > 0 else 0.0
+    rate, fewest = settings.approximation_rate, 1
+    if settings.share_to_gain:
+        worth = _share_worth_it(network, held_out, layers, ranked, settings.share_to_gain)
+        rate, fewest = min(rate, worth), 0
     ranks = choose_ranks(
         {name: ranking.scores for name, ranking in ranked.items()},
         approximation_rate=rate,
         max_rank=settings.max_rank,
-        fewest=0 if least else 1,
+        fewest=fewest,
         costs={name: layer.term_cost for name, layer in layers.items()},
         max_cost=budget.left_for_terms(network, net.module_) / (1 - MOST_PRUNED),
     )
@@ -166,14 +165,27 @@ def choose_factors(
     return factors, cut, found
 
 
-def _gain(
-    held_out: HeldOut, layers: Mapping[str, Layer], ranked: Mapping[str, Ranking]
+def _share_worth_it(
+    network: Network,
+    held_out: HeldOut,
+    layers: Mapping[str, Layer],
+    ranked: Mapping[str, Ranking],
+    share: float,
 ) -> float:
-    """Return what all terms together take off the held-out loss, beside the scales."""
+    """Return the share of all scores to keep, so that the rest would gain next to nothing.
+
+    What all terms together take off the held-out loss is measured; the scores say how much of
+    it each does. The measure is the loss of a network that says nothing: all its outputs are 0.
+    """
     scaled = {name: layer.cut(ranked[name], 0) for name, layer in layers.items()}
-    free = held_out.mean_loss(IMPORTANCE_ROWS)
-    gain = held_out.mean_loss(IMPORTANCE_ROWS, scaled) - free
-    return gain
+    silent = {name: torch.zeros_like(get_tensor(held_out.module, name)) for name in network.in_head}
+    free, without, nothing = (
+        held_out.mean_loss(IMPORTANCE_ROWS, weights) for weights in ({}, scaled, silent)
+    )
+    gain, least = without - free, share * abs(nothing)
+    if not np.isfinite([gain, least]).all():
+        return 1.0
+    return 1 - least / gain if gain > least else 0.0
 
 
 def loss_increases(

@@ -87,12 +87,12 @@ def learn_joint(
             sets.append(visit.sets)
     module = SeveralModules(copies, [lesson.target.n_outputs for lesson in ordered])
     with _together(recipe, network, ordered, settings, root_seed, module, sets) as visit:
-        visit.trained(module, "joint", recipe.max_epochs, compile=False)
+        visit.trained(module, "joint", recipe.max_epochs, compile=False, use_caching=True)
     weights = {name: get_tensor(copies[0], name).detach() for name in common}
     base = network.module_with({**weights, **_own_of_base(network, copies)}, trainable=False)
     network = replace(network, base=base.requires_grad_(False).eval())
-    tasks = dict(zip([lesson.task_id for lesson in ordered], copies, strict=True))
-    tasks = {x.task_id: visit.begun(network, x, tasks[x.task_id]) for x in lessons}
+    places = {lesson.task_id: place for place, lesson in enumerate(ordered)}
+    tasks = {x.task_id: visit.begun(network, x, copies[places[x.task_id]]) for x in lessons}
     network = replace(network, tasks=tasks)
     check_complete(recipe, network, np.asarray(ordered[0].X[:ROWS]), root_seed)
     return network
@@ -148,7 +148,7 @@ def _together(
     """Seed everything for the joint phase, and show its progress."""
     ids = [lesson.task_id for lesson in lessons]
     trained, held_out = (dict(zip(ids, parts, strict=True)) for parts in zip(*sets, strict=True))
-    train_set = SeveralSets(trained, settings.joint_sampling)
+    train_set = SeveralSets(trained, joint_sampling=settings.joint_sampling)
     some = any(part is not None for part in held_out.values())
     both = (train_set, SeveralSets(held_out) if some else None)
     with (
@@ -229,8 +229,7 @@ class _StopAtTask(StopIfDiverged):
         super().__init__(visit.ids[0], phase)
         self.visit = visit
 
-    def on_batch_end(self, net: NeuralNet, training: bool = False, **kwargs: Any) -> None:
-        """Look at the loss of every training batch."""
+    def on_batch_begin(self, net: NeuralNet, training: bool = False, **kwargs: Any) -> None:
+        """Count the batches of each task."""
         self.task_id = self.visit.ids[self.visit.module.current]
         self.visit.turns[self.task_id] += training
-        super().on_batch_end(net, training=training, **kwargs)

@@ -24,8 +24,8 @@ from sklearn_halrp._modules import as_it_was
 from sklearn_halrp._predictive import in_four_bytes
 from sklearn_halrp._processes import agreed_step, named_as_in_module
 from sklearn_halrp._random import no_draws
-from sklearn_halrp._several import SeveralModules, SeveralSets, names_in_copies
 from sklearn_halrp._sample_weight import rows_in, rows_with_weights, weighted_loss
+from sklearn_halrp._several import SeveralModules, SeveralSets, names_in_copies
 from sklearn_halrp._steps import attend
 
 

@@ -36,9 +36,9 @@ def learn_all(
 ) -> Network:
     """Return a network in which all lessons are learned; the given one is kept.
 
-    The base is trained first, if the first lesson is to train it, or all of them are. Given the base, tasks
-    do not depend on each other, so they may be learned in parallel processes: the result
-    is the same. Each process uses as many threads as the caller. They are learned one by one
+    The base is trained first, if the first lesson is to train it, or all of them are. Given the
+    base, tasks do not depend on each other, so they may be learned in parallel processes: the
+    result is the same. Each process uses as many threads as the caller. They are learned one by one
     where processes would share files, or every step with yet others, or where a callback
     cannot be sent to them.
 
@@ -57,7 +57,7 @@ def learn_all(
     Network
     """
     lessons = list(lessons)
-    if trained_by_all(network, lessons, settings.base):
+    if trained_by_all(network, lessons, base=settings.base):
         network = learn_joint(recipe, network, lessons, settings, root_seed)
     elif network.trains_base(lessons[0].task_id):
         network = learn_base(recipe, network, lessons.pop(0), settings, root_seed)

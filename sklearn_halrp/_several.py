@@ -90,12 +90,12 @@ class SeveralSets(Dataset[Any]):
     ----------
     parts : dict of task id to Dataset or None
         In the order of the copies of the module; of None no batch comes.
-    power : float in [0, 1]
+    joint_sampling : float in [0, 1]
         A task of n rows gives batches in proportion to n to this power.
     """
 
-    def __init__(self, parts: dict[TaskId, Any], power: float = 1.0) -> None:
-        self.parts, self.power = parts, power
+    def __init__(self, parts: dict[TaskId, Any], joint_sampling: float = 1.0) -> None:
+        self.parts, self.joint_sampling = parts, joint_sampling
         self._rows: Any = ConcatDataset([part for part in parts.values() if part is not None])
 
     def __len__(self) -> int:
@@ -134,7 +134,7 @@ class SeveralSets(Dataset[Any]):
                     "drop_last=True."
                 )
         n_rows = [len(self.parts[names[place]]) for place in loaders]
-        return _Drawn(module, loaders, turns(n_rows, sum(counts.values()), self.power))
+        return _Drawn(module, loaders, turns(n_rows, sum(counts.values()), self.joint_sampling))
 
 
 def turns(n_rows: Sequence[int], n_batches: int, power: float) -> list[int]:
@@ -201,5 +201,9 @@ class _Drawn:
 
 
 def _endless(loader: Iterable[Any]) -> Iterator[Any]:
-    while True:
-        yield from loader
+    found = True
+    while found:
+        found = False
+        for batch in loader:
+            found = True
+            yield batch

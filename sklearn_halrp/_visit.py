@@ -32,7 +32,7 @@ from sklearn_halrp.exceptions import InvalidNetworkError
 LOOKED_AT = 256
 
 # Where `least_gain` is left open, and several tasks trained the base.
-LEAST_GAIN = 0.0
+LEAST_GAIN = 0.005
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +60,9 @@ class Settings:
         """Return the parameters of an estimator that have the same names."""
         return cls(**{field.name: getattr(estimator, field.name) for field in fields(cls)})
 
-    def least_loss(self) -> float:
-        """Return how much of the loss terms must be predicted to save in order to be kept."""
+    @property
+    def share_to_gain(self) -> float:
+        """Least share of a loss that low-rank terms must gain; 0 where they may gain nothing."""
         if self.least_gain == "auto":
             return LEAST_GAIN if self.base == "joint" else 0.0
         return float(self.least_gain)
@@ -115,7 +116,7 @@ def visiting(
     with (
         torch.inference_mode(False),  # where gradients are off, they are on inside
         seeded(seed, recipe.device),
-        progress_bar(f"task {lesson.task_id}", recipe.max_epochs, settings.verbose) as bar,
+        progress_bar(f"task {lesson.task_id}", recipe.max_epochs, verbose=settings.verbose) as bar,
     ):
         try:
             yield Visit(recipe, network, lesson, settings, known, bar)
