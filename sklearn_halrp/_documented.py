@@ -6,8 +6,8 @@ from typing import TypeVar
 Face = TypeVar("Face", bound=type)
 
 METHOD = """\
-The first task trains a network, the base. Every later task t learns, for each
-linear or convolution weight W of the frozen base, a perturbation
+The first task, or several together, train a network, the base. Every later task t
+learns, for each linear or convolution weight W of the frozen base, a perturbation
 
 ``W_t = diag(r) W diag(s) + U V``
 
