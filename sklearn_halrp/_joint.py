@@ -93,9 +93,9 @@ def learn_joint(
     network = replace(network, base=base.requires_grad_(False).eval())
     places = {lesson.task_id: place for place, lesson in enumerate(ordered)}
     tasks = {x.task_id: visit.begun(network, x, copies[places[x.task_id]]) for x in lessons}
-    network = replace(network, tasks=tasks)
-    check_complete(recipe, network, np.asarray(ordered[0].X[:ROWS]), root_seed)
-    return network
+    trained = replace(network, base=copies[0].requires_grad_(False).eval())
+    check_complete(recipe, trained, np.asarray(ordered[0].X[:ROWS]), root_seed)
+    return replace(network, tasks=tasks)
 
 
 def _common_to_all(network: Network) -> dict[str, nn.Parameter]:

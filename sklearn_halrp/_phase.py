@@ -224,7 +224,7 @@ class _InPhase:
     def _comparable(self, step):
         """Return a step whose outputs have as many columns for each of several tasks."""
         module = self.phase_.module
-        if not isinstance(module, SeveralModules):
+        if not isinstance(module, SeveralModules) or "y_pred" not in step:
             return step
         return {**step, "y_pred": module.padded(step["y_pred"])}
 

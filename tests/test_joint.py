@@ -11,7 +11,7 @@ from skorch.hf import AccelerateMixin
 from torch.func import functional_call
 
 from sklearn_halrp import ContinualClassifier
-from sklearn_halrp.exceptions import TrainingDivergedError
+from sklearn_halrp.exceptions import InvalidNetworkError, TrainingDivergedError
 from sklearn_halrp.metrics import aopd, mopd
 from sklearn_halrp.persistence import load, save
 from sklearn_halrp.store import Store
@@ -375,3 +375,18 @@ def test_the_base_of_the_first_task_keeps_its_ranks(digits):
     X, y, ids = in_order(rows(digits), ["b", 3, "a"])
     bits = [said(make_classifier(**given).fit(X, y, ids), X) for given in ({}, {"least_gain": 0})]
     assert all_equal(*bits)
+
+
+class Forgetful(MLP):
+    """Learns something that is no tensor of the module's."""
+
+    scale = 1.0
+
+    def forward(self, x):
+        self.scale += 0.1 * self.training
+        return self.scale * super().forward(x)
+
+
+def test_what_would_be_lost_with_a_copy_is_refused(digits):
+    with pytest.raises(InvalidNetworkError, match="neither a parameter nor a buffer"):
+        make_classifier(Forgetful, base="joint").fit(*in_order(rows(digits), "ab"))
