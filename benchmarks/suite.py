@@ -17,14 +17,18 @@ from benchmarks.page import RESULTS, SECTIONS, stored
 
 COMMANDS = {name: command for name, (command, _) in SECTIONS.items()}
 SHORT = "digits --tasks 2 --epochs 1"
-QUICK = [
-    ("compare", f"{SHORT} --seeds 1"),
-    ("orders", f"{SHORT} --orders 2"),
-    ("little_data", f"{SHORT} --seeds 1"),
-    ("ablations", f"{SHORT} --seeds 1"),
+FEW = "--methods 'HALRP, defaults' 'separate networks'"
+VARIANTS = "'budget 0.01' 'r and s held at 1' 'base: a tenth of the first task' 'separate networks'"
+KINDS = "'joint training' fine-tuning EWC LwF PackNet BatchEnsemble"
+MORE = "'HALRP, published' 'replay, 50 rows' 'LoRA, rank 4'"
+QUICK = [  # tests learn with the other methods and settings, one by one
+    ("compare", f"{SHORT} --seeds 1 {FEW} {KINDS} {MORE}"),
+    ("orders", f"{SHORT} --orders 2 {FEW}"),
+    ("little_data", f"{SHORT} --seeds 1 {FEW}"),
+    ("ablations", f"{SHORT} --seeds 1 --methods defaults {VARIANTS}"),
     ("theorem", f"{SHORT} --seeds 1"),
-    ("cost", f"{SHORT} --rounds 1 --methods fine-tuning 'HALRP, defaults'"),
-    ("many_tasks", "--tasks 5"),
+    ("cost", f"{SHORT} --rounds 1 --methods fine-tuning"),
+    ("many_tasks", "--tasks 2 --base-rows 400 --epochs 2"),
 ]
 
 

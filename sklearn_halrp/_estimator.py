@@ -64,6 +64,7 @@ class ContinualEstimator(BaseEstimator):
     _target: Any = None
     _one_task: Any = None
     _learned: Learned  # once there is a task
+    class_weight: Literal["balanced"] | Mapping[Any, float] | None = None  # of classifiers alone
 
     # task_id is routed through pipelines and searches without any set_*_request call.
     __metadata_request__fit = {"task_id": True, "sample_weight": True}

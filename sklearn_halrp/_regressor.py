@@ -150,6 +150,7 @@ class ContinualRegressor(RegressorMixin, ContinualEstimator):
             cache_bytes=cache_bytes,
             verbose=verbose,
         )
+        del self.class_weight
         self.standardize = standardize
 
     def fit(

@@ -91,6 +91,7 @@ def test_two_processes_train_one_task_as_well_as_one(networks, tmp_path):
     together.set_params(net=plain).partial_fit(X[:200] / 16, y[:200], task_id="third")
 
 
+@pytest.mark.slow
 def test_halves_of_a_batch_train_what_the_whole_does(tmp_path):
     pytest.importorskip("accelerate")
     from tests.shared_training import exact_net, learn

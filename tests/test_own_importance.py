@@ -86,6 +86,7 @@ def test_it_comes_through_copies_and_pickles(digits, importance, tmp_path):
     assert getattr(again.importance, "__dict__", {}) == vars(importance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [None, 2])
 def test_a_search_chooses_among_names_functions_and_settings(digits, n_jobs):
     X, y = digits

@@ -103,6 +103,7 @@ def test_warnings_arrive_from_other_processes(stream):
     assert [str(w.message)[:8] for w in found] == ["Task 'b'", "Task 'c'", "Task 'd'"]
 
 
+@pytest.mark.slow
 def test_inside_a_parallel_search_it_learns_one_by_one(stream):
     X, y, ids = stream
     with_ids = np.insert(X, 0, np.unique(ids, return_inverse=True)[1], axis=1)
@@ -118,6 +119,7 @@ def test_inside_a_parallel_search_it_learns_one_by_one(stream):
     assert np.array_equal(*scores)
 
 
+@pytest.mark.slow
 def test_two_dask_workers_learn_what_one_process_does(stream, digits, cluster):
     X, y, ids = stream
     net = {"callbacks": [WhichProcess()]}
@@ -178,6 +180,7 @@ def test_a_dask_worker_with_two_threads_learns_what_one_does(stream, digits):
         assert_same(alone, make_classifier().fit(X, y, task_id=ids), digits[0])
 
 
+@pytest.mark.slow
 def test_what_a_net_has_become_since_the_base_is_the_same_elsewhere(stream, digits):
     class Dropping(MLP):
         def __init__(self, p=0.2):

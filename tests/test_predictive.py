@@ -129,6 +129,7 @@ def test_an_output_that_is_no_row_is_left_as_it_is(rows):
     assert torch.equal(found, expected)
 
 
+@pytest.mark.slow
 def test_of_a_network_that_is_sure_it_is_less_noisy_than_labels_that_are_drawn(digits):
     X, y = digits
     fitted = LogisticRegression(C=100, max_iter=2000).fit(X, y)

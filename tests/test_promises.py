@@ -9,7 +9,6 @@ from sklearn.base import clone, is_classifier
 
 from tests.conftest import make_classifier, make_regressor, permuted
 from tests.inside import (
-    FORMS,
     get_tensor,
     named_tensors,
     network_of,
@@ -17,6 +16,7 @@ from tests.inside import (
     ready_nets,
     task_of,
 )
+from tests.modules import ZOO
 
 
 def snapshot(clf):
@@ -70,14 +70,28 @@ def said(est, X, task_id):
     return probability[:, own]
 
 
-@pytest.fixture(
-    params=[("classifier", form) for form in FORMS] + [("regressor", "unfolded")], ids="-".join
-)
-def stream(request, digits, animal):
+# Where nothing has a kernel both forms are the same; targets and networks do not know each other.
+KERNELS = [name for name, animal in ZOO.items() if len(animal.shape) > 2] + ["conv1d"]
+NUMBERS = ("mlp", "conv2d", "recurrent", "checkpointed")
+
+
+def streams():
+    """Every face, form and animal; those that hardly differ from others are slow tests."""
+    for animal in ZOO:
+        yield pytest.param(("classifier", "unfolded", animal))
+        marks = [] if animal in KERNELS else [pytest.mark.slow]
+        yield pytest.param(("classifier", "channel", animal), marks=marks)
+        marks = [] if animal in NUMBERS else [pytest.mark.slow]
+        yield pytest.param(("regressor", "unfolded", animal), marks=marks)
+
+
+@pytest.fixture(params=streams(), ids="-".join)
+def stream(request, digits):
     """An estimator with two tasks, the rows and digits of three, and the targets of a task."""
     X, y = digits
+    face, form, animal = request.param
+    animal = ZOO[animal]
     X = X.reshape(-1, *animal.shape)
-    face, form = request.param
     make, targets = FACES[face]
     # So small a network is half head; without this its tasks would have no room for terms.
     clf = make(animal.module, convolution=form, growth_budget=2.0)

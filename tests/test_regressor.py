@@ -496,6 +496,7 @@ def test_a_task_all_of_whose_weights_are_zero_is_refused(rows):
         make().fit(rows[0], rows[1], ids, sample_weight=1 - ids)
 
 
+@pytest.mark.slow
 def test_processes_learn_the_same(rows):
     X, _, several = rows
     ids = np.repeat([0, 1, 2], N // 3)

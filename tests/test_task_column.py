@@ -306,6 +306,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.slow
 def test_every_setting_can_be_searched_inside_a_pipeline(plain, data, folds):
     pytest.importorskip("pandas")
     X, y, ids = data

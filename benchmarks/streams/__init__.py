@@ -49,7 +49,8 @@ def digits(data_dir=None):
     """Permutations of scikit-learn's digits, 1x8x8; needs no files."""
     images, labels = load_digits(return_X_y=True)
     images = np.rint(images.reshape(-1, 1, 8, 8) * 255 / 16).astype(np.uint8)
-    return "digits", builders.permuted(halved(images, labels), 5, FEW, 8, 1), lenet(8, 1)
+    tasks = builders.permuted(halved(images, labels), 5, FEW, 8, 1)
+    return "digits", tasks, partial(LeNet, channels=1, size=8, widths=(8, 16, 64, 32))
 
 
 def permuted_mnist(data_dir, size=16, channels=1):
