@@ -1,6 +1,6 @@
 """The mean of the last weights of a training, kept where it does better than the last ones."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -9,7 +9,6 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from sklearn_halrp._processes import agreed
-from sklearn_halrp._statistics import renew_statistics
 from sklearn_halrp._training import mean_loss
 
 # Rows on which the two are compared.
@@ -80,7 +79,10 @@ class MeanOfLast(Callback):
 
 @torch.no_grad()
 def keep_better(
-    net: NeuralNet, means: Iterable[tuple[torch.Tensor, torch.Tensor]], sets: tuple[Any, Any]
+    net: NeuralNet,
+    means: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    sets: tuple[Any, Any],
+    renew: Callable[[NeuralNet], None],
 ) -> None:
     """Put means in the place of what was trained, unless the loss on some rows is then higher.
 
@@ -92,6 +94,8 @@ def keep_better(
         What was trained, and its mean.
     sets : pair of Dataset
         Training and held-out rows. Where the latter is None, training rows serve.
+    renew : callable
+        Takes running statistics anew.
     """
     module: Any = net.module_
     train_set, held_out = sets
@@ -100,7 +104,7 @@ def keep_better(
     last = agreed(net, mean_loss(net, rows, ROWS))
     for tensor, mean in means:
         tensor.copy_(mean)
-    renew_statistics(net, train_set)
+    renew(net)
     if agreed(net, mean_loss(net, rows, ROWS)) <= last:
         return
     for name, tensor in _every(module):

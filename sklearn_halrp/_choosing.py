@@ -155,10 +155,15 @@ def choose_factors(
     left = budget.left_for_terms(network, net.module_, 0, normed)
     layers, ranked = _earned(layers, ranked, scale_costs, left)
     scales = sum(scale_costs[name] for name, layer in layers.items() if layer.s.numel())
+    rate, fewest = settings.approximation_rate, 1
+    if settings.share_to_gain:
+        worth = _share_worth_it(network, held_out, layers, ranked, settings.share_to_gain)
+        rate, fewest = min(rate, worth), 0
     ranks = choose_ranks(
         {name: ranking.scores for name, ranking in ranked.items()},
-        approximation_rate=settings.approximation_rate,
+        approximation_rate=rate,
         max_rank=settings.max_rank,
+        fewest=fewest,
         costs={name: layer.term_cost for name, layer in layers.items()},
         max_cost=max(left - scales, 0) / (1 - MOST_PRUNED),
     )
@@ -215,6 +220,29 @@ def _earned(
         {name: layers[name] if name in kept else plain[name] for name in layers},
         {name: ranked[name] if name in kept else unscaled[name] for name in layers},
     )
+
+
+def _share_worth_it(
+    network: Network,
+    held_out: HeldOut,
+    layers: Mapping[str, Layer],
+    ranked: Mapping[str, Ranking],
+    share: float,
+) -> float:
+    """Return the share of all scores to keep, so that the rest would gain next to nothing.
+
+    What all terms together take off the held-out loss is measured; the scores say how much of
+    it each does. The measure is the loss of a network that says nothing: all its outputs are 0.
+    """
+    scaled = {name: layer.cut(ranked[name], 0) for name, layer in layers.items()}
+    silent = {name: torch.zeros_like(get_tensor(held_out.module, name)) for name in network.in_head}
+    free, without, nothing = (
+        held_out.mean_loss(IMPORTANCE_ROWS, weights) for weights in ({}, scaled, silent)
+    )
+    gain, least = without - free, share * abs(nothing)
+    if not np.isfinite([gain, least]).all():
+        return 1.0
+    return 1 - least / gain if gain > least else 0.0
 
 
 def loss_increases(

@@ -252,17 +252,18 @@ def sizes_in(
     return {"hidden": shapes["1.weight"][0], "bins": bins, "categories": sizes}
 
 
-def fit_encoding(module: Any, X: Any) -> None:
+def fit_encoding(module: Any, several: Sequence[Any]) -> None:
     """Put into a network that was just built the encoding of rows like these.
 
     Parameters
     ----------
     module : EncodedPerceptron
         It is changed in place.
-    X : array or DatasetRows of shape (n_samples, *sample_shape)
-        At most `ENCODED_ROWS` are read, evenly spread.
+    several : sequence of array or DatasetRows of shape (n_samples, *sample_shape)
+        At most `ENCODED_ROWS` are read in all, evenly spread in each.
     """
-    encoding, rows = module[0], _some(X)
+    most = -(-ENCODED_ROWS // len(several))
+    encoding, rows = module[0], np.concatenate([_some(X, most) for X in several])
     for name, array in encoding_of(rows, encoding.bins, encoding.categories).items():
         getattr(encoding, name).data.copy_(torch.from_numpy(array))
 
@@ -282,7 +283,7 @@ def encoding_for(module: nn.Module, X: Any) -> dict[str, torch.Tensor]:
     return {f"0.{name}": tensor for name, tensor in moved(encoding, _some(X)).items()}
 
 
-def _some(X: Any) -> NDArray[Any]:
-    """Return at most `ENCODED_ROWS` rows, evenly spread."""
-    places = np.linspace(0, len(X) - 1, min(len(X), ENCODED_ROWS)).round().astype(int)
+def _some(X: Any, most: int = ENCODED_ROWS) -> NDArray[Any]:
+    """Return at most so many rows, evenly spread."""
+    places = np.linspace(0, len(X) - 1, min(len(X), most)).round().astype(int)
     return np.asarray(X[places])

@@ -6,8 +6,8 @@ from typing import TypeVar
 Face = TypeVar("Face", bound=type)
 
 METHOD = """\
-The first task trains a network, the base. Every later task t learns, for each
-linear or convolution weight W of the frozen base, a perturbation
+The first task, or several together, train a network, the base. Every later task t
+learns, for each linear or convolution weight W of the frozen base, a perturbation
 
 ``W_t = diag(r) W diag(s) + U V``
 
@@ -18,10 +18,16 @@ last bit.
 """
 
 PARAMETERS = """\
-base : {"first", "pretrained"}, default="first"
-    Where the base comes from: trained on the first task, or the weights that the
-    module has when it is built. With a pretrained base every task, the first too,
-    is a perturbation.
+base : {"first", "joint", "pretrained"}, default="first"
+    Where the base comes from: trained on the first task; trained by all tasks of the first call
+    together, which takes about twice the time, needs less growth, and depends on no order (see
+    docs/guide/joint.md); or the weights that the module has when it is built. With a joint or
+    pretrained base every task, the first too, is a perturbation. A first call with one task
+    alone is the same with "joint" as with "first".
+joint_sampling : float, default=0.5
+    With ``base="joint"``: while the base is trained, a task of n rows gives batches in
+    proportion to n to this power, in [0, 1]. With 1 all rows count alike, with 0 all tasks;
+    between them large tasks leave turns to small ones.
 head : str, default=None
     Name of the linear layer that gives the outputs, such as ``"last"`` or
     ``"fc.2"``. None finds it. Every task gets one of its own, with as many outputs
@@ -35,6 +41,11 @@ warmup_epochs : int or float, default=0.4
     1 of 12 or 20, 3 of 12 or 20, and 20 to 25 of 50, by network and data.)
 approximation_rate : float, default=0.9
     Share alpha of the total score that the chosen ranks keep, in (0, 1].
+least_gain : float or "auto", default="auto"
+    Terms are left out that together would take less off the held-out loss than this share of
+    the loss of a network that says nothing, all its outputs being 0; so a layer, or a task, may
+    have rank 0. It is measured after the warm-up. "auto" is 0.005 where ``base="joint"``, whose
+    tasks need little change, and 0 elsewhere: there every layer gets one term at least.
 max_rank : int, default=100
     Highest rank of a layer.
 l1_penalty : float, default=1e-6
@@ -117,9 +128,9 @@ net_ : skorch.NeuralNet
     another process, and its settings hold for predictions; settings of `net` that
     are changed later hold for later training. Its module and that module's arguments stay.
 tasks_ : list of task ids
-    In the order they were first learned; the base was trained on the first.
+    In the order they were first learned; the base was trained on the first, or jointly.
 ranks_ : dict of task id to dict of str to int
-    Ranks after pruning by weight; of the first task all are 0.
+    Ranks after pruning by weight; of a task that alone trained the base all are 0.
 growth_ : dict of task id to float
     Numbers that each task stores besides the base, over the base's. The sum of the
     values is the growth of the whole model.

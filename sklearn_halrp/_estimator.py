@@ -1,7 +1,7 @@
 """What every face has in common: learning, forgetting, and what was learned."""
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -24,6 +24,7 @@ from sklearn_halrp._documented import named_by_method
 from sklearn_halrp._ids import check_known, check_task_id, default_task_id, group_rows
 from sklearn_halrp._importance import IMPORTANCES, check_importance
 from sklearn_halrp._intake import Intake, dtype_of, rows_to_learn, rows_to_predict
+from sklearn_halrp._joint import check_alone, in_fixed_order
 from sklearn_halrp._learned import Learned
 from sklearn_halrp._low_rank import FORMS
 from sklearn_halrp._network import Network
@@ -75,13 +76,15 @@ class ContinualEstimator(BaseEstimator):
     _parameter_constraints = {
         "net": "no_validation",  # checked with the data, with an error of its own
         "class_weight": [_one_of_names(("balanced",)), Mapping, None],  # of classifiers alone
-        "base": [_one_of_names(("first", "pretrained"))],
+        "base": [_one_of_names(("first", "joint", "pretrained"))],
+        "joint_sampling": [Interval(Real, 0, 1, closed="both")],
         "head": [str, None],
         "warmup_epochs": [
             Interval(Integral, 0, None, closed="left"),
             Interval(Real, 0, 1, closed="neither"),
         ],
         "approximation_rate": [Interval(Real, 0, 1, closed="right")],
+        "least_gain": [Interval(Real, 0, None, closed="left"), _one_of_names(("auto",))],
         "max_rank": [Interval(Integral, 1, None, closed="left")],
         "l1_penalty": [Interval(Real, 0, None, closed="left")],
         "l2_penalty": [Interval(Real, 0, None, closed="left")],
@@ -112,10 +115,12 @@ class ContinualEstimator(BaseEstimator):
         net: NeuralNet | None = None,
         *,
         class_weight: Literal["balanced"] | Mapping[Any, float] | None = None,
-        base: Literal["first", "pretrained"] = "first",
+        base: Literal["first", "joint", "pretrained"] = "first",
+        joint_sampling: float = 0.5,
         head: str | None = None,
         warmup_epochs: int | float = 0.4,
         approximation_rate: float = 0.9,
+        least_gain: float | Literal["auto"] = "auto",
         max_rank: int = 100,
         l1_penalty: float = 1e-6,
         l2_penalty: float = 1e-4,
@@ -137,9 +142,11 @@ class ContinualEstimator(BaseEstimator):
         self.net = net
         self.class_weight = class_weight
         self.base = base
+        self.joint_sampling = joint_sampling
         self.head = head
         self.warmup_epochs = warmup_epochs
         self.approximation_rate = approximation_rate
+        self.least_gain = least_gain
         self.max_rank = max_rank
         self.l1_penalty = l1_penalty
         self.l2_penalty = l2_penalty
@@ -274,7 +281,7 @@ class ContinualEstimator(BaseEstimator):
                 "builds one with random weights. Give the net, or leave base='first'."
             )
         if learned is None:
-            learned = self._begun(intake, lessons[0])
+            learned = self._begun(intake, lessons)
         else:
             self._check_module(learned.net)
         with rows_explained(learned.network.base, intake.X, dtype_of(self)):
@@ -290,19 +297,26 @@ class ContinualEstimator(BaseEstimator):
         self._warn_if_over_budget(network, groups)
         return learned.with_network(network)
 
-    def _begun(self, intake: Intake, first: Lesson) -> Learned:
+    def _begun(self, intake: Intake, lessons: Sequence[Lesson]) -> Learned:
         """Return a record without tasks: what holds for all tasks to come."""
-        columns, target = intake.columns, first.target
-        net = self.net
+        X, columns, net = intake.X, intake.columns, self.net
+        if self.base == "joint" and len(lessons) > 1:
+            if net is not None:
+                check_alone(net)
+            lessons = in_fixed_order(lessons)  # whichever comes first in the data
+            X = lessons[0].X
+        else:
+            lessons = lessons[:1]
+        target = lessons[0].target
         if net is None:
-            size = int(np.prod(columns.sample_shape))
-            sizes = sizes_for(len(first.y), columns.sample_shape, columns.categories)
+            size, n_rows = int(np.prod(columns.sample_shape)), sum(len(each.y) for each in lessons)
+            sizes = sizes_for(n_rows, columns.sample_shape, columns.categories)
             net = self._target.default_net(size, target.n_outputs, **sizes)
         net = recipe_of(net)
         seed = agreed(net, _drawn(check_random_state(seed=self.random_state)))
         network = build_network(
             net,
-            np.asarray(intake.X[:ROWS]),
+            np.asarray(X[:ROWS]),
             target,
             head=self.head,
             form=self.convolution,
@@ -310,7 +324,7 @@ class ContinualEstimator(BaseEstimator):
             frozen=self.base == "pretrained",
         )
         if self.net is None:
-            fit_encoding(network.base, first.X)
+            fit_encoding(network.base, [lesson.X for lesson in lessons])
         return Learned(net, network, seed, columns)
 
     def _check_module(self, net: NeuralNet) -> None:

@@ -8,7 +8,7 @@ copies, clones or pickles is a net of the user's class, as it is with skorch alo
 
 import warnings
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from types import new_class
 from typing import Any
 
@@ -25,6 +25,7 @@ from sklearn_halrp._predictive import in_four_bytes
 from sklearn_halrp._processes import agreed_step, named_as_in_module
 from sklearn_halrp._random import no_draws
 from sklearn_halrp._sample_weight import rows_in, rows_with_weights, weighted_loss
+from sklearn_halrp._several import SeveralModules, SeveralSets, names_in_copies
 from sklearn_halrp._steps import attend
 
 
@@ -162,6 +163,9 @@ class _InPhase:
         return self.phase_.sets or super().get_split_datasets(X, y, **parameters)
 
     def get_iterator(self, dataset, training=False):
+        if isinstance(dataset, SeveralSets):
+            batches_of = partial(self.get_iterator, training=training)
+            return dataset.batches(batches_of, self.phase_.module, training)
         name = "iterator_train" if training else "iterator_valid"
         skorchs = class_of(self).get_iterator is NeuralNet.get_iterator
         if not skorchs or getattr(self, name) is not DataLoader:
@@ -207,10 +211,27 @@ class _InPhase:
 
     def train_step(self, batch, **parameters):
         step, accelerator = super().train_step(batch, **parameters), self.phase_.accelerator
+        step = self._comparable(step)
         return agreed_step(accelerator, step) if accelerator else step
+
+    def validation_step(self, batch, **parameters):
+        return self._comparable(super().validation_step(batch, **parameters))
+
+    def evaluation_step(self, batch, *args, **parameters):
+        outputs = super().evaluation_step(batch, *args, **parameters)
+        return self._comparable({"y_pred": outputs})["y_pred"]
+
+    def _comparable(self, step):
+        """Return a step whose outputs have as many columns for each of several tasks."""
+        module = self.phase_.module
+        if not isinstance(module, SeveralModules) or "y_pred" not in step:
+            return step
+        return {**step, "y_pred": module.padded(step["y_pred"])}
 
     def get_all_learnable_params(self):
         parameters = super().get_all_learnable_params()
+        if isinstance(self.phase_.module, SeveralModules):
+            return names_in_copies(parameters)
         return named_as_in_module(self, parameters) if self.phase_.accelerator else parameters
 
     def _initialize_accelerator(self):

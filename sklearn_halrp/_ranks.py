@@ -13,26 +13,29 @@ def choose_ranks(
     max_rank: int,
     costs: Mapping[str, int] | None = None,
     max_cost: float = np.inf,
+    fewest: int = 1,
 ) -> dict[str, int]:
     """Choose one rank per layer from the scores of all layers together.
 
     Term ``i`` of layer ``l`` scores ``importance_l * sigma_{l,i}^2``. All scores are
     sorted together and the largest are kept until they reach a share of the total;
-    a layer's rank is the number of its own terms among them, at least 1 and at most
+    a layer's rank is the number of its own terms among them, at least `fewest` and at most
     `max_rank`. If the terms then cost more than `max_cost`, those of the lowest score
-    are given up until they fit; only this can bring a rank to 0.
+    are given up until they fit, which can bring a rank to 0.
 
     Parameters
     ----------
     scores : dict of str to array of shape (n_terms,)
         Each in descending order.
-    approximation_rate : float in (0, 1]
-        The share alpha of the total score that is kept.
+    approximation_rate : float in [0, 1]
+        The share alpha of the total score that is kept; of 0, nothing is.
     max_rank : int
     costs : dict of str to int, optional
         Numbers that one term of the layer has to store.
     max_cost : float
         Most numbers that all terms together may store.
+    fewest : int
+        Lowest rank of a layer, as long as it fits.
 
     Returns
     -------
@@ -58,10 +61,11 @@ def choose_ranks(
     # The first place where the share is reached is kept too; round-off in the sum
     # must not keep one term more.
     target = approximation_rate * reached[-1] * (1 - 1e-12)
-    kept = order[: np.searchsorted(reached, target) + 1]
+    n_kept = np.searchsorted(reached, target) + 1 if approximation_rate else 0
+    kept = order[:n_kept]
     counts = np.bincount(layer[kept], minlength=len(names))
     ranks = {
-        name: int(min(max(count, 1), max_rank, len(scores[name])))
+        name: int(min(max(count, fewest), max_rank, len(scores[name])))
         for name, count in zip(names, counts, strict=True)
     }
     if costs is None or sum(ranks[name] * costs[name] for name in names) <= max_cost:

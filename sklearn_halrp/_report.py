@@ -95,5 +95,5 @@ _COLUMNS = (
     "predicted_increase",
     "measured_increase",
 )
-_PHASES = ("base", "warm-up", "ranks", "report", "low-rank", "pruning")
+_PHASES = ("base", "joint", "warm-up", "ranks", "report", "low-rank", "pruning")
 _ROWS = {"task": _task_rows, "layer": _layer_rows, "epoch": _epoch_rows}

@@ -1,6 +1,6 @@
 """Several tasks in one call: one by one, or in processes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from joblib.parallel import get_active_backend
 from skorch import NeuralNet
 
 from sklearn_halrp._faults import let_through
+from sklearn_halrp._joint import learn_joint
 from sklearn_halrp._learning import learn_base, learn_task
 from sklearn_halrp._network import Network
 from sklearn_halrp._processes import is_shared
@@ -35,9 +36,9 @@ def learn_all(
 ) -> Network:
     """Return a network in which all lessons are learned; the given one is kept.
 
-    The base is trained first, if the first lesson is to train it. Given the base, tasks
-    do not depend on each other, so they may be learned in parallel processes: the result
-    is the same. Each process uses as many threads as the caller. They are learned one by one
+    The base is trained first, if the first lesson is to train it, or all of them are. Given the
+    base, tasks do not depend on each other, so they may be learned in parallel processes: the
+    result is the same. Each process uses as many threads as the caller. They are learned one by one
     where processes would share files, or every step with yet others, or where a callback
     cannot be sent to them.
 
@@ -56,7 +57,9 @@ def learn_all(
     Network
     """
     lessons = list(lessons)
-    if network.trains_base(lessons[0].task_id):
+    if trained_by_all(network, lessons, base=settings.base):
+        network = learn_joint(recipe, network, lessons, settings, root_seed)
+    elif network.trains_base(lessons[0].task_id):
         network = learn_base(recipe, network, lessons.pop(0), settings, root_seed)
     if not lessons:
         return network
@@ -79,6 +82,14 @@ def learn_all(
     for lesson, task in zip(lessons, tasks, strict=True):
         network = network.with_task(lesson.task_id, task)
     return network
+
+
+def trained_by_all(network: Network, lessons: Sized, base: str) -> bool:
+    """Whether the lessons of a first call train the base together.
+
+    One alone trains it as the first task does.
+    """
+    return base == "joint" and len(lessons) > 1 and not network.frozen and not network.tasks
 
 
 def _one_by_one(recipe: NeuralNet) -> bool:

@@ -37,6 +37,9 @@ from sklearn_halrp.exceptions import InvalidNetworkError
 # Rows whose predictions are looked at before a task is kept.
 LOOKED_AT = 256
 
+# Where `least_gain` is left open, and several tasks trained the base.
+LEAST_GAIN = 0.005
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -54,12 +57,22 @@ class Settings:
     growth_budget: float
     precision: str
     importance: Any
+    base: str
+    joint_sampling: float
+    least_gain: Any
     verbose: int
 
     @classmethod
     def of(cls, estimator: Any) -> Self:
         """Return the parameters of an estimator that have the same names."""
         return cls(**{field.name: getattr(estimator, field.name) for field in fields(cls)})
+
+    @property
+    def share_to_gain(self) -> float:
+        """Least share of a loss that low-rank terms must gain; 0 where they may gain nothing."""
+        if self.least_gain == "auto":
+            return LEAST_GAIN if self.base == "joint" else 0.0
+        return float(self.least_gain)
 
     def warmup(self, epochs: int) -> int:
         """Return how many of all epochs are warm-up."""
@@ -111,7 +124,7 @@ def visiting(
     with (
         torch.inference_mode(False),  # where gradients are off, they are on inside
         seeded(seed, recipe.device),
-        _progress_bar(lesson.task_id, recipe.max_epochs, verbose=settings.verbose) as bar,
+        progress_bar(f"task {lesson.task_id}", recipe.max_epochs, verbose=settings.verbose) as bar,
     ):
         try:
             yield Visit(recipe, network, lesson, settings, known, bar)
@@ -121,11 +134,12 @@ def visiting(
 
 
 @contextmanager
-def _progress_bar(task_id: TaskId, epochs: int, verbose: int) -> Iterator[Any]:
+def progress_bar(what: str, epochs: int, verbose: int) -> Iterator[Any]:
+    """Show the epochs of what is trained, if it shall be shown; yields the bar, or None."""
     if not verbose:
         yield None
         return
-    with tqdm(total=epochs, desc=f"task {task_id}", unit="epoch") as bar:
+    with tqdm(total=epochs, desc=what, unit="epoch") as bar:
         yield bar
 
 
@@ -142,6 +156,8 @@ class Visit:
     known : Task or None
         What was learned of the task before.
     bar : tqdm.tqdm or None
+    sets : pair of Dataset, optional
+        Training and held-out rows, where the net is not asked for them.
 
     Attributes
     ----------
@@ -160,11 +176,12 @@ class Visit:
         settings: Settings,
         known: Task | None,
         bar: Any,
+        sets: tuple[Any, Any] | None = None,
     ) -> None:
         self.recipe, self.network, self.settings = recipe, network, settings
         self.lesson, self.known, self.bar = lesson, known, bar
         self.budget = Budget.of(network, growth_budget=settings.growth_budget)
-        self.sets = _split(recipe, lesson)
+        self.sets = _split(recipe, lesson) if sets is None else sets
         self._normed: tuple[Normed, ...] | None = None
         self.report = {"n_samples": len(lesson.y)}
         self._seconds: dict[str, float] = {}
@@ -266,7 +283,7 @@ class Visit:
         task_id, n_rows = self.lesson.task_id, len(self.lesson.y)
         share = 0.0 if average_after is None else self.settings.average_last
         averaging = MeanOfLast(share, epochs, after=average_after or 0)
-        first = [*callbacks, averaging, StopIfDiverged(task_id, phase)]
+        first = [*callbacks, averaging, self.watch(phase)]
         last = [] if self.bar is None else [ShowProgress(self.bar, phase)]
         settings["weighted"] = self.lesson.weights is not None
         net = around(self.recipe, module, first, last, self.sets, **settings)
@@ -274,26 +291,41 @@ class Visit:
         with self.timed(phase):
             train(net, given(self.lesson.X), self.lesson.y, epochs)
             if epochs:
-                renew_statistics(net, self.sets[0])
+                self.renew(net)
             if averaging.means:
-                keep_better(net, averaging.means, self.sets)
+                keep_better(net, averaging.means, self.sets, self.renew)
         if any(row.get("train_batch_count") == 0 for row in net.history):
             raise ValueError(
                 f"Task {task_id!r} gave no batch to train on: its {n_rows} "
                 "rows are too few for this batch_size with drop_last=True."
             )
+        self.check_finite(module, phase)
+        if phase != "base":
+            self.check_fixed(module)
+        self._epochs += epochs_of(net, phase)
+        return net
+
+    def renew(self, net: NeuralNet) -> None:
+        """Take running statistics anew, from the training rows."""
+        renew_statistics(net, self.sets[0])
+
+    def watch(self, phase: str) -> StopIfDiverged:
+        """Return what stops a training that diverges."""
+        return StopIfDiverged(self.lesson.task_id, phase)
+
+    def check_finite(self, module: nn.Module, phase: str) -> None:
+        """Refuse tensors that are NaN or infinite."""
+        self._check_finite(module, phase, self.lesson.task_id)
+
+    def _check_finite(self, module: nn.Module, phase: str, task_id: TaskId) -> None:
         constant = named_tensors(self.network.base)  # such as a mask of minus infinity
         for name, tensor in named_tensors(module).items():
             if torch.isfinite(tensor).all():
                 continue
             if name not in constant or not same(tensor, constant[name]):
                 raise diverged(task_id, phase, f"{name} is not finite")
-        if phase != "base":
-            self._check_fixed(module)
-        self._epochs += epochs_of(net, phase)
-        return net
 
-    def _check_fixed(self, module: nn.Module) -> None:
+    def check_fixed(self, module: nn.Module) -> None:
         """Refuse what a callback did to a tensor that belongs to the base."""
         for name, tensor in self.network.fixed().items():
             if not same(get_tensor(module, name), tensor):

@@ -721,7 +721,7 @@ def _check_numbers(cache_bytes: Any, timeout: Any) -> None:
         raise ValueError(f"cache_bytes must be None or an int, 0 or more; got {cache_bytes!r}.")
 
 
-_FIXED = {"base", "head", "convolution", "dtype", "random_state", "task_column"}
+_FIXED = {"base", "joint_sampling", "head", "convolution", "dtype", "random_state", "task_column"}
 
 
 def _set(estimator: Any, settings: dict[str, Any]) -> None:

@@ -46,6 +46,7 @@ from sklearn_halrp._ranks import choose_ranks, worthwhile_scales
 from sklearn_halrp._records import PAGE, Reading, Records, Row, Writing, padded, without_padding
 from sklearn_halrp._sample_weight import WithWeights
 from sklearn_halrp._serving import Predictors, batch_size_of, outputs_of
+from sklearn_halrp._several import SeveralModules, turns
 from sklearn_halrp._steps import Attending
 from sklearn_halrp._storing import Budget, in_half
 from sklearn_halrp._targets import target_from_state

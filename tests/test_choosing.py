@@ -38,6 +38,9 @@ SETTINGS = {
     "precision": "full",
     "growth_budget": 1e9,
     "importance": "fisher",
+    "base": "first",
+    "joint_sampling": 0.5,
+    "least_gain": 0.0,
     "verbose": 0,
 }
 

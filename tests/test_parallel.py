@@ -15,6 +15,7 @@ from skorch.callbacks import Callback, Checkpoint
 from torch import nn
 
 from sklearn_halrp.exceptions import GrowthBudgetWarning
+from sklearn_halrp.metrics import aopd, mopd
 from tests.conftest import make_classifier, permuted
 from tests.inside import network_of
 from tests.modules import MLP
@@ -64,6 +65,24 @@ def test_two_processes_learn_what_one_does(stream, digits):
         clf.partial_fit(X, y, task_id=later)
     assert_same(alone, together, digits[0])
     assert together.tasks_ == ["a", "b", "c", "d", "new"]
+
+
+def test_on_a_joint_base_neither_processes_nor_orders_change_a_bit(stream, digits):
+    X, y, ids = stream
+    mixed = np.random.RandomState(0).permutation(ids)  # the rows of a task stay in their order
+    rows = np.empty(len(ids), dtype=int)
+    for task_id in "abcd":
+        rows[mixed == task_id] = np.flatnonzero(ids == task_id)
+    alone = make_classifier(base="joint").fit(X, y, task_id=ids)
+    together = make_classifier(base="joint", n_jobs=2).fit(X[rows], y[rows], task_id=mixed)
+    assert together.tasks_ != alone.tasks_
+    accuracy = [
+        [c.score(*digits, task_id=task_id) for task_id in "abcd"] for c in (alone, together)
+    ]
+    assert aopd(accuracy) == mopd(accuracy) == 0
+    for task_id in "abcd":
+        one, other = (c.predict_proba(digits[0], task_id=task_id) for c in (alone, together))
+        assert np.array_equal(one, other)
 
 
 def test_the_first_task_is_no_base_any_more_when_another_comes_before_it(stream, digits):

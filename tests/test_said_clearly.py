@@ -144,7 +144,7 @@ def test_names_are_listed_in_their_order():
     with pytest.raises(ValueError, match=f"'importance' .* {{{listed}}}"):
         make_classifier(importance="fischer").fit(X, Y)
     for name, values in {
-        "base": "'first', 'pretrained'",
+        "base": "'first', 'joint', 'pretrained'",
         "precision": "'full', 'half', 'int8'",
     }.items():
         with pytest.raises(ValueError, match=f"'{name}' .* {{{values}}}"):
