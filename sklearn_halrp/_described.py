@@ -167,9 +167,11 @@ def _default_net(kind: Any, learned: dict[str, Any]) -> NeuralNet:
     net: NeuralNet = kind._target.default_net(size, n_outputs)
     if is_encoded(base):
         shapes = {name: array.shape for name, array in base.items()}
-        net = kind._target.default_net(
-            size, n_outputs, **sizes_in(shapes, learned.get("categories_"))
-        )
+        sizes = sizes_in(shapes, learned.get("categories_"))
+        n_columns = shapes["0.center"][0] + sum(size > 0 for size in sizes["categories"])
+        if n_columns != size:  # before lists of as many are made
+            raise ValueError(f"rows of {size} columns, and an encoding of {n_columns}")
+        net = kind._target.default_net(size, n_outputs, **sizes)
     else:
         net = earlier_net(size, n_outputs, kind._target.net_class, net.criterion)
     with torch.device("meta"):  # takes no memory, however large

@@ -461,7 +461,7 @@ class ContinualEstimator(BaseEstimator):
         >>> X, y = np.repeat(np.eye(2), 20, axis=0), np.repeat([0, 1], 20)
         >>> module = ContinualClassifier(random_state=0).fit(X, y).to_module()
         >>> type(module).__name__
-        'MultilayerPerceptron'
+        'EncodedPerceptron'
         """
         learned = self._what_was_learned()
         network, task = learned.network, learned.tasks[_one_of(learned.tasks, task_id, "to_module")]

@@ -426,6 +426,7 @@ def test_small_files_take_little_memory(small, digits, tmp_path):
         text=True,
         cwd=Path(__file__).parents[1],
     )
+    assert len(done.stdout.split()) == len(files), done.stderr[-2000:]
     found = dict(zip([Path(f).name for f in files], done.stdout.split(), strict=True))
     assert set(found.values()) <= {"refused", "loaded"}, (found, done.stderr[-2000:])
     assert {name for name, what in found.items() if what == "loaded"} <= {"wide labels.net"}

@@ -326,7 +326,7 @@ def test_the_base_of_ours_is_what_a_network_of_its_own_is():
 
     But for the bias before the norm, which the norm takes out again: its gradient is rounding.
     """
-    training = Training(epochs=8, batch_size=1000, lr=1e-2, averaged=0, anew=False)
+    training = Training(epochs=8, batch_size=1000, lr=1e-2, averaged=0)
     ours, alone = (one(SameStart, training, 0) for one in (methods.HALRP, methods.Separate))
     ours.learn(TASKS[0])
     alone.learn(TASKS[0])
