@@ -275,7 +275,12 @@ TINY = {
 }
 
 
-@pytest.mark.parametrize("name", TINY)
+SLOW = ("convolution", "attention", "recurrent")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in TINY]
+)
 def test_hessian_is_its_frobenius_norm(name):
     make, shape, weight = TINY[name]
     torch.manual_seed(1)

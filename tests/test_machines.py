@@ -73,6 +73,7 @@ def networks(monkeypatch):
     return pytest.importorskip("networks")
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_task_as_well_as_one(networks, tmp_path):
     pytest.importorskip("accelerate")
     printed = run(*from_page("torchrun"), tmp_path / "model.joblib")

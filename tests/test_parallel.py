@@ -135,6 +135,7 @@ def test_two_dask_workers_learn_what_one_process_does(stream, digits, cluster):
     assert_same(alone, spread, digits[0])
 
 
+@pytest.mark.slow
 def test_dask_sends_the_base_and_the_data_once(stream, cluster):
     X, y, ids = stream
     dask = pytest.importorskip("dask")

@@ -71,7 +71,7 @@ def said(est, X, task_id):
 
 
 # Where nothing has a kernel both forms are the same; targets and networks do not know each other.
-KERNELS = [name for name, animal in ZOO.items() if len(animal.shape) > 2] + ["conv1d"]
+KERNELS = ("conv1d", "conv2d", "conv3d", "transposed", "residual", "experts")
 NUMBERS = ("mlp", "conv2d", "recurrent", "checkpointed")
 
 
