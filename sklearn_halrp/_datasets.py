@@ -233,12 +233,33 @@ def _array_of(row: Any, dtype: Any) -> Any:
     """Return a row as an array of a type, or a tensor as one; of complex numbers, as it is."""
     tensor = isinstance(row, torch.Tensor)
     row = row if tensor else np.asarray(row)
-    if dtype is None or _is_complex(row):
+    if _is_complex(row) or (tensor and dtype is None):
         return row
+    if dtype is None:
+        return readable(row)
     if tensor:
         return row.to(torch.from_numpy(np.empty(0, dtype)).dtype)
     with np.errstate(over="ignore"):
-        return row.astype(dtype, copy=False)
+        return readable(row.astype(dtype, copy=False))
+
+
+def readable(values: NDArray[Any]) -> NDArray[Any]:
+    """Return numbers as torch can read them: in the byte order of the machine.
+
+    Raises
+    ------
+    ValueError
+        If they are objects.
+
+    >>> readable(np.array([1.0], dtype=">f4")).dtype.isnative
+    True
+    """
+    if values.dtype.kind == "O":
+        raise ValueError(
+            "X holds Python objects, which dtype=None leaves as they are. Give the numbers a type, "
+            "with X.astype, or with dtype='float32'."
+        )
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 def _is_complex(row: Any) -> bool:

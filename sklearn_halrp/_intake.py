@@ -19,6 +19,7 @@ from sklearn_halrp._datasets import (
     check_one_input,
     from_tensor,
     labels_in,
+    readable,
 )
 from sklearn_halrp._ids import split_task_column
 from sklearn_halrp._labels import shortened
@@ -116,6 +117,7 @@ def rows_to_predict(estimator: Any, X: Any, task_id: Any, columns: Columns) -> I
         asker = _asker(estimator, columns)
         with _named(X):
             X = validate_data(asker, X, reset=False, **_checks(estimator, columns.missing))
+            X = readable(X)
     _check_shape(X, columns)
     return Intake(X, task_id, columns)
 
@@ -161,6 +163,7 @@ def rows_to_learn(
         X = X if categories is None else with_codes(X, categories, names)
         with _named(X):
             X, y = validate_data(asker, X, y, reset=columns is None, **checks)
+            X = readable(X)
     weights = None if sample_weight is None else check_weights(sample_weight, X)
     if columns is None:
         names = getattr(asker, "feature_names_in_", None)

@@ -83,7 +83,7 @@ class Injection:
             if frame.f_code.co_name != "<genexpr>" or frame.f_lasti < _BEGUN:
                 self._pass(frame)
             return None
-        return _Lines(self._pass, frame.f_code.co_filename)
+        return _Lines(self._pass, frame.f_code.co_filename, frame.f_lineno)
 
     def _profile(self, frame, event, arg):
         if event not in ("call", "c_return") or not frame.f_code.co_filename.startswith(PACKAGE):
@@ -113,10 +113,10 @@ class Injection:
 
 
 class _Lines:
-    """What one frame tells of its lines."""
+    """What one frame tells of its lines; a generator goes on where it was."""
 
-    def __init__(self, tell, filename):
-        self.tell, self.before = tell, 0
+    def __init__(self, tell, filename, before):
+        self.tell, self.before = tell, before
         self.cleaning, self.heads = _lines_of(filename)
 
     def __call__(self, frame, event, arg):

@@ -204,3 +204,39 @@ def test_a_module_made_in_inference_mode_is_learned(digits):
         module = MLP()
     clf = two_tasks(digits, make_classifier(module, base="pretrained"))
     assert clf.tasks_ == ["a", "b"]
+
+
+# --- types that torch has not ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [None, ">f4"])
+@pytest.mark.parametrize("as_dataset", [False, True])
+def test_numbers_in_another_byte_order_are_the_same_numbers(digits, dtype, as_dataset):
+    X, y = digits[0][:100], digits[1][:100]
+    other = X.astype(">f4")
+
+    class Rows(torch.utils.data.Dataset):
+        def __init__(self, X):
+            self.X = X
+
+        def __len__(self):
+            return len(self.X)
+
+        def __getitem__(self, i):
+            return self.X[i], int(y[i])
+
+    plain = make_classifier().fit(X, y, "a").partial_fit(X[:, ::-1], y, "b")
+    clf = make_classifier(dtype=dtype)
+    for rows, task_id in [(other, "a"), (np.ascontiguousarray(other[:, ::-1]), "b")]:
+        clf.partial_fit(*((Rows(rows), None) if as_dataset else (rows, y)), task_id=task_id)
+    found = clf.predict_proba(Rows(other) if as_dataset else other, "b")
+    assert np.array_equal(found, plain.predict_proba(X, "b"))
+
+
+@pytest.mark.parametrize("call", ["fit", "partial_fit", "predict"])
+def test_objects_are_refused_where_types_are_left_as_they_are(digits, call):
+    X, y = digits[0][:60], digits[1][:60]
+    clf = make_classifier(dtype=None).fit(X, y, "a")
+    labels = [] if call == "predict" else [y]
+    with pytest.raises(ValueError, match=r"X holds Python objects.*dtype='float32'"):
+        getattr(clf, call)(X.astype(object), *labels, task_id="a")
