@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback
-from torch import nn
 
+from sklearn_halrp._best_epoch import trained_tensors
 from sklearn_halrp._processes import agreed
 from sklearn_halrp._training import mean_loss
 
@@ -100,17 +100,12 @@ def keep_better(
     module: Any = net.module_
     train_set, held_out = sets
     rows = train_set if held_out is None else held_out
-    before = {name: tensor.clone() for name, tensor in _every(module)}
+    before = {name: tensor.clone() for name, tensor in trained_tensors(module).items()}
     last = agreed(net, mean_loss(net, rows, ROWS))
     for tensor, mean in means:
         tensor.copy_(mean)
     renew(net)
     if agreed(net, mean_loss(net, rows, ROWS)) <= last:
         return
-    for name, tensor in _every(module):
+    for name, tensor in trained_tensors(module).items():
         tensor.copy_(before[name])
-
-
-def _every(module: nn.Module) -> Iterable[tuple[str, torch.Tensor]]:
-    parameters = ((name, p) for name, p in module.named_parameters() if p.requires_grad)
-    return [*parameters, *module.named_buffers()]

@@ -46,7 +46,9 @@ class BestEpoch(EarlyStopping):
             return
         if loss < self.best_loss_:
             self.misses_, self.best_loss_ = 0, loss
-            self.best_ = {name: t.detach().clone() for name, t in _changing(net.module_).items()}
+            self.best_ = {
+                name: t.detach().clone() for name, t in trained_tensors(net.module_).items()
+            }
             return
         self.misses_ += 1
         if self.misses_ < self.patience:
@@ -67,7 +69,7 @@ class BestEpoch(EarlyStopping):
 
     @torch.no_grad()
     def _restore(self, net: NeuralNet) -> None:
-        now = _changing(net.module_)
+        now = trained_tensors(net.module_)
         for name, tensor in self.best_.items():
             now[name].copy_(tensor)
 
@@ -78,7 +80,7 @@ def _before(net: NeuralNet) -> list[Any]:
     return [] if phase is None else [c for c in phase.first if hasattr(c, "hasten")]
 
 
-def _changing(module: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the tensors that training changes, by name."""
+def trained_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the tensors that a training changes, by name: trained parameters, and buffers."""
     trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
     return {**trained, **dict(module.named_buffers())}
