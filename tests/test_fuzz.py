@@ -442,7 +442,8 @@ def check_result(case, model, arguments, result):
         if is_classifier(model):
             assert set(rows.tolist()) <= set(model.task_classes_[task_id].tolist())
             p = model.predict_proba(ROWS_OF_X, task_id)
-            assert p.dtype == np.float32
+            double = case["call"] == "fit" and case["module"] == {"end": "double"}
+            assert p.dtype == (np.float64 if double else np.float32)
             assert np.allclose(p.sum(axis=1), 1, atol=1e-4)
         else:
             assert np.isfinite(rows).all()
