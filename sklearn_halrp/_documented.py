@@ -52,12 +52,12 @@ l1_penalty : float, default=1e-6
     lambda_1, on the magnitudes of U and V. Published: 1e-6 to 1e-4.
 l2_penalty : float, default=1e-4
     lambda_2, on half the squares of r, s, U and V. Published: 1e-4 to 1e-3.
-factor_lr_scale : "auto" or float, default=1.0
+factor_lr_scale : "auto" or float, default="auto"
     Learning rate of U and V, over the net's. Where a task brings few steps of training,
     low-rank terms that begin small do not get far in them: 3 to 10 can help much there,
     and can do harm where the steps are many. ``"auto"`` tries 1, 3 and 10 for some steps
     each and takes the one with the least loss on held-out rows; the task's report has it.
-average_last : float, default=0.0
+average_last : float, default=0.3
     Share of the last batches over which weights are averaged, in [0, 1). The mean takes the
     place of the last weights, of the base and of a task, where the loss on held-out rows is
     then no higher. Only batches after the first epoch and after pruning count.
@@ -71,7 +71,7 @@ retrain_epochs : int or float, default=0.5
     Epochs, out of those that follow the warm-up, that train what pruning to the budget
     has left. A float between 0 and 1 is a share of them, rounded, and at least one
     epoch. Where the budget asks for no pruning it changes nothing. Published: 0.
-precision : {"full", "half", "int8"}, default="full"
+precision : {"full", "half", "int8"}, default="int8"
     In how many bytes a task keeps its numbers once they are trained: r, s, U and V in as many as
     the network's weights have, or in two; or with ``"int8"`` all that a task keeps, head and
     biases too, in one byte, with a scale of two for 64 numbers (running statistics in two).

@@ -42,6 +42,7 @@ def published_settings(n_tasks: int = 2, growth: float = 0.6) -> dict[str, Any]:
     if n_tasks < 2:
         raise ValueError(f"n_tasks counts the first task too, so it is at least 2; got {n_tasks}.")
     return {
+        "start": "warm-up",
         "warmup_epochs": 1,
         "approximation_rate": 0.9,
         "max_rank": 100,

@@ -45,6 +45,7 @@ LEAST_GAIN = 0.005
 class Settings:
     """The method's parameters; see ContinualClassifier for their meaning."""
 
+    start: str
     warmup_epochs: int | float
     approximation_rate: float
     max_rank: int
