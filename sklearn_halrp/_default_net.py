@@ -102,6 +102,9 @@ class HoldOut:
 class EncodedPerceptron(nn.Sequential):
     """A `MultilayerPerceptron` with dropout, whose inputs are encoded: see `Encoding`.
 
+    Its last layer sees the inputs too, standardised, beside the hidden units: what is linear in
+    them needs no hidden unit, and a task of few rows is mostly that.
+
     Parameters
     ----------
     n_features : int
@@ -116,6 +119,8 @@ class EncodedPerceptron(nn.Sequential):
         Of each column how many categories it has, and 0 for numbers.
     dropout : float
         Share of hidden units that a step of training leaves out.
+    direct : bool
+        Whether the last layer sees the inputs. In earlier files it does not.
     """
 
     def __init__(
@@ -126,16 +131,38 @@ class EncodedPerceptron(nn.Sequential):
         bins: int = 0,
         categories: Sequence[int] = (),
         dropout: float = DROPOUT,
+        direct: bool = True,
     ) -> None:
         encoding = Encoding(n_features, bins, categories)
+        plain = encoding.plain if direct else []
         super().__init__(
             encoding,
             nn.Linear(encoding.n_outputs, hidden, dtype=torch.float32),
             nn.Sequential(nn.ReLU(), nn.Dropout(dropout)),
             nn.Linear(hidden, hidden, dtype=torch.float32),
             nn.Sequential(nn.ReLU(), nn.Dropout(dropout)),
-            nn.Linear(hidden, n_classes, dtype=torch.float32),
+            nn.Linear(hidden + len(plain), n_classes, dtype=torch.float32),
         )
+        self.direct = direct
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Inputs of the last layer that are of a kind: hidden units, and columns."""
+        head: Any = self[-1]
+        layer: Any = self[-3]
+        return layer.out_features, head.in_features - layer.out_features
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return outputs for rows of any shape."""
+        first: Any
+        first, *hidden, last = self
+        encoded = first(x)
+        inside = encoded
+        for layer in hidden:
+            inside = layer(inside)
+        if self.direct:
+            inside = torch.cat([inside, encoded[:, first.plain]], dim=1)
+        return last(inside)
 
 
 class DefaultClassifier(NeuralNetClassifier):
@@ -238,6 +265,11 @@ def takes_missing(net: NeuralNet) -> bool:
     return isinstance(net, DefaultClassifier | DefaultRegressor)
 
 
+def blocks_of(module: nn.Module) -> tuple[int, ...]:
+    """Return how many inputs of a module's head are of each kind, where that is known."""
+    return module.blocks if isinstance(module, EncodedPerceptron) and module.direct else ()
+
+
 def is_encoded(tensors: Mapping[str, Any]) -> bool:
     """Whether tensors of these names are those of an `EncodedPerceptron`."""
     return "0.center" in tensors
@@ -249,7 +281,9 @@ def sizes_in(
     """Return the sizes of the `EncodedPerceptron` that has tensors of these shapes, by name."""
     sizes = () if categories is None else tuple(0 if c is None else len(c) for c in categories)
     bins = shapes["0.lower"][1] if "0.lower" in shapes else 0
-    return {"hidden": shapes["1.weight"][0], "bins": bins, "categories": sizes}
+    hidden, into_head = shapes["1.weight"][0], shapes["5.weight"][1]
+    direct = into_head > hidden
+    return {"hidden": hidden, "bins": bins, "categories": sizes, "direct": direct}
 
 
 def fit_encoding(module: Any, several: Sequence[Any]) -> None:

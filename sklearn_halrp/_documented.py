@@ -32,6 +32,19 @@ head : str, default=None
     Name of the linear layer that gives the outputs, such as ``"last"`` or
     ``"fc.2"``. None finds it. Every task gets one of its own, with as many outputs
     as it needs.
+start : {"auto", "warm-up", "head", "transfer"}, default="auto"
+    What a new task begins from (see docs/guide/few.md):
+
+    - ``"warm-up"``: the base, with a fresh head, as published;
+    - ``"head"``: the base, and the task is a head alone, found in closed form;
+    - ``"transfer"``: the learned task, or the base, from which a head does best on the new rows.
+      A task then depends on those that were learned before it;
+    - ``"auto"``: the base. Of fewer than 500 rows a head in closed form comes first, and is all of
+      the task where a warm-up and low-rank terms do no better on held-out rows; without a net
+      fewer than 50 rows are always a head alone. The base's own head is begun from where it
+      does better on the rows than none.
+
+    The report says what was chosen. What is learned on goes on from itself.
 warmup_epochs : int or float, default=0.4
     Epochs, out of ``max_epochs``, in which all weights of a new task are trained
     freely to see which change it needs. A float between 0 and 1 is a share of them,

@@ -21,6 +21,7 @@ from sklearn_halrp._checks import changed_arguments, check_net
 from sklearn_halrp._datasets import given
 from sklearn_halrp._default_net import fit_encoding, sizes_for
 from sklearn_halrp._documented import named_by_method
+from sklearn_halrp._heads import STARTS
 from sklearn_halrp._ids import check_known, check_task_id, default_task_id, group_rows
 from sklearn_halrp._importance import IMPORTANCES, check_importance
 from sklearn_halrp._intake import Intake, dtype_of, rows_to_learn, rows_to_predict
@@ -79,6 +80,7 @@ class ContinualEstimator(BaseEstimator):
         "base": [_one_of_names(("first", "joint", "pretrained"))],
         "joint_sampling": [Interval(Real, 0, 1, closed="both")],
         "head": [str, None],
+        "start": [_one_of_names(STARTS)],
         "warmup_epochs": [
             Interval(Integral, 0, None, closed="left"),
             Interval(Real, 0, 1, closed="neither"),

@@ -92,7 +92,8 @@ def learn_joint(
         epochs = visit.recipe.max_epochs
         visit.trained(module, "joint", epochs, average_after=0, compile=False, use_caching=True)
     weights = {name: get_tensor(copies[0], name).detach() for name in common}
-    base = network.module_with({**weights, **_own_of_base(network, copies)}, trainable=False)
+    own = _own_of_base(network, copies, alike=_mean_the_same(ordered))
+    base = network.module_with({**weights, **own}, trainable=False)
     network = replace(network, base=base.requires_grad_(False).eval())
     places = {lesson.task_id: place for place, lesson in enumerate(ordered)}
     tasks = {x.task_id: visit.begun(network, x, copies[places[x.task_id]]) for x in lessons}
@@ -112,16 +113,24 @@ def _common_to_all(network: Network) -> dict[str, nn.Parameter]:
     return trained | {name: fixed[name] for name in roles.frozen}
 
 
-@torch.no_grad()
-def _own_of_base(network: Network, copies: Sequence[nn.Module]) -> dict[str, torch.Tensor]:
-    """Return what a later task begins with: the mean of the tasks, and no head.
+def _mean_the_same(lessons: Sequence[Lesson]) -> bool:
+    """Whether the outputs of all tasks mean the same."""
+    first, *others = (lesson.target.names() for lesson in lessons)
+    return all(other == first for other in others)
 
-    Whoever comes later gets a fresh head, so that of the base says nothing of any task.
+
+@torch.no_grad()
+def _own_of_base(
+    network: Network, copies: Sequence[nn.Module], alike: bool
+) -> dict[str, torch.Tensor]:
+    """Return what a later task begins with: the mean of the tasks.
+
+    Where their outputs do not mean the same there is no such head; then the base's says nothing.
     """
     found = {}
     for name in network.roles.own:
         several = [get_tensor(module, name).detach() for module in copies]
-        if name in network.in_head:
+        if name in network.in_head and not alike:
             found[name] = torch.zeros_like(get_tensor(network.base, name))
         elif _have_mean(several):
             found[name] = torch.stack(several).mean(0)

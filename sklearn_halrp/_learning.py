@@ -10,7 +10,9 @@ from skorch import NeuralNet
 from torch import nn
 
 from sklearn_halrp._callbacks import PruneAndHold
-from sklearn_halrp._folding import begin, fold
+from sklearn_halrp._folding import begin as without_redundant
+from sklearn_halrp._folding import fold
+from sklearn_halrp._heads import begin, better, head_alone, is_all
 from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._network import Network
 from sklearn_halrp._probing import ROWS
@@ -68,27 +70,37 @@ def learn_task(
     """
     with visiting(recipe, network, lesson, settings, root_seed) as visit:
         epochs = visit.recipe.max_epochs
-        own: dict[str, Any]
         if visit.known and visit.known.factors:
-            own, factors = visit.own_anew(), network.factors(visit.known)
-        else:
-            own, factors, epochs = begun(visit, epochs)
-        own, factors = begin(visit.normed, network.own_of_base(), own, factors)
-        module, factors = _tune(visit, own, factors, epochs)
-        with visit.timed("pruning"):
-            fold(network, visit.normed, module, factors, visit.forward)
-            own, stored, before = store(
-                network,
-                module,
-                factors,
-                visit.budget,
-                prune_threshold=settings.prune_threshold,
-                precision=settings.precision,
-            )
-        visit.report["n_numbers_before_pruning"] = before
-        task = visit.task(factors=stored, own=own)
-        visit.check_predicts(network.module_for(task), "low-rank")
-        return task
+            return _perturbation(visit, visit.own_anew(), network.factors(visit.known), epochs)
+        found = begin(visit)
+        if found is not None and is_all(visit):
+            return head_alone(visit, found)
+        before = dict(visit.report)
+        task = _perturbation(visit, *begun(visit, epochs))
+        return task if found is None else better(visit, found, task, before)
+
+
+def _perturbation(
+    visit: Visit, own: dict[str, Any], factors: Mapping[str, Factors], epochs: int
+) -> Task:
+    """Return the visit's task, trained as a perturbation of the base that begins so."""
+    network, settings = visit.network, visit.settings
+    own, factors = without_redundant(visit.normed, network.own_of_base(), own, factors)
+    module, factors = _tune(visit, own, factors, epochs)
+    with visit.timed("pruning"):
+        fold(network, visit.normed, module, factors, visit.forward)
+        own, stored, before = store(
+            network,
+            module,
+            factors,
+            visit.budget,
+            prune_threshold=settings.prune_threshold,
+            precision=settings.precision,
+        )
+    visit.report["n_numbers_before_pruning"] = before
+    task = visit.task(factors=stored, own=own)
+    visit.check_predicts(network.module_for(task), "low-rank")
+    return task
 
 
 def _tune(

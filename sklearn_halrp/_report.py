@@ -88,6 +88,7 @@ def _epoch_rows(network: Any, name: TaskId) -> Iterator[dict[str, Any]]:
 _COLUMNS = (
     "n_samples",
     "visits",
+    "start",
     "growth",
     "n_bytes",
     "n_numbers",
@@ -95,5 +96,5 @@ _COLUMNS = (
     "predicted_increase",
     "measured_increase",
 )
-_PHASES = ("base", "joint", "warm-up", "ranks", "report", "low-rank", "pruning")
+_PHASES = ("base", "joint", "head", "warm-up", "ranks", "report", "low-rank", "pruning")
 _ROWS = {"task": _task_rows, "layer": _layer_rows, "epoch": _epoch_rows}

@@ -63,7 +63,8 @@ def learn_all(
         network = learn_base(recipe, network, lessons.pop(0), settings, root_seed)
     if not lessons:
         return network
-    if _one_by_one(recipe) or effective_n_jobs(n_jobs) == 1:
+    alone = _one_by_one(recipe) or settings.start == "transfer"  # which looks at all tasks
+    if alone or effective_n_jobs(n_jobs) == 1:
         tasks = [learn_task(recipe, network, x, settings, root_seed) for x in lessons]
     else:
         base = _Parcel(_packed(network.without_tasks()), network.n_bytes)

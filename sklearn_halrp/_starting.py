@@ -100,5 +100,6 @@ def begun(visit: Visit, epochs: int) -> tuple[dict[str, torch.Tensor], dict[str,
     """
     beginning = visit.settings.warmup(epochs)
     start = warm_up if beginning else scales_alone
+    visit.report["start"] = "warm-up" if beginning else "scales"
     own, factors = start(visit, beginning)
     return own, factors, epochs - beginning

@@ -165,9 +165,16 @@ class Visit:
     sets : pair of Dataset
         Training and held-out rows; the latter may be None.
     budget : Budget
+    source : Task or None
+        The learned task that a new one begins from; None: the base.
+    head : Head or None
+        What its head begins with, if not with random numbers; it has a weight and a bias.
     report : dict
         What a phase finds out is written down here, for the task's report.
     """
+
+    source: Task | None = None
+    head: Any = None
 
     def __init__(
         self,
@@ -184,7 +191,7 @@ class Visit:
         self.budget = Budget.of(network, growth_budget=settings.growth_budget)
         self.sets = _split(recipe, lesson) if sets is None else sets
         self._normed: tuple[Normed, ...] | None = None
-        self.report = {"n_samples": len(lesson.y)}
+        self.report: dict[str, Any] = {"n_samples": len(lesson.y)}
         self._seconds: dict[str, float] = {}
         self._epochs: list[dict[str, Any]] = []
 
@@ -211,20 +218,47 @@ class Visit:
             Names of tensors that are trained too, besides the task's own ones.
         """
         network = self.network
-        weights = {
-            name: get_tensor(network.base, name).detach().clone()
-            for name in (*network.roles.perturbed, *roles)
-        }
+        weights = {name: tensor.clone() for name, tensor in self.weights(*roles).items()}
         module = network.module_with({**network.fixed(), **weights, **self.own()})
         for one in self.normed:
             if one.bias:  # its gradient is rounding alone, which some optimizers make large
                 get_tensor(module, one.bias).requires_grad_(False)
         return module
 
+    @property
+    def before(self) -> Task | None:
+        """The task whose own tensors this one begins with; None: those of the base."""
+        return self.known or self.source
+
+    @property
+    def was_joint(self) -> bool:
+        """Whether the task has trained the base with others, and is now visited first."""
+        return self.known is not None and not self.known.visits
+
+    def weights(self, *roles: str) -> dict[str, torch.Tensor]:
+        """Return the perturbed weights to start from, and other tensors of the base, by name."""
+        network = self.network
+        begun = network.module_for(self.source) if self.source else network.base
+        found = {name: get_tensor(begun, name) for name in network.roles.perturbed}
+        found |= {name: get_tensor(network.base, name) for name in roles}
+        return {name: tensor.detach() for name, tensor in found.items()}
+
+    def head_tensors(self) -> tuple[str, str]:
+        """Return the names of the head's weight and bias."""
+        weight = self.network.roles.head_weight
+        return weight, f"{weight.removesuffix('weight')}bias"
+
     def own(self) -> dict[str, torch.Tensor]:
         """Return the task's own tensors to start from, with a head for its outputs."""
+        own = self._own()
+        if self.head is not None:
+            weight, bias = self.head_tensors()
+            own[weight], own[bias] = self.head.weight.to(own[weight]), self.head.bias.to(own[bias])
+        return own
+
+    def _own(self) -> dict[str, torch.Tensor]:
         network, target = self.network, self.lesson.target
-        own = network.own(self.known) if self.known else network.own_of_base()
+        own = network.own(self.before) if self.before else network.own_of_base()
         own = {name: tensor.clone() for name, tensor in own.items()}
         if self.known is None and network.trains_base(self.lesson.task_id):
             return own  # the network was built with a head of this size
@@ -244,7 +278,7 @@ class Visit:
         """Return the same for a task that goes on: with the statistics of these rows."""
         if not self.known or not self.normed:
             return self.own()
-        net = self._evaluating(self.network.module_for(self.known))
+        net = self.evaluating(self.network.module_for(self.known))
         return measure(self.normed, self.own(), net, self.sets[0])
 
     # --- one phase
@@ -343,6 +377,10 @@ class Visit:
         yield
         self._seconds[phase] = time.perf_counter() - begin
 
+    def forget_epochs(self) -> None:
+        """Leave out of the history what was trained and is not kept; its seconds stay."""
+        self._epochs = []
+
     # --- what it ends with
 
     def check_predicts(self, module: nn.Module, phase: str) -> None:
@@ -376,9 +414,10 @@ class Visit:
             )
 
     def _unpredicted(self, module: nn.Module, rows: Any) -> NDArray[Any]:
-        return unpredicted(self._evaluating(module), rows, self.lesson.target)
+        return unpredicted(self.evaluating(module), rows, self.lesson.target)
 
-    def _evaluating(self, module: nn.Module) -> NeuralNet:
+    def evaluating(self, module: nn.Module) -> NeuralNet:
+        """Return a net that applies a module, and trains nothing."""
         return around(
             self.recipe,
             module,

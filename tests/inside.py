@@ -31,6 +31,7 @@ from sklearn_halrp._ids import group_rows
 from sklearn_halrp._importance import IMPORTANCES, Uniform
 from sklearn_halrp._label_sets import positions_in
 from sklearn_halrp._layer import Layer, Ranking
+from sklearn_halrp._linear_head import Head, Seen, best_head
 from sklearn_halrp._low_rank import FORMS, Factors, effective_weight, fit_scales, matrix_shape
 from sklearn_halrp._modules import copy_with, get_tensor, named_tensors
 from sklearn_halrp._numbers import Numbers
@@ -44,6 +45,7 @@ from sklearn_halrp._random import OwnDraws, seeded
 from sklearn_halrp._rankings import rankings
 from sklearn_halrp._ranks import choose_ranks, worthwhile_scales
 from sklearn_halrp._records import PAGE, Reading, Records, Row, Writing, padded, without_padding
+from sklearn_halrp._ridge import STRENGTHS, ridge
 from sklearn_halrp._sample_weight import WithWeights
 from sklearn_halrp._serving import Predictors, batch_size_of, outputs_of
 from sklearn_halrp._several import SeveralModules, turns

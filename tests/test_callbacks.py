@@ -61,7 +61,7 @@ def test_clipping_bounds_the_penalty_too(digits):
     # its length is the bound, however large the penalty is.
     X, y = digits
     net = {"optimizer": torch.optim.SGD, "lr": 0.05, "batch_size": 200, "train_split": None}
-    clf = make_classifier(net=net, prune_threshold=0.0, growth_budget=10.0)
+    clf = make_classifier(net=net, prune_threshold=0.0, growth_budget=10.0, factor_lr_scale=1.0)
     clf.partial_fit(X[:200], y[:200], task_id=0)
     clf.partial_fit(permuted(X[:200], 1), y[:200], task_id=1)
     before = snapshot(clf)

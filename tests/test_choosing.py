@@ -30,6 +30,7 @@ SETTINGS = {
     "approximation_rate": 0.9,
     "max_rank": 100,
     "l1_penalty": 0.0,
+    "start": "warm-up",
     "factor_lr_scale": 1.0,
     "average_last": 0.0,
     "l2_penalty": 0.0,

@@ -385,7 +385,7 @@ def test_a_budget_that_cannot_be_kept_is_said(digits):
 
 def test_the_report_says_what_happened(learned):
     report = learned.report_[2]
-    assert set(report["seconds"]) == {"warm-up", "ranks", "report", "low-rank", "pruning"}
+    assert set(report["seconds"]) == {"warm-up", "ranks", "report", "race", "low-rank", "pruning"}
     for name, row in report["layers"].items():
         values = np.array(row["spectrum"])
         assert (np.diff(values) <= 0).all()

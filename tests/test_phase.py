@@ -47,7 +47,7 @@ def look():
 
     def learn(look, X, y, net, weighted=False, shape=(64,), **settings):
         Look.look, Look.seen = staticmethod(look), 0
-        clf = ContinualClassifier(net, random_state=0, **settings)
+        clf = ContinualClassifier(net, start="warm-up", random_state=0, **settings)
         weights = np.linspace(0.5, 1.5, 80) if weighted else None
         for seed, task_id in [(0, "a"), (1, "b"), (1, "b")]:
             rows = permuted(X[:80], seed).reshape(-1, *shape)

@@ -191,8 +191,9 @@ def learned(kind, digits, net, **settings):
     net = {"optimizer": Counting, "train_split": None, "lr": 0.1, "max_epochs": 4} | net
     callbacks = [Factors(), *net.pop("callbacks", [])]
     net = kind(**make_net(callbacks=callbacks, **net).get_params(deep=False))
-    settings = {"growth_budget": 10.0, "prune_threshold": 0.0} | settings
-    clf = ContinualClassifier(net, warmup_epochs=2, random_state=0, **settings)
+    settings = {"growth_budget": 10.0, "prune_threshold": 0.0, "precision": "full"} | settings
+    settings |= {"start": "warm-up", "warmup_epochs": 2}
+    clf = ContinualClassifier(net, random_state=0, **settings)
     clf.partial_fit(X[:128], y[:128], task_id="a")
     return clf.partial_fit(permuted(X[:128], 1), y[:128], task_id="b")
 

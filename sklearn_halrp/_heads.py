@@ -1,0 +1,240 @@
+"""What is known of a new task before anything is trained: its head, in closed form.
+
+Where rows are few, a head on what the base makes of them may be all of the task.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from sklearn_halrp._default_net import blocks_of, takes_missing
+from sklearn_halrp._linear_head import (
+    Head,
+    Seen,
+    best_head,
+    is_known_loss,
+    is_useful,
+    says_something,
+    seen_by_head,
+)
+from sklearn_halrp._processes import agreed
+from sklearn_halrp._random import seeded
+from sklearn_halrp._storing import store
+from sklearn_halrp._task import Task
+from sklearn_halrp._training import mean_loss
+from sklearn_halrp._types import TaskId
+from sklearn_halrp._visit import Visit
+
+STARTS = ("auto", "warm-up", "head", "transfer")
+# With so many rows a task is more than a head, and "auto" need not ask. Chosen, as the next one,
+# on validation rows of letters, tabular, exercises and flights, with seeds from 100 on.
+ENOUGH = 500
+# With fewer rows a task of the default net, whose head sees the inputs too, is a head alone.
+FEW = 50
+
+
+@dataclass
+class Beginning:
+    """What the head of a task can learn from, as long as nothing else of the task is there."""
+
+    training: Seen
+    held_out: Seen | None
+    known: Head
+    best: Callable[[Seen], Head]
+    _found: dict[int, Head] = field(default_factory=dict)
+
+    def known_is_useful(self) -> bool:
+        """Whether the head that is there does better than to say how frequent labels are."""
+        return is_useful(self.training, self.known)
+
+    def head(self, every: bool = False) -> Head:
+        """Return the best head for the training rows, or for the held-out ones too."""
+        seen = self.training
+        if every and self.held_out is not None:
+            seen = seen.and_also(self.held_out)
+        n_rows = len(seen.X)
+        if n_rows not in self._found:
+            self._found[n_rows] = self.best(seen)
+        return self._found[n_rows]
+
+
+def beginning(visit: Visit) -> Beginning | None:
+    """Return what the head of a visit's task can learn from, or None where that cannot be said.
+
+    It can where the loss is cross-entropy or the squared error, and the outputs are those of the
+    head.
+    """
+    network, n_outputs = visit.network, visit.lesson.target.n_outputs
+    if not is_known_loss(visit.recipe):
+        return None
+    with seeded(torch.initial_seed(), visit.recipe.device):  # nothing is drawn for a look
+        own = visit.own()
+        module = network.module_with({**visit.weights(), **own}, trainable=False)
+        net = visit.evaluating(module)
+        training, held_out = (
+            None if part is None else seen_by_head(net, network.roles.head, part)
+            for part in visit.sets
+        )
+    if training is None or not says_something(training):
+        return None
+    weight, bias = visit.head_tensors()
+    before = network.own(visit.before) if visit.before else network.own_of_base()
+    there = {**before, **own} if visit.known else before
+    begun = "itself" if visit.known else "task" if visit.source else "base"
+    known = Head(there[weight].cpu().double(), there[bias].cpu().double(), math.nan, begun)
+    blocks = blocks_of(network.base)
+
+    def best(seen: Seen) -> Head:
+        return best_head(seen, n_outputs, known, blocks, anew=visit.known is None)
+
+    return Beginning(training, held_out, known, best)
+
+
+def begin(visit: Visit) -> Beginning | None:
+    """Choose what a task begins from, and with which head; return what may be all of it.
+
+    Parameters
+    ----------
+    visit : Visit
+        Its `source` and `head` are set.
+
+    Returns
+    -------
+    Beginning or None
+        None where the task cannot, or need not, be a head alone.
+
+    Raises
+    ------
+    ValueError
+        If `start` asks for what the net does not allow.
+    """
+    start, n_rows = visit.settings.start, len(visit.lesson.y)
+    if start == "warm-up" or visit.was_joint:
+        return None
+    if start == "transfer":
+        visit.source = _most_alike(visit)
+    few = start == "head" or n_rows < ENOUGH
+    found = beginning(visit) if few or _has_head_to_begin_with(visit) else None
+    if found is None and start == "head":
+        raise ValueError(f"Task {visit.lesson.task_id!r} cannot have start='head': {_NEEDED}")
+    if found is None:
+        return None
+    if few:
+        head = _agreed(visit, found.head(every=is_all(visit)))
+        useful = head.begun == found.known.begun
+    else:
+        head, useful = None, _agreed(visit, found.known_is_useful())
+    if visit.known:
+        visit.report["head"] = "itself"
+    elif useful:
+        visit.head, visit.report["head"] = found.known, found.known.begun
+    elif head is not None:
+        visit.report["head"] = head.begun
+    return found if few else None
+
+
+def is_all(visit: Visit) -> bool:
+    """Whether a task is a head alone before anything else is tried."""
+    very_few = len(visit.lesson.y) < FEW and takes_missing(visit.recipe)
+    return visit.settings.start == "head" or very_few
+
+
+def head_alone(visit: Visit, found: Beginning, every: bool = True) -> Task:
+    """Return the task that is a head alone, on what it begins from.
+
+    Parameters
+    ----------
+    visit : Visit
+    found : Beginning
+    every : bool
+        Whether it may learn from held-out rows too.
+    """
+    network, settings = visit.network, visit.settings
+    with visit.timed("head"), seeded(torch.initial_seed(), visit.recipe.device):
+        visit.head = _agreed(visit, found.head(every))
+        module = network.module_with({**visit.weights(), **visit.own()}, trainable=False)
+        own, stored, before = store(
+            network,
+            module,
+            network.factors(visit.source) if visit.source else {},
+            visit.budget,
+            prune_threshold=settings.prune_threshold,
+            precision=settings.precision,
+        )
+    visit.report["start"] = "head"
+    visit.report["n_numbers_before_pruning"] = before
+    task = visit.task(factors=stored, own=own)
+    visit.check_predicts(network.module_for(task), "head")
+    return task
+
+
+def better(visit: Visit, found: Beginning, task: Task, before: dict[str, Any]) -> Task:
+    """Return a task as it was trained, or as a head alone if that does no worse on held-out rows.
+
+    Parameters
+    ----------
+    visit : Visit
+    found : Beginning
+    task : Task
+    before : dict
+        The visit's report, as it was before the task was trained.
+    """
+    held_out = visit.sets[1]
+    if held_out is None:
+        return task
+    visit.report = dict(before)
+    alone = head_alone(visit, found, every=False)
+    if not _loss(visit, alone, held_out) <= _loss(visit, task, held_out):
+        return task
+    visit.forget_epochs()
+    return head_alone(visit, found)
+
+
+def _loss(visit: Visit, task: Task, dataset: Any) -> float:
+    net = visit.evaluating(visit.network.module_for(task))
+    return agreed(net, mean_loss(net, dataset))
+
+
+def _has_head_to_begin_with(visit: Visit) -> bool:
+    """Whether there is a head of as many outputs that may say something of the task."""
+    weight, _ = visit.head_tensors()
+    before = visit.network.own(visit.before) if visit.before else visit.network.own_of_base()
+    there = before[weight]
+    return len(there) == visit.lesson.target.n_outputs and bool(there.any())
+
+
+def _most_alike(visit: Visit) -> Task | None:
+    """Return the learned task from which a head does best on this one's rows; None: the base.
+
+    Raises
+    ------
+    ValueError
+        If no head can be found.
+    """
+    least = math.inf
+    best: tuple[TaskId | None, Task | None] = None, None
+    for name, source in ((None, None), *visit.network.tasks.items()):
+        visit.source = source
+        found = beginning(visit)
+        if found is None:
+            raise ValueError(
+                f"Task {visit.lesson.task_id!r} cannot have start='transfer': {_NEEDED}"
+            )
+        loss = _agreed(visit, found.head().loss)
+        if loss < least:
+            least, best = loss, (name, source)
+    visit.report["begun_from"] = "base" if best[0] is None else best[0]
+    return best[1]
+
+
+def _agreed(visit: Visit, value: Any) -> Any:
+    return agreed(visit.evaluating(visit.network.base), value)
+
+
+_NEEDED = (
+    "the net's criterion has to be CrossEntropyLoss or MSELoss, the module's outputs those of its "
+    "last linear layer, with a bias, and the task must have two rows at least. Use start='auto'."
+)

@@ -1,0 +1,315 @@
+"""A head alone: a linear map of what the base makes of a task's rows.
+
+Of labels it is a logistic regression, of numbers a ridge regression. It begins from nothing, or
+from a head that is there, of which it then is a correction; which, decide rows that are left out.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor
+from skorch.dataset import unpack_data
+from torch import nn
+
+from sklearn_halrp._modules import same
+from sklearn_halrp._predictive import first_of
+from sklearn_halrp._ridge import ridge
+from sklearn_halrp._sample_weight import weights_in
+from sklearn_halrp._training import spread, without_cudnn
+
+# Rows at most, evenly spread: more would cost time and hardly change the head.
+ROWS = 1000
+# How much the weights of labels may be, as the variance of a normal prior, where all features
+# together vary by 1. Chosen on validation rows of letters, tabular and exercises, with seeds from
+# 100 on, and on few rows of tables of scikit-learn.
+PRIOR = 10.0
+# Share of the variance that columns make up beside hidden units, where a head sees both.
+COLUMNS = 0.8
+FOLDS = 5
+
+
+class Seen(NamedTuple):
+    """What goes into a head, and what should come out.
+
+    Attributes
+    ----------
+    X : tensor of shape (n_samples, n_features), float64
+    y : tensor of shape (n_samples,), int64, or (n_samples, n_outputs), float64
+    weights : tensor of shape (n_samples,), optional
+    """
+
+    X: torch.Tensor
+    y: torch.Tensor
+    weights: torch.Tensor | None
+
+    def at(self, rows: torch.Tensor) -> "Seen":
+        """Return some of the rows."""
+        weights = None if self.weights is None else self.weights[rows]
+        return Seen(self.X[rows], self.y[rows], weights)
+
+    def and_also(self, other: "Seen") -> "Seen":
+        """Return both, one after the other."""
+        weights = None
+        if self.weights is not None and other.weights is not None:
+            weights = torch.cat([self.weights, other.weights])
+        return Seen(torch.cat([self.X, other.X]), torch.cat([self.y, other.y]), weights)
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head, and how well it does.
+
+    Attributes
+    ----------
+    weight : tensor of shape (n_outputs, n_features), float64
+    bias : tensor of shape (n_outputs,), float64
+    loss : float
+        Its mean loss on rows that it has not seen.
+    begun : str
+        From what: "nothing", or the name of a head that was there.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    loss: float
+    begun: str
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all its numbers are finite."""
+        return bool(torch.isfinite(self.weight).all() and torch.isfinite(self.bias).all())
+
+    def with_step(self, weight: torch.Tensor, bias: torch.Tensor, losses: torch.Tensor) -> "Head":
+        """Return the head with a correction, whose losses on rows left out are known."""
+        return Head(self.weight + weight, self.bias + bias, float(losses.mean()), self.begun)
+
+    def __call__(self, X: torch.Tensor) -> torch.Tensor:
+        """Return what it says of rows."""
+        return X @ self.weight.T + self.bias
+
+
+def is_known_loss(recipe: NeuralNet) -> bool:
+    """Whether a net's loss is one that heads can be found for: cross-entropy, or squares.
+
+    Parameters
+    ----------
+    recipe : skorch.NeuralNet
+        One with a loss of its own has another.
+    """
+    own = type(recipe).get_loss
+    usual = {kind.get_loss for kind in (NeuralNet, NeuralNetClassifier, NeuralNetRegressor)}
+    kind = recipe.criterion if isinstance(recipe.criterion, type) else type(recipe.criterion)
+    return own in usual and kind in (nn.CrossEntropyLoss, nn.MSELoss)
+
+
+def seen_by_head(net: NeuralNet, head: str, dataset: Any) -> Seen | None:
+    """Return what goes into the head of a net's module, for at most `ROWS` rows.
+
+    None where the outputs are not what the head makes of one vector a row: there may be a
+    softmax after it, or it may be applied several times.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        Initialised, and weighted if the rows bring weights.
+    head : str
+        The name of the layer.
+    dataset : Dataset
+    """
+    module: Any = net.module_
+    layer = module.get_submodule(head)
+    if layer.bias is None:
+        return None
+    calls: list[tuple[Any, Any]] = []
+    hook = layer.register_forward_hook(lambda _, x, y: calls.append((x[0], y)))
+    parts = []
+    try:
+        module.eval()
+        with torch.no_grad(), without_cudnn():
+            for batch in net.get_iterator(spread(dataset, ROWS), training=False):
+                x, y = unpack_data(batch)
+                outputs = first_of(net.infer(x))
+                (inside, made), *more = calls or [(None, None)]
+                calls.clear()
+                if more or inside is None or inside.ndim != 2 or not same(outputs, made):
+                    return None
+                parts.append((inside, y, weights_in(x)))
+    finally:
+        hook.remove()
+    inputs, answers, weights = zip(*parts, strict=True)
+    X, y = torch.cat(inputs).cpu().double(), _as_targets(torch.cat(answers).cpu())
+    if weights[0] is None:
+        return Seen(X, y, None)
+    counts = torch.cat(weights).cpu().double()
+    some = counts > 0
+    return Seen(X[some], y[some], counts[some]) if some.any() else None
+
+
+def says_something(seen: Seen) -> bool:
+    """Whether a head can be found: there are two rows at least, of finite features."""
+    return len(seen.X) > 1 and bool(torch.isfinite(seen.X).all())
+
+
+def is_useful(seen: Seen, head: Head) -> bool:
+    """Whether a head does better on rows than to say how frequent labels are, or the mean."""
+    weight, bias = _nothing(seen, len(head.weight))
+    before = _losses(seen, seen.X @ weight.T + bias)
+    return bool(_losses(seen, head(seen.X)).mean() < before.mean())
+
+
+def best_head(
+    seen: Seen,
+    n_outputs: int,
+    known: Head | None = None,
+    blocks: Sequence[int] = (),
+    anew: bool = True,
+) -> Head:
+    """Return the head that does best on rows that are left out.
+
+    Parameters
+    ----------
+    seen : Seen
+        It says something.
+    n_outputs : int
+    known : Head, optional
+        One that was there, from which it may begin, if it has as many outputs.
+    blocks : pair of int, optional
+        How many features are hidden units, and how many columns.
+    anew : bool
+        Whether it may begin from nothing. It does where it cannot from the known head.
+
+    Returns
+    -------
+    Head
+    """
+    scale = _scale(seen, blocks)
+    corrected = _of_numbers if seen.y.is_floating_point() else _of_labels
+    heads = []
+    if known is not None and len(known.weight) == n_outputs and known.is_finite:
+        before = _losses(seen, known(seen.X))
+        head, losses = corrected(seen, scale, known)
+        as_it_is = replace(known, loss=float(before.mean()))
+        heads.append(head if _clearly_less(losses, before) else as_it_is)
+    if anew or not heads:
+        nothing = Head(*_nothing(seen, n_outputs), math.nan, "nothing")
+        heads.append(corrected(seen, scale, nothing)[0])
+    return min(heads, key=lambda head: head.loss)
+
+
+def _clearly_less(losses: torch.Tensor, others: torch.Tensor) -> bool:
+    """Whether losses are less than others of the same rows, by more than a standard error."""
+    gains = others - losses
+    return bool(gains.mean() > gains.std() / len(gains) ** 0.5)
+
+
+def _nothing(seen: Seen, n_outputs: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a head that says the mean, or how frequent labels are, each as if there once more."""
+    share = _shares(seen)
+    if seen.y.is_floating_point():
+        bias = share @ seen.y
+    else:
+        counts = len(seen.y) * (share @ _one_hot(seen.y, n_outputs)) + 1
+        bias = (counts / counts.sum()).log()
+    return seen.X.new_zeros(n_outputs, seen.X.shape[1]), bias
+
+
+def _of_numbers(seen: Seen, scale: torch.Tensor, head: Head) -> tuple[Head, torch.Tensor]:
+    """Return a head with a correction by ridge regression, and its losses on rows left out."""
+    said = head(seen.X)
+    found = ridge(seen.X * scale, seen.y - said, seen.weights)
+    losses = _losses(seen, said + found.left_out)
+    return head.with_step(found.weight * scale, found.bias, losses), losses
+
+
+def _of_labels(seen: Seen, scale: torch.Tensor, head: Head) -> tuple[Head, torch.Tensor]:
+    """Return a head with a correction by logistic regression, and its losses on rows left out."""
+    said = head(seen.X)
+    # Penalised weights lie in the space of the rows: that is small where rows are few.
+    u, values, rows = torch.linalg.svd(seen.X * scale, full_matrices=False)
+    scaled = seen._replace(X=u * values)
+    folds, outputs = _folds(seen.y), said.clone()
+    for fold in folds[folds < FOLDS].unique():
+        out = folds == fold
+        step, shift = _logistic(scaled.at(~out), said[~out])
+        outputs[out] += scaled.X[out] @ step.T + shift
+    losses = _losses(seen, outputs)
+    step, shift = _logistic(scaled, said)
+    return head.with_step(step @ rows * scale, shift, losses), losses
+
+
+def _folds(y: torch.Tensor) -> torch.Tensor:
+    """Return when each row is left out, with few of its class; the only one of a class never is."""
+    folds = torch.full_like(y, FOLDS)
+    for label in y.unique().tolist():
+        rows = (y == label).nonzero().flatten()
+        if len(rows) > 1:
+            folds[rows] = (torch.arange(len(rows)) + label) % FOLDS
+    return folds
+
+
+def _logistic(seen: Seen, said: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the weight and bias that logistic regression adds to outputs."""
+    weight = said.new_zeros(said.shape[1], seen.X.shape[1], requires_grad=True)
+    bias = said.new_zeros(said.shape[1], requires_grad=True)
+    share = _shares(seen) * len(seen.y)
+    solver = torch.optim.LBFGS(
+        [weight, bias], max_iter=50, tolerance_grad=1e-3, line_search_fn="strong_wolfe"
+    )
+
+    def objective() -> torch.Tensor:
+        solver.zero_grad()
+        outputs = said + seen.X @ weight.T + bias
+        losses = nn.functional.cross_entropy(outputs, seen.y, reduction="none")
+        loss = share @ losses + weight.square().sum() / (2 * PRIOR)
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        solver.step(objective)
+    return weight.detach(), bias.detach()
+
+
+def _scale(seen: Seen, blocks: Sequence[int]) -> torch.Tensor:
+    """Return factors of the features, after which each block's vary alike, and all by 1 together.
+
+    Of two blocks the second one's share of it is `COLUMNS`.
+    """
+    share = _shares(seen)
+    deviation = (share @ (seen.X - share @ seen.X).square()).sqrt()
+    varied = deviation > 1e-6 * seen.X.abs().amax(dim=0)
+    scale = torch.where(varied, 1 / deviation.clamp(min=torch.finfo(deviation.dtype).tiny), 0.0)
+    parts = varied.double().split(list(blocks) or [seen.X.shape[1]])
+    shares = (1 - COLUMNS, COLUMNS) if len(parts) == 2 else (1.0,)
+    each = [
+        (x / part.sum().clamp(min=1)).expand(len(part))
+        for x, part in zip(shares, parts, strict=True)
+    ]
+    return scale * torch.cat(each).sqrt()
+
+
+def _losses(seen: Seen, outputs: torch.Tensor) -> torch.Tensor:
+    """Return the loss of each row, by its weight over the mean weight."""
+    if seen.y.is_floating_point():
+        losses = (outputs - seen.y).square().mean(dim=1)
+    else:
+        losses = nn.functional.cross_entropy(outputs, seen.y, reduction="none")
+    return (len(losses) * _shares(seen) * losses).nan_to_num(nan=torch.inf)
+
+
+def _shares(seen: Seen) -> torch.Tensor:
+    """Return what share of all each row counts."""
+    if seen.weights is None:
+        return torch.full((len(seen.X),), 1 / len(seen.X), dtype=seen.X.dtype)
+    return seen.weights / seen.weights.sum()
+
+
+def _one_hot(y: torch.Tensor, n_outputs: int) -> torch.Tensor:
+    return nn.functional.one_hot(y, n_outputs).double()
+
+
+def _as_targets(y: torch.Tensor) -> torch.Tensor:
+    """Return labels as int64, or numbers as a matrix of float64."""
+    return y.double().reshape(len(y), -1) if y.is_floating_point() else y.long()
