@@ -27,6 +27,7 @@ PATIENCE = 16  # epochs
 # The smallest of fewer rows than 100, the smallest otherwise, the largest.
 BATCH_SIZES = (8, 16, 256)
 ENOUGH = 50  # rows held out
+FEWEST_MOVED = 5  # rows that tell whether a column lies elsewhere
 ENCODED_ROWS = 20_000
 
 
@@ -257,7 +258,7 @@ def sizes_for(
     bins = min(BINS, n_rows // ROWS_OF_A_BIN)
     sizes = () if categories is None else tuple(0 if c is None else len(c) for c in categories)
     binned = len(sample_shape) == 1 and sample_shape[0] <= MOST_BINNED and bins >= FEWEST_BINS
-    return {"bins": bins if binned else 0, "categories": sizes}
+    return {"bins": bins if binned else 0, "categories": sizes, "direct": True}
 
 
 def takes_missing(net: NeuralNet) -> bool:
@@ -286,6 +287,20 @@ def sizes_in(
     return {"hidden": hidden, "bins": bins, "categories": sizes, "direct": direct}
 
 
+def as_it_was(net: NeuralNet, head: Any) -> NeuralNet:
+    """Return the default net as a pickle had it before its head saw the columns, or any other.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+    head : array or None
+        The weight of the base's head.
+    """
+    if takes_missing(net) and head is not None and not hasattr(net, "module__direct"):
+        net = clone(net).set_params(module__direct=head.shape[1] > HIDDEN)
+    return net
+
+
 def fit_encoding(module: Any, several: Sequence[Any]) -> None:
     """Put into a network that was just built the encoding of rows like these.
 
@@ -311,7 +326,7 @@ def encoding_for(module: nn.Module, X: Any) -> dict[str, torch.Tensor]:
         That of the base. Of another than the default one it is nothing.
     X : array or DatasetRows of shape (n_samples, *sample_shape)
     """
-    if not isinstance(module, EncodedPerceptron):
+    if not isinstance(module, EncodedPerceptron) or len(X) < FEWEST_MOVED:
         return {}
     encoding: Any = module[0]
     return {f"0.{name}": tensor for name, tensor in moved(encoding, _some(X)).items()}

@@ -36,13 +36,13 @@ start : {"auto", "warm-up", "head", "transfer"}, default="auto"
     What a new task begins from (see docs/guide/few.md):
 
     - ``"warm-up"``: the base, with a fresh head, as published;
-    - ``"head"``: the base, and the task is a head alone, found in closed form;
+    - ``"head"``: the base, and the task is a head alone: a logistic or ridge regression;
     - ``"transfer"``: the learned task, or the base, from which a head does best on the new rows.
       A task then depends on those that were learned before it;
-    - ``"auto"``: the base. Of fewer than 500 rows a head in closed form comes first, and is all of
-      the task where a warm-up and low-rank terms do no better on held-out rows; without a net
-      fewer than 50 rows are always a head alone. The base's own head is begun from where it
-      does better on the rows than none.
+    - ``"auto"``: the base. Of fewer than 500 rows a head alone is the task, where a warm-up and
+      low-rank terms do no better on held-out rows; without a net fewer than 25 rows a class are
+      always a head alone. The base's own head is begun from where it does better on the rows than
+      to say how frequent labels are.
 
     The report says what was chosen. What is learned on goes on from itself.
 warmup_epochs : int or float, default=0.4

@@ -4,10 +4,11 @@ Where rows are few, a head on what the base makes of them may be all of the task
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from sklearn_halrp._default_net import blocks_of, takes_missing
@@ -25,15 +26,15 @@ from sklearn_halrp._random import seeded
 from sklearn_halrp._storing import store
 from sklearn_halrp._task import Task
 from sklearn_halrp._training import mean_loss
-from sklearn_halrp._types import TaskId
 from sklearn_halrp._visit import Visit
+from sklearn_halrp.exceptions import TrainingDivergedError
 
 STARTS = ("auto", "warm-up", "head", "transfer")
 # With so many rows a task is more than a head, and "auto" need not ask. Chosen, as the next one,
 # on validation rows of letters, tabular, exercises and flights, with seeds from 100 on.
 ENOUGH = 500
-# With fewer rows a task of the default net, whose head sees the inputs too, is a head alone.
-FEW = 50
+# With fewer rows a class a task of the default net is a head alone: it sees the columns too.
+FEW = 25
 
 
 @dataclass
@@ -42,13 +43,13 @@ class Beginning:
 
     training: Seen
     held_out: Seen | None
-    known: Head
+    known: Head | None
     best: Callable[[Seen], Head]
     _found: dict[int, Head] = field(default_factory=dict)
 
     def known_is_useful(self) -> bool:
         """Whether the head that is there does better than to say how frequent labels are."""
-        return is_useful(self.training, self.known)
+        return self.known is not None and is_useful(self.training, self.known)
 
     def head(self, every: bool = False) -> Head:
         """Return the best head for the training rows, or for the held-out ones too."""
@@ -80,17 +81,37 @@ def beginning(visit: Visit) -> Beginning | None:
         )
     if training is None or not says_something(training):
         return None
-    weight, bias = visit.head_tensors()
-    before = network.own(visit.before) if visit.before else network.own_of_base()
-    there = {**before, **own} if visit.known else before
-    begun = "itself" if visit.known else "task" if visit.source else "base"
-    known = Head(there[weight].cpu().double(), there[bias].cpu().double(), math.nan, begun)
-    blocks = blocks_of(network.base)
+    known, blocks = (
+        _known(visit, own, numbers=training.y.is_floating_point()),
+        blocks_of(network.base),
+    )
 
     def best(seen: Seen) -> Head:
         return best_head(seen, n_outputs, known, blocks, anew=visit.known is None)
 
     return Beginning(training, held_out, known, best)
+
+
+def _known(visit: Visit, own: Mapping[str, torch.Tensor], numbers: bool) -> Head | None:
+    """Return the head that is there: the task's own, or that of what it begins from.
+
+    Numbers have units of their own in every task, so that another head says nothing of them. One
+    of zeros was cleared.
+    """
+    weight, bias = visit.head_tensors()
+    if visit.known:
+        there, begun = {name: own[name].clone() for name in (weight, bias)}, "itself"
+        target, before = visit.lesson.target, visit.known.target
+        if target.n_outputs > before.n_outputs:  # new classes are as likely as known ones
+            new = np.setdiff1d(np.arange(target.n_outputs), target.places_of(before))
+            there[weight][new], there[bias][new] = 0, own[bias][target.places_of(before)].mean()
+    elif visit.source:
+        there, begun = visit.network.own(visit.source), "task"
+    else:
+        there, begun = visit.network.own_of_base(), "base"
+    if (numbers and not visit.known) or not there[weight].any():
+        return None
+    return Head(there[weight].cpu().double(), there[bias].cpu().double(), math.nan, begun)
 
 
 def begin(visit: Visit) -> Beginning | None:
@@ -114,9 +135,9 @@ def begin(visit: Visit) -> Beginning | None:
     start, n_rows = visit.settings.start, len(visit.lesson.y)
     if start == "warm-up" or visit.was_joint:
         return None
-    if start == "transfer":
+    if start == "transfer" and not visit.known:
         visit.source = _most_alike(visit)
-    few = start == "head" or n_rows < ENOUGH
+    few = start == "head" or n_rows < max(ENOUGH, FEW * visit.lesson.target.n_outputs)
     found = beginning(visit) if few or _has_head_to_begin_with(visit) else None
     if found is None and start == "head":
         raise ValueError(f"Task {visit.lesson.task_id!r} cannot have start='head': {_NEEDED}")
@@ -124,21 +145,21 @@ def begin(visit: Visit) -> Beginning | None:
         return None
     if few:
         head = _agreed(visit, found.head(every=is_all(visit)))
-        useful = head.begun == found.known.begun
+        visit.report["head"] = head.begun
+        useful = head.begun != "nothing"
     else:
-        head, useful = None, _agreed(visit, found.known_is_useful())
+        useful = _agreed(visit, found.known_is_useful())
     if visit.known:
         visit.report["head"] = "itself"
-    elif useful:
+    elif useful and found.known:
         visit.head, visit.report["head"] = found.known, found.known.begun
-    elif head is not None:
-        visit.report["head"] = head.begun
     return found if few else None
 
 
 def is_all(visit: Visit) -> bool:
     """Whether a task is a head alone before anything else is tried."""
-    very_few = len(visit.lesson.y) < FEW and takes_missing(visit.recipe)
+    few = FEW * max(visit.lesson.target.n_outputs, 2)
+    very_few = len(visit.lesson.y) < few and takes_missing(visit.recipe)
     return visit.settings.start == "head" or very_few
 
 
@@ -186,7 +207,10 @@ def better(visit: Visit, found: Beginning, task: Task, before: dict[str, Any]) -
     if held_out is None:
         return task
     visit.report = dict(before)
-    alone = head_alone(visit, found, every=False)
+    try:
+        alone = head_alone(visit, found, every=False)
+    except TrainingDivergedError:  # it predicts NaN
+        return task
     if not _loss(visit, alone, held_out) <= _loss(visit, task, held_out):
         return task
     visit.forget_epochs()
@@ -215,8 +239,8 @@ def _most_alike(visit: Visit) -> Task | None:
         If no head can be found.
     """
     least = math.inf
-    best: tuple[TaskId | None, Task | None] = None, None
-    for name, source in ((None, None), *visit.network.tasks.items()):
+    best = None
+    for source in (None, *visit.network.tasks.values()):
         visit.source = source
         found = beginning(visit)
         if found is None:
@@ -225,9 +249,10 @@ def _most_alike(visit: Visit) -> Task | None:
             )
         loss = _agreed(visit, found.head().loss)
         if loss < least:
-            least, best = loss, (name, source)
-    visit.report["begun_from"] = "base" if best[0] is None else best[0]
-    return best[1]
+            least, best = loss, source
+    # Which task it is would stay here when that is forgotten.
+    visit.report["begun_from"] = "base" if best is None else "task"
+    return best
 
 
 def _agreed(visit: Visit, value: Any) -> Any:
@@ -236,5 +261,5 @@ def _agreed(visit: Visit, value: Any) -> Any:
 
 _NEEDED = (
     "the net's criterion has to be CrossEntropyLoss or MSELoss, the module's outputs those of its "
-    "last linear layer, with a bias, and the task must have two rows at least. Use start='auto'."
+    "last linear layer, with a bias. Use start='auto'."
 )

@@ -123,8 +123,12 @@ def seen_by_head(net: NeuralNet, head: str, dataset: Any) -> Seen | None:
     layer = module.get_submodule(head)
     if layer.bias is None:
         return None
-    calls: list[tuple[Any, Any]] = []
-    hook = layer.register_forward_hook(lambda _, x, y: calls.append((x[0], y)))
+    calls: list[tuple[Any, ...]] = []
+
+    def note(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any], made: Any) -> None:
+        calls.append((*given, *named.values(), made.clone()))  # it may be changed in place
+
+    hook = layer.register_forward_hook(note, with_kwargs=True)
     parts = []
     try:
         module.eval()
@@ -132,11 +136,11 @@ def seen_by_head(net: NeuralNet, head: str, dataset: Any) -> Seen | None:
             for batch in net.get_iterator(spread(dataset, ROWS), training=False):
                 x, y = unpack_data(batch)
                 outputs = first_of(net.infer(x))
-                (inside, made), *more = calls or [(None, None)]
+                seen = calls[:]
                 calls.clear()
-                if more or inside is None or inside.ndim != 2 or not same(outputs, made):
+                if len(seen) != 1 or len(seen[0]) != 2 or not _is_linear(layer, *seen[0], outputs):
                     return None
-                parts.append((inside, y, weights_in(x)))
+                parts.append((seen[0][0], y, weights_in(x)))
     finally:
         hook.remove()
     inputs, answers, weights = zip(*parts, strict=True)
@@ -148,9 +152,19 @@ def seen_by_head(net: NeuralNet, head: str, dataset: Any) -> Seen | None:
     return Seen(X[some], y[some], counts[some]) if some.any() else None
 
 
+def _is_linear(layer: Any, x: Any, made: Any, outputs: Any) -> bool:
+    """Whether outputs are what a plain linear layer makes of rows."""
+    if x.ndim != 2 or not same(outputs, made):
+        return False
+    expected = x.double() @ layer.weight.double().T + layer.bias.double()
+    error = 10 * torch.finfo(made.dtype).eps * len(layer.weight[0]) ** 0.5
+    scale = (x.double().abs() @ layer.weight.double().abs().T).max() + layer.bias.abs().max()
+    return bool((made.double() - expected).abs().max() <= error * scale)
+
+
 def says_something(seen: Seen) -> bool:
-    """Whether a head can be found: there are two rows at least, of finite features."""
-    return len(seen.X) > 1 and bool(torch.isfinite(seen.X).all())
+    """Whether a head can be found: features are finite."""
+    return bool(torch.isfinite(seen.X).all())
 
 
 def is_useful(seen: Seen, head: Head) -> bool:
@@ -200,9 +214,9 @@ def best_head(
 
 
 def _clearly_less(losses: torch.Tensor, others: torch.Tensor) -> bool:
-    """Whether losses are less than others of the same rows, by more than a standard error."""
+    """Whether losses are less than others of the same rows, by more than two standard errors."""
     gains = others - losses
-    return bool(gains.mean() > gains.std() / len(gains) ** 0.5)
+    return len(gains) > 1 and bool(gains.mean() > 2 * gains.std() / len(gains) ** 0.5)
 
 
 def _nothing(seen: Seen, n_outputs: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -73,8 +73,11 @@ class Network:
         return network.with_cleared_head()
 
     def uses_base_head(self, task: Task) -> bool:
-        """Whether a task's head is, in part or whole, that of the base."""
-        return not self.in_head <= set(task.own)
+        """Whether a task's head is, in part or whole, that of the base, or has part in it.
+
+        The tasks of a joint base have: theirs is the mean.
+        """
+        return not self.in_head <= set(task.own) or "joint" in task.report.get("seconds", {})
 
     @property
     def in_head(self) -> set[str]:

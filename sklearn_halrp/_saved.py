@@ -17,7 +17,7 @@ from skorch import NeuralNet
 from torch import nn
 
 from sklearn_halrp._building import build_module, with_outputs
-from sklearn_halrp._default_net import takes_missing
+from sklearn_halrp._default_net import as_it_was, takes_missing
 from sklearn_halrp._faults import let_through
 from sklearn_halrp._fingerprint import AnotherNetworkError, check_fingerprint, fingerprint
 from sklearn_halrp._learned import Columns, Learned
@@ -135,6 +135,7 @@ def learned_from_state(
     found = {name: state.pop(name) for name in _LEARNED if name in state}
     if "_network" not in found:
         return None
+    found["net_"] = as_it_was(found["net_"], found["_network"]["base"].get("5.weight"))
     learned = Learned(
         net=found["net_"],
         network=network_from_state(found["net_"], found["_network"], found["_seed"]),

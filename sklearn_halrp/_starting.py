@@ -69,8 +69,9 @@ def scales_alone(visit: Visit, epochs: int) -> tuple[dict[str, torch.Tensor], di
     factors : dict of str to Factors
         Of rank 0, with scales of 1.
     """
-    network, factors = visit.network, {}
-    for name in network.roles.perturbed:
+    network = visit.network
+    factors = network.factors(visit.source) if visit.source else {}
+    for name in set(network.roles.perturbed) - set(factors):
         weight = get_tensor(network.base, name).detach()
         rows, columns = matrix_shape(weight.shape, network.form)
         factors[name] = Factors(

@@ -253,7 +253,8 @@ class Visit:
         own = self._own()
         if self.head is not None:
             weight, bias = self.head_tensors()
-            own[weight], own[bias] = self.head.weight.to(own[weight]), self.head.bias.to(own[bias])
+            for name, begun in ((weight, self.head.weight), (bias, self.head.bias)):
+                own[name] = begun.to(own[name], copy=True)  # it may be that of the base
         return own
 
     def _own(self) -> dict[str, torch.Tensor]:

@@ -390,6 +390,11 @@ class Store:
             state, ids, numbers = self._records.read(look)
             model = self._of([name for name, number in numbers.items() if number is not None])
             before = model._learned
+            if model.start == "transfer":
+                raise ValueError(
+                    "start='transfer' looks at all learned tasks, and a store reads none but those "
+                    "that are asked for. Open it with Store(path, start='auto')."
+                )
             model.partial_fit(X, y, ids, **more)
             if self._kept(model, before, state, numbers):
                 return self

@@ -385,6 +385,8 @@ def test_modules_in_fixed_form_are_refused(convert, message):
 @pytest.mark.parametrize(
     ("parameter", "value"),
     [
+        ("start", "cold"),
+        ("start", None),
         ("warmup_epochs", -1),
         ("warmup_epochs", 1.0),  # an epoch, or all of them?
         ("warmup_epochs", 0.0),

@@ -13,9 +13,12 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from sklearn_halrp import ContinualClassifier, ContinualRegressor
+from sklearn_halrp.store import Store
 from tests.conftest import make_classifier, make_net, permuted
 from tests.inside import STRENGTHS, Head, Seen, best_head, network_of, ridge
 from tests.modules import MLP
+from tests.test_nets import nets
+from tests.test_promises import assert_untouched, snapshot
 
 
 def rows(n_rows, n_columns, n_outputs, seed):
@@ -242,6 +245,20 @@ def test_numbers_have_heads_too():
     assert reg.score(X[320:], X[320:] @ np.arange(6) + 50, task_id="few") > 0.95
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n_rows", [100, 600])
+def test_a_head_that_is_begun_from_stays_as_it_is(digits, dtype, n_rows):
+    X, y = digits
+    clf = ContinualClassifier(
+        nets(None)["double"] if dtype == "float64" else make_net(), dtype=dtype
+    )
+    clf.set_params(random_state=0).fit(X[:300], y[:300], "base")
+    before = snapshot(clf)
+    clf.partial_fit(X[300 : 300 + n_rows], y[300 : 300 + n_rows], task_id="alike")
+    assert clf.report_["alike"]["head"] == "base"
+    assert_untouched(before, snapshot(clf))
+
+
 # --- from another task
 
 
@@ -255,7 +272,7 @@ def test_transfer_begins_from_the_task_that_is_alike(digits):
         X_new, y_new = other[700:730], y[700:730]
         clf.set_params(start="transfer").partial_fit(X_new, y_new, task_id=f"new {number}")
         clf.set_params(start="auto").partial_fit(X_new, y_new, task_id=f"auto {number}")
-        assert clf.report_[f"new {number}"]["begun_from"] == f"family {number}"
+        assert clf.report_[f"new {number}"]["begun_from"] == "task"
         near, far = (
             clf.score(other[800:], y[800:], task_id=f"{x} {number}") for x in ("new", "auto")
         )
@@ -298,3 +315,88 @@ def test_what_a_net_does_not_allow_is_said(digits, start):
 def test_a_start_that_there_is_not_is_refused(digits):
     with pytest.raises(ValueError, match="start"):
         make_classifier(start="cold").fit(*digits, "a")
+
+
+def test_a_store_refuses_transfer(digits, tmp_path):
+    X, y = digits
+    Store.create(tmp_path / "tasks", ContinualClassifier().fit(X[:60], y[:60], "a"))
+    with Store(tmp_path / "tasks", start="transfer") as store:
+        with pytest.raises(ValueError, match=r"start='transfer' looks at all learned tasks"):
+            store.partial_fit(X[60:120], y[60:120], task_id="b")
+        assert list(store) == ["a"]
+
+
+# --- modules that are told apart
+
+
+class ByKeyword(MLP):
+    """Calls its head in another way."""
+
+    def forward(self, x):
+        return self.last(input=self.body(x))
+
+
+class Cosine(nn.Linear):
+    """No plain linear layer."""
+
+    def forward(self, x):
+        return nn.functional.linear(x, nn.functional.normalize(self.weight), self.bias)
+
+
+class EndsInCosine(MLP):
+    def __init__(self):
+        super().__init__()
+        self.last = Cosine(self.last.in_features, self.last.out_features)
+
+
+class InPlace(MLP):
+    """Changes what its head gave."""
+
+    def forward(self, x):
+        return super().forward(x).div_(20)
+
+
+@pytest.mark.parametrize(
+    ("module", "possible"), [(ByKeyword, True), (EndsInCosine, False), (InPlace, False)]
+)
+def test_a_head_is_linear_and_the_last_thing_in_a_module(digits, module, possible):
+    X, y = digits
+    clf = make_classifier(module, start="auto").fit(X[:100], y[:100], "a")
+    clf.partial_fit(permuted(X[:100], 1), y[:100], task_id="b")
+    assert ("head" in clf.report_["b"]) == possible
+
+
+def test_one_row_of_a_known_kind_is_answered_by_the_base(digits):
+    X, y = digits
+    clf = ContinualClassifier(random_state=0).fit(X[:900], y[:900], "base")
+    clf.partial_fit(X[900:901], y[900:901], task_id="new", classes=np.arange(10))
+    assert clf.report_["new"]["head"] == "base"
+    assert clf.score(X[901:], y[901:], task_id="new") == clf.score(X[901:], y[901:], task_id="base")
+
+
+def test_a_cleared_head_is_not_begun_from(digits):
+    X, y = digits
+    clf = make_classifier(start="auto").fit(X[:300], y[:300], "a")
+    clf.partial_fit(permuted(X[:300], 1), y[:300], task_id="b")
+    clf.forget_task("a").partial_fit(X[300:420], y[300:420], task_id="c")
+    assert clf.report_["c"]["head"] == "nothing"
+
+
+def test_no_units_are_mixed_up():
+    draw = np.random.RandomState(0)
+    X = draw.randn(400, 6)
+    y = X @ np.arange(6)
+    reg = ContinualRegressor(random_state=0).fit(X[:300], y[:300], "base")
+    reg.partial_fit(X[300:330], 1000 * y[300:330] + 7, task_id="in other units")
+    assert reg.score(X[330:], 1000 * y[330:] + 7, task_id="in other units") > 0.9
+    assert reg.report_["in other units"]["head"] == "nothing"
+
+
+def test_new_classes_of_a_head_alone(digits):
+    X, y = digits
+    clf = ContinualClassifier(random_state=0).fit(permuted(X, 1)[:900], y[:900], "base")
+    two = np.flatnonzero(y[:200] < 2)
+    four = 200 + np.flatnonzero(y[200:320] < 4)
+    clf.partial_fit(X[two], y[two], task_id="new").partial_fit(X[four], y[four], task_id="new")
+    test = 400 + np.flatnonzero(y[400:] < 4)
+    assert clf.score(X[test], y[test], task_id="new") > 0.93

@@ -264,6 +264,7 @@ PARAMETERS = {
     "precision": ["half", "int8"],
     "importance": ["empirical", "kfac", "uniform", "gradient", "activation", "hessian"],
     "base": ["pretrained", "joint"],
+    "start": ["warm-up", "head", "transfer"],
     "joint_sampling": [0, 1],
     "least_gain": [0, 0.1],
     "cache_bytes": [0],
