@@ -244,14 +244,14 @@ def _of_labels(seen: Seen, scale: torch.Tensor, head: Head) -> tuple[Head, torch
     # Penalised weights lie in the space of the rows: that is small where rows are few.
     u, values, rows = torch.linalg.svd(seen.X * scale, full_matrices=False)
     scaled = seen._replace(X=u * values)
-    folds, outputs = _folds(seen.y), said.clone()
-    for fold in folds[folds < FOLDS].unique():
-        out = folds == fold
-        step, shift = _logistic(scaled.at(~out), said[~out])
-        outputs[out] += scaled.X[out] @ step.T + shift
+    folds = _folds(seen.y)
+    out = torch.stack([folds == fold for fold in range(FOLDS)])  # those of the last fit are none
+    steps, shifts = _logistic(scaled, said, torch.cat([~out, torch.ones_like(out[:1])]))
+    outputs = said.clone()
+    for left_out, step, shift in zip(out, steps, shifts, strict=False):
+        outputs[left_out] += scaled.X[left_out] @ step.T + shift
     losses = _losses(seen, outputs)
-    step, shift = _logistic(scaled, said)
-    return head.with_step(step @ rows * scale, shift, losses), losses
+    return head.with_step(steps[-1] @ rows * scale, shifts[-1], losses), losses
 
 
 def _folds(y: torch.Tensor) -> torch.Tensor:
@@ -264,26 +264,43 @@ def _folds(y: torch.Tensor) -> torch.Tensor:
     return folds
 
 
-def _logistic(seen: Seen, said: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the weight and bias that logistic regression adds to outputs."""
-    weight = said.new_zeros(said.shape[1], seen.X.shape[1], requires_grad=True)
-    bias = said.new_zeros(said.shape[1], requires_grad=True)
-    share = _shares(seen) * len(seen.y)
+def _logistic(
+    seen: Seen, said: torch.Tensor, used: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what logistic regressions add to outputs: weights and biases of several fits.
+
+    Parameters
+    ----------
+    seen : Seen
+    said : tensor of shape (n_samples, n_outputs)
+    used : tensor of shape (n_fits, n_samples)
+        Which rows each fit is of. All are found at once, since one by one most of the time would go
+        into calls.
+
+    Returns
+    -------
+    weights : tensor of shape (n_fits, n_outputs, n_features)
+    biases : tensor of shape (n_fits, n_outputs)
+    """
+    share = used * _shares(seen) * len(seen.y)
+    weights = said.new_zeros(len(used), said.shape[1], seen.X.shape[1], requires_grad=True)
+    biases = said.new_zeros(len(used), said.shape[1], requires_grad=True)
+    aim = _one_hot(seen.y, said.shape[1])
     solver = torch.optim.LBFGS(
-        [weight, bias], max_iter=50, tolerance_grad=1e-3, line_search_fn="strong_wolfe"
+        [weights, biases], max_iter=60, tolerance_grad=1e-3, line_search_fn="strong_wolfe"
     )
 
+    @torch.no_grad()
     def objective() -> torch.Tensor:
-        solver.zero_grad()
-        outputs = said + seen.X @ weight.T + bias
-        losses = nn.functional.cross_entropy(outputs, seen.y, reduction="none")
-        loss = share @ losses + weight.square().sum() / (2 * PRIOR)
-        loss.backward()
-        return loss
+        outputs = said + seen.X @ weights.transpose(1, 2) + biases[:, None]
+        chances = outputs.log_softmax(dim=2)
+        miss = share[:, :, None] * (chances.exp() - aim)
+        weights.grad = miss.transpose(1, 2) @ seen.X + weights / PRIOR
+        biases.grad = miss.sum(dim=1)
+        return weights.square().sum() / (2 * PRIOR) - (share[:, :, None] * aim * chances).sum()
 
-    with torch.enable_grad():
-        solver.step(objective)
-    return weight.detach(), bias.detach()
+    solver.step(objective)
+    return weights.detach(), biases.detach()
 
 
 def _scale(seen: Seen, blocks: Sequence[int]) -> torch.Tensor:

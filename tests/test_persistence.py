@@ -89,6 +89,7 @@ def test_the_file_is_hardly_larger_than_the_numbers_in_it(digits):
     assert len(pickle.dumps(clf)) < share * clf.n_bytes_
 
 
+@pytest.mark.slow
 def test_the_file_of_the_default_network_is_hardly_larger_either(digits):
     X, y = digits
     clf = ContinualClassifier(random_state=0)
