@@ -192,6 +192,17 @@ def test_files_of_every_format_that_share_an_instance_are_read(number):
         np.testing.assert_allclose(each.predict(X, 7), expected["task 7"], atol=1e-4)
 
 
+def test_files_whose_default_network_has_another_head_are_read():
+    file = DATA / "format_5_encoded"
+    X, y, said = (np.load(file.with_suffix(".npz"))[name] for name in ("X", "y", "said"))
+    for clf in (joblib.load(file.with_suffix(".joblib")), load(file.with_suffix(".safetensors"))):
+        for task_id, expected in zip("ab", said, strict=True):
+            np.testing.assert_allclose(clf.predict_proba(X, task_id=task_id), expected, atol=1e-5)
+        clf.partial_fit(X, y, task_id="more")
+        assert clf.report_["more"]["start"] == "head"
+        assert clf.score(X, y, task_id="more") > 0.8
+
+
 def test_a_buffer_that_came_since_is_no_fault_of_an_earlier_file(tmp_path):
     """A later version of torch may have added it."""
     file = DATA / "format_4_instance.safetensors"
