@@ -45,11 +45,6 @@ class Seen(NamedTuple):
     y: torch.Tensor
     weights: torch.Tensor | None
 
-    def at(self, rows: torch.Tensor) -> "Seen":
-        """Return some of the rows."""
-        weights = None if self.weights is None else self.weights[rows]
-        return Seen(self.X[rows], self.y[rows], weights)
-
     def and_also(self, other: "Seen") -> "Seen":
         """Return both, one after the other."""
         weights = None

@@ -26,12 +26,7 @@ class Ridge(NamedTuple):
     left_out: torch.Tensor
 
 
-def ridge(
-    X: torch.Tensor,
-    Y: torch.Tensor,
-    weights: torch.Tensor | None = None,
-    judges: torch.Tensor | None = None,
-) -> Ridge:
+def ridge(X: torch.Tensor, Y: torch.Tensor, weights: torch.Tensor | None = None) -> Ridge:
     """Fit ridge regression with the strength whose squared error on rows left out is least.
 
     Parameters
@@ -40,9 +35,6 @@ def ridge(
     Y : tensor of shape (n_samples, n_outputs), float64
     weights : tensor of shape (n_samples,), optional
         Of rows, above 0.
-    judges : tensor of shape (n_samples,), optional
-        Which rows' errors choose the strength, as bools; all by default. Where it is none, the
-        strength is 1.
 
     Returns
     -------
@@ -77,10 +69,8 @@ def ridge(
         return Y - (Y - fitted) / (1 - own).clamp(min=1 / _MOST)[:, None]
 
     def error(strength: float) -> float:
-        errors = share * (Y - left_out(strength)).square().sum(dim=1)
-        return float((errors if judges is None else errors[judges]).sum())
+        return float((share * (Y - left_out(strength)).square().sum(dim=1)).sum())
 
-    some = judges is None or bool(judges.any())
-    strength = min(STRENGTHS, key=error) if some else 1.0
+    strength = min(STRENGTHS, key=error)
     weight = (vh.T @ ((values / (squares + strength * whole))[:, None] * aimed)).T
     return Ridge(weight, mean - weight @ center, left_out(strength))

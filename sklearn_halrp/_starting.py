@@ -67,11 +67,13 @@ def scales_alone(visit: Visit, epochs: int) -> tuple[dict[str, torch.Tensor], di
     -------
     own : dict of str to tensor
     factors : dict of str to Factors
-        Of rank 0, with scales of 1.
+        Of rank 0, with scales of 1; or those of the task that it begins from.
     """
     network = visit.network
     factors = network.factors(visit.source) if visit.source else {}
-    for name in set(network.roles.perturbed) - set(factors):
+    for name in network.roles.perturbed:  # in their order, which a set has not
+        if name in factors:
+            continue
         weight = get_tensor(network.base, name).detach()
         rows, columns = matrix_shape(weight.shape, network.form)
         factors[name] = Factors(

@@ -85,18 +85,17 @@ def test_the_file_is_hardly_larger_than_the_numbers_in_it(digits):
     for task in range(1, 4):
         clf.partial_fit(permuted(X[:100], task), y[:100], task_id=task)
     # numpy 1 and skorch 1.1 write about 700 bytes more.
-    share = 1.07 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 1.09
+    share = 1.05 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 1.07
     assert len(pickle.dumps(clf)) < share * clf.n_bytes_
 
 
-@pytest.mark.slow
 def test_the_file_of_the_default_network_is_hardly_larger_either(digits):
     X, y = digits
-    clf = ContinualClassifier(random_state=0)
+    clf = ContinualClassifier(start="warm-up", precision="full", random_state=0)
     for task in range(10):
         clf.partial_fit(permuted(X[:200], task), y[:200], task_id=f"task {task}")
         # numpy 1 and skorch 1.1 write about 700 bytes more.
-    share = 1.07 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 1.09
+    share = 1.05 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 1.07
     assert len(pickle.dumps(clf)) < share * clf.n_bytes_
 
 
