@@ -1,4 +1,4 @@
-"""What is known of a new task before anything is trained: its head, in closed form.
+"""What is known of a new task before anything is trained: its head.
 
 Where rows are few, a head on what the base makes of them may be all of the task.
 """
@@ -144,11 +144,11 @@ def begin(visit: Visit) -> Beginning | None:
     if found is None:
         return None
     if few:
-        head = _agreed(visit, found.head(every=is_all(visit)))
+        head = agreed(visit.recipe, found.head(every=is_all(visit)))
         visit.report["head"] = head.begun
         useful = head.begun != "nothing"
     else:
-        useful = _agreed(visit, found.known_is_useful())
+        useful = agreed(visit.recipe, found.known_is_useful())
     if visit.known:
         visit.report["head"] = "itself"
     elif useful and found.known:
@@ -175,7 +175,7 @@ def head_alone(visit: Visit, found: Beginning, every: bool = True) -> Task:
     """
     network, settings = visit.network, visit.settings
     with visit.timed("head"), seeded(torch.initial_seed(), visit.recipe.device):
-        visit.head = _agreed(visit, found.head(every))
+        visit.head = agreed(visit.recipe, found.head(every))
         module = network.module_with({**visit.weights(), **visit.own()}, trainable=False)
         own, stored, before = store(
             network,
@@ -247,16 +247,12 @@ def _most_alike(visit: Visit) -> Task | None:
             raise ValueError(
                 f"Task {visit.lesson.task_id!r} cannot have start='transfer': {_NEEDED}"
             )
-        loss = _agreed(visit, found.head().loss)
+        loss = agreed(visit.recipe, found.head().loss)
         if loss < least:
             least, best = loss, source
     # Which task it is would stay here when that is forgotten.
     visit.report["begun_from"] = "base" if best is None else "task"
     return best
-
-
-def _agreed(visit: Visit, value: Any) -> Any:
-    return agreed(visit.evaluating(visit.network.base), value)
 
 
 _NEEDED = (
