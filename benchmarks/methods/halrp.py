@@ -31,7 +31,7 @@ class HALRP(Method):
 
     def __init__(self, network, training, seed, **settings):
         super().__init__(network, training, seed)
-        self.split = HoldOut()
+        self.split, self.labels = HoldOut(), {}
         net = recipe(
             network,
             training.epochs,
@@ -43,12 +43,14 @@ class HALRP(Method):
 
     def learn(self, task):
         X, y = (np.concatenate(parts) for parts in zip(task.train, task.valid, strict=True))
+        self.labels[task.name] = task.labels
         self.split.n_rows = len(task.valid[1])
         self.classifier.net.set_params(train_split=self.split)
-        self.classifier.partial_fit(X, y, task_id=task.name)
+        self.classifier.partial_fit(X, task.named(y), task_id=task.name)
 
     def predict(self, name, X):
-        return self.classifier.predict(X, task_id=name)
+        said, labels = self.classifier.predict(X, task_id=name), self.labels[name]
+        return said if labels is None else np.searchsorted(labels, said)
 
     def ranked(self, name, X):
         return self.classifier.predict_proba(X, task_id=name)[:, 1]
@@ -64,7 +66,9 @@ class TrainingRowsOnly(HALRP):
     """The same without the validation rows: importances come from the rows it learns."""
 
     def learn(self, task):
-        self.learn_rows(*task.train, task.name)
+        X, y = task.train
+        self.labels[task.name] = task.labels
+        self.learn_rows(X, task.named(y), task.name)
 
     def learn_rows(self, X, y, ids):
         """Learn rows, of one task or of several."""
@@ -81,7 +85,7 @@ class AsItComes(TrainingRowsOnly):
 
     def __init__(self, network, training, seed, **settings):
         Method.__init__(self, network, training, seed)
-        self.tables = takes_tables()
+        self.tables, self.labels = takes_tables(), {}
         self.classifier = ContinualClassifier(random_state=seed, **settings)
 
 
@@ -115,6 +119,7 @@ class FromSeveral(TrainingRowsOnly):
         if self.first == 0:
             super().learn(task)
             return
+        self.labels[task.name] = task.labels
         self.waiting.append(task)
         if len(self.waiting) == self.first:
             self.finish()
@@ -123,6 +128,7 @@ class FromSeveral(TrainingRowsOnly):
         """Learn what is waiting."""
         if self.waiting:
             X, y = zip(*(task.train for task in self.waiting), strict=True)
+            y = [task.named(part) for task, part in zip(self.waiting, y, strict=True)]
             join = np.concatenate if isinstance(X[0], np.ndarray) else pd.concat
             ids = np.repeat([task.name for task in self.waiting], [len(part) for part in y])
             self.learn_rows(join(X), np.concatenate(y), ids)

@@ -11,7 +11,7 @@ from benchmarks.streams.preparing import moments, prepare
 from benchmarks.streams.tasks import Task, take
 
 
-def make_task(name, halves, rows, number, change):
+def make_task(name, halves, rows, number, change, labels=None):
     """Return a task of some rows of two halves.
 
     Its number draws other rows for each task; `change` makes rows of the task from those of the
@@ -21,7 +21,7 @@ def make_task(name, halves, rows, number, change):
     learn, valid, tested = rows.choose(y, y_test, number)
     parts = [(X, y, learn), (X, y, valid), (X_test, y_test, tested)]
     changed = ((change(take(X, i)), y[i].astype(np.int64)) for X, y, i in parts)
-    return Task(name, int(y.max()) + 1, *changed)
+    return Task(name, int(y.max()) + 1, *changed, labels)
 
 
 def permuted(halves, n_tasks, rows, size, channels):
@@ -53,7 +53,7 @@ def split(halves, groups, rows, change):
 
     def make(name, classes, number):
         own = (relabelled(half, classes) for half in halves)
-        return make_task(name, own, rows, number, change)
+        return make_task(name, own, rows, number, change, np.array(classes))
 
     return [partial(make, *item, number) for number, item in enumerate(groups.items())]
 

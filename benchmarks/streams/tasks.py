@@ -11,7 +11,8 @@ class Task:
     """Rows to learn, to choose settings by, and to test; each a pair (X, y).
 
     X is a float32 array, or a DataFrame where the stream can `encode` it; y holds numbers from 0
-    to n_classes - 1.
+    to n_classes - 1. ``labels``, of shape (n_classes,), is what a user calls them, where other
+    tasks have other classes.
     """
 
     name: str
@@ -19,6 +20,11 @@ class Task:
     train: tuple
     valid: tuple
     test: tuple
+    labels: np.ndarray | None = None
+
+    def named(self, y):
+        """Return classes by the names that a user has for them."""
+        return y if self.labels is None else self.labels[y]
 
     def fraction(self, share, seed):
         """Return the task with a share of its rows to learn and to choose by, class by class."""
