@@ -14,7 +14,7 @@ from torch import nn
 from sklearn_halrp._default_net import default_net
 from sklearn_halrp._label_sets import labels_of_task, positions_in, task_classes, union_of_classes
 from sklearn_halrp._labels import keep_types
-from sklearn_halrp._predictive import add_up, chances, self_loss
+from sklearn_halrp._predictive import add_up, chances, kind_of_loss, self_loss
 from sklearn_halrp._types import TaskId
 from sklearn_halrp.exceptions import InvalidNetworkError
 
@@ -35,8 +35,7 @@ def check_outputs(recipe: NeuralNet, outputs: Any) -> None:
     own_loss = type(recipe).get_loss is not NeuralNetClassifier.get_loss
     if own_loss or not isinstance(outputs, torch.Tensor):
         return
-    criterion = recipe.criterion
-    kind = criterion if isinstance(criterion, type) else type(criterion)
+    kind = kind_of_loss(recipe)
     probable = add_up(outputs)
     if kind is nn.NLLLoss and not probable:
         raise InvalidNetworkError(
@@ -188,9 +187,9 @@ class Classes:
         """Return what a report says of the target."""
         return {"n_classes": len(self.labels)}
 
-    def names(self) -> list[str]:
-        """Return a name for each output."""
-        return [str(label) for label in self.labels.tolist()]
+    def names(self) -> list[Any]:
+        """Return what each output means."""
+        return self.labels.tolist()
 
     def to_state(self) -> dict[str, Any]:
         """Return arrays and settings to save."""

@@ -135,23 +135,15 @@ class EncodedPerceptron(nn.Sequential):
         direct: bool = True,
     ) -> None:
         encoding = Encoding(n_features, bins, categories)
-        plain = encoding.plain if direct else []
         super().__init__(
             encoding,
             nn.Linear(encoding.n_outputs, hidden, dtype=torch.float32),
             nn.Sequential(nn.ReLU(), nn.Dropout(dropout)),
             nn.Linear(hidden, hidden, dtype=torch.float32),
             nn.Sequential(nn.ReLU(), nn.Dropout(dropout)),
-            nn.Linear(hidden + len(plain), n_classes, dtype=torch.float32),
+            nn.Linear(hidden + direct * encoding.n_plain, n_classes, dtype=torch.float32),
         )
         self.direct = direct
-
-    @property
-    def blocks(self) -> tuple[int, ...]:
-        """Inputs of the last layer that are of a kind: hidden units, and columns."""
-        head: Any = self[-1]
-        layer: Any = self[-3]
-        return layer.out_features, head.in_features - layer.out_features
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return outputs for rows of any shape."""
@@ -162,7 +154,7 @@ class EncodedPerceptron(nn.Sequential):
         for layer in hidden:
             inside = layer(inside)
         if self.direct:
-            inside = torch.cat([inside, encoded[:, first.plain]], dim=1)
+            inside = torch.cat([inside, *first.plain(encoded)], dim=1)
         return last(inside)
 
 
@@ -267,8 +259,15 @@ def takes_missing(net: NeuralNet) -> bool:
 
 
 def blocks_of(module: nn.Module) -> tuple[int, ...]:
-    """Return how many inputs of a module's head are of each kind, where that is known."""
-    return module.blocks if isinstance(module, EncodedPerceptron) and module.direct else ()
+    """Return how many inputs of a module's head are hidden units, and how many columns.
+
+    Nothing where there are none of the latter, or that is not known.
+    """
+    if not isinstance(module, EncodedPerceptron) or not module.direct:
+        return ()
+    encoding: Any
+    encoding, *_, head = module
+    return head.in_features - encoding.n_plain, encoding.n_plain
 
 
 def is_encoded(tensors: Mapping[str, Any]) -> bool:
@@ -287,17 +286,10 @@ def sizes_in(
     return {"hidden": hidden, "bins": bins, "categories": sizes, "direct": direct}
 
 
-def as_it_was(net: NeuralNet, head: Any) -> NeuralNet:
-    """Return the default net as a pickle had it before its head saw the columns, or any other.
-
-    Parameters
-    ----------
-    net : skorch.NeuralNet
-    head : array or None
-        The weight of the base's head.
-    """
-    if takes_missing(net) and head is not None and not hasattr(net, "module__direct"):
-        net = clone(net).set_params(module__direct=head.shape[1] > HIDDEN)
+def as_it_was(net: NeuralNet) -> NeuralNet:
+    """Return the default net as a pickle had it before its head saw the columns, or any other."""
+    if takes_missing(net) and not hasattr(net, "module__direct"):
+        net = clone(net).set_params(module__direct=False)
     return net
 
 

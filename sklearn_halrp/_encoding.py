@@ -26,8 +26,6 @@ class Encoding(nn.Module):
     encoding. A number that is missing, NaN, is 0 in all of them. A category c, a whole number, is 1
     in the place of c and 0 in all others; any other number is 0 in all.
 
-    The outputs that are no bins are at the places `plain`.
-
     All these are parameters that are never trained: they belong to the base, and all tasks share
     them. Where a column of a later task lies far from where it was, its numbers are brought there
     first, as ``(z - offset) / stretch``. These two are buffers, which a task keeps if they differ
@@ -69,8 +67,7 @@ class Encoding(nn.Module):
         self.center = _constant(np.zeros(n_numbers))
         self.scale = _constant(np.ones(n_numbers))
         self.bins, self.categories = bins, sizes
-        binned = range(n_numbers, self.n_outputs - len(self.places))
-        self.plain = [place for place in range(self.n_outputs) if place not in binned]
+        self.n_plain = n_numbers + len(self.places)
         if bins:
             self.lower = _constant(np.full((n_numbers, bins), _UNREACHED))
             self.width = _constant(np.ones((n_numbers, bins)))
@@ -97,6 +94,13 @@ class Encoding(nn.Module):
         if self.places:
             parts.append((x[:, self.places] == self.place).to(x.dtype))
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+
+    def plain(self, encoded: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what is no bin of encoded rows: numbers, and places of categories.
+
+        Together they are `n_plain` columns.
+        """
+        return encoded[:, : len(self.numbers)], encoded[:, self.n_outputs - len(self.places) :]
 
 
 def encoding_of(X: Any, bins: int, categories: Sequence[int] = ()) -> dict[str, NDArray[Any]]:

@@ -4,14 +4,14 @@ Where rows are few, a head on what the base makes of them may be all of the task
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 
 from sklearn_halrp._default_net import blocks_of, takes_missing
+from sklearn_halrp._head import grow_head
 from sklearn_halrp._linear_head import (
     Head,
     Seen,
@@ -23,7 +23,6 @@ from sklearn_halrp._linear_head import (
 )
 from sklearn_halrp._processes import agreed
 from sklearn_halrp._random import seeded
-from sklearn_halrp._storing import store
 from sklearn_halrp._task import Task
 from sklearn_halrp._training import mean_loss
 from sklearn_halrp._visit import Visit
@@ -72,8 +71,7 @@ def beginning(visit: Visit) -> Beginning | None:
     if not is_known_loss(visit.recipe):
         return None
     with seeded(torch.initial_seed(), visit.recipe.device):  # nothing is drawn for a look
-        own = visit.own()
-        module = network.module_with({**visit.weights(), **own}, trainable=False)
+        module = network.module_with({**visit.weights(), **visit.own()}, trainable=False)
         net = visit.evaluating(module)
         training, held_out = (
             None if part is None else seen_by_head(net, network.roles.head, part)
@@ -81,10 +79,8 @@ def beginning(visit: Visit) -> Beginning | None:
         )
     if training is None or not says_something(training):
         return None
-    known, blocks = (
-        _known(visit, own, numbers=training.y.is_floating_point()),
-        blocks_of(network.base),
-    )
+    known = _known(visit, numbers=training.y.is_floating_point())
+    blocks = blocks_of(network.base)
 
     def best(seen: Seen) -> Head:
         return best_head(seen, n_outputs, known, blocks, anew=visit.known is None)
@@ -92,26 +88,24 @@ def beginning(visit: Visit) -> Beginning | None:
     return Beginning(training, held_out, known, best)
 
 
-def _known(visit: Visit, own: Mapping[str, torch.Tensor], numbers: bool) -> Head | None:
+def _known(visit: Visit, numbers: bool) -> Head | None:
     """Return the head that is there: the task's own, or that of what it begins from.
 
     Numbers have units of their own in every task, so that another head says nothing of them. One
     of zeros was cleared.
     """
-    weight, bias = visit.head_tensors()
-    if visit.known:
-        there, begun = {name: own[name].clone() for name in (weight, bias)}, "itself"
-        target, before = visit.lesson.target, visit.known.target
-        if target.n_outputs > before.n_outputs:  # new classes are as likely as known ones
-            new = np.setdiff1d(np.arange(target.n_outputs), target.places_of(before))
-            there[weight][new], there[bias][new] = 0, own[bias][target.places_of(before)].mean()
-    elif visit.source:
-        there, begun = visit.network.own(visit.source), "task"
-    else:
-        there, begun = visit.network.own_of_base(), "base"
-    if (numbers and not visit.known) or not there[weight].any():
+    network, target = visit.network, visit.lesson.target
+    there = network.own(visit.before) if visit.before else network.own_of_base()
+    weight, bias = (there[name].cpu().double() for name in network.in_head)
+    if (numbers and not visit.known) or not weight.any():
         return None
-    return Head(there[weight].cpu().double(), there[bias].cpu().double(), math.nan, begun)
+    if visit.known and target.n_outputs > len(bias):  # new classes are as likely as known ones
+        old, n_outputs = (weight, bias), target.n_outputs
+        weight = weight.new_zeros(n_outputs, weight.shape[1])
+        bias = bias.new_full((n_outputs,), float(bias.mean()))
+        grow_head((weight, bias), old, target.places_of(visit.known.target))
+    begun = "itself" if visit.known else "task" if visit.source else "base"
+    return Head(weight, bias, math.nan, begun)
 
 
 def begin(visit: Visit) -> Beginning | None:
@@ -135,23 +129,25 @@ def begin(visit: Visit) -> Beginning | None:
     start, n_rows = visit.settings.start, len(visit.lesson.y)
     if start == "warm-up" or visit.was_joint:
         return None
-    if start == "transfer" and not visit.known:
-        visit.source = _most_alike(visit)
+    if visit.known:
+        visit.report["head"] = "itself"
     few = start == "head" or n_rows < max(ENOUGH, FEW * visit.lesson.target.n_outputs)
-    found = beginning(visit) if few or _has_head_to_begin_with(visit) else None
+    found = None
+    if start == "transfer" and not visit.known:
+        visit.source, found = _most_alike(visit)
+    elif few or (not visit.known and _has_head_to_begin_with(visit)):
+        found = beginning(visit)
     if found is None and start == "head":
         raise ValueError(f"Task {visit.lesson.task_id!r} cannot have start='head': {_NEEDED}")
     if found is None:
         return None
     if few:
         head = agreed(visit.recipe, found.head(every=is_all(visit)))
-        visit.report["head"] = head.begun
+        visit.report["head"] = "itself" if visit.known else head.begun
         useful = head.begun != "nothing"
     else:
         useful = agreed(visit.recipe, found.known_is_useful())
-    if visit.known:
-        visit.report["head"] = "itself"
-    elif useful and found.known:
+    if useful and found.known and not visit.known:
         visit.head, visit.report["head"] = found.known, found.known.begun
     return found if few else None
 
@@ -173,23 +169,12 @@ def head_alone(visit: Visit, found: Beginning, every: bool = True) -> Task:
     every : bool
         Whether it may learn from held-out rows too.
     """
-    network, settings = visit.network, visit.settings
+    network = visit.network
     with visit.timed("head"), seeded(torch.initial_seed(), visit.recipe.device):
         visit.head = agreed(visit.recipe, found.head(every))
         module = network.module_with({**visit.weights(), **visit.own()}, trainable=False)
-        own, stored, before = store(
-            network,
-            module,
-            network.factors(visit.source) if visit.source else {},
-            visit.budget,
-            prune_threshold=settings.prune_threshold,
-            precision=settings.precision,
-        )
     visit.report["start"] = "head"
-    visit.report["n_numbers_before_pruning"] = before
-    task = visit.task(factors=stored, own=own)
-    visit.check_predicts(network.module_for(task), "head")
-    return task
+    return visit.stored(module, network.factors(visit.source) if visit.source else {}, "head")
 
 
 def better(visit: Visit, found: Beginning, task: Task, before: dict[str, Any]) -> Task:
@@ -223,23 +208,23 @@ def _loss(visit: Visit, task: Task, dataset: Any) -> float:
 
 
 def _has_head_to_begin_with(visit: Visit) -> bool:
-    """Whether there is a head of as many outputs that may say something of the task."""
-    weight, _ = visit.head_tensors()
-    before = visit.network.own(visit.before) if visit.before else visit.network.own_of_base()
-    there = before[weight]
+    """Whether the base has a head of as many outputs that may say something of the task."""
+    there = visit.network.own_of_base()[visit.network.roles.head_weight]
     return len(there) == visit.lesson.target.n_outputs and bool(there.any())
 
 
-def _most_alike(visit: Visit) -> Task | None:
-    """Return the learned task from which a head does best on this one's rows; None: the base.
+def _most_alike(visit: Visit) -> tuple[Task | None, Beginning]:
+    """Return the learned task from which a head does best on this one's rows, and that head.
+
+    None: the base.
 
     Raises
     ------
     ValueError
         If no head can be found.
     """
+    best: tuple[Task | None, Beginning] | None = None
     least = math.inf
-    best = None
     for source in (None, *visit.network.tasks.values()):
         visit.source = source
         found = beginning(visit)
@@ -248,10 +233,11 @@ def _most_alike(visit: Visit) -> Task | None:
                 f"Task {visit.lesson.task_id!r} cannot have start='transfer': {_NEEDED}"
             )
         loss = agreed(visit.recipe, found.head().loss)
-        if loss < least:
-            least, best = loss, source
+        if best is None or loss < least:
+            least, best = loss, (source, found)
+    assert best is not None  # the base is always there
     # Which task it is would stay here when that is forgotten.
-    visit.report["begun_from"] = "base" if best is None else "task"
+    visit.report["begun_from"] = "base" if best[0] is None else "task"
     return best
 
 

@@ -19,7 +19,6 @@ from sklearn_halrp._probing import ROWS
 from sklearn_halrp._racing import at_steps, factor_scale, trainable
 from sklearn_halrp._saved import check_complete
 from sklearn_halrp._starting import begun
-from sklearn_halrp._storing import store
 from sklearn_halrp._task import Task
 from sklearn_halrp._visit import Lesson, Settings, Visit, visiting
 
@@ -84,23 +83,12 @@ def _perturbation(
     visit: Visit, own: dict[str, Any], factors: Mapping[str, Factors], epochs: int
 ) -> Task:
     """Return the visit's task, trained as a perturbation of the base that begins so."""
-    network, settings = visit.network, visit.settings
+    network = visit.network
     own, factors = without_redundant(visit.normed, network.own_of_base(), own, factors)
     module, factors = _tune(visit, own, factors, epochs)
     with visit.timed("pruning"):
         fold(network, visit.normed, module, factors, visit.forward)
-        own, stored, before = store(
-            network,
-            module,
-            factors,
-            visit.budget,
-            prune_threshold=settings.prune_threshold,
-            precision=settings.precision,
-        )
-    visit.report["n_numbers_before_pruning"] = before
-    task = visit.task(factors=stored, own=own)
-    visit.check_predicts(network.module_for(task), "low-rank")
-    return task
+    return visit.stored(module, factors, "low-rank")
 
 
 def _tune(

@@ -15,7 +15,7 @@ from skorch.dataset import unpack_data
 from torch import nn
 
 from sklearn_halrp._modules import same
-from sklearn_halrp._predictive import first_of
+from sklearn_halrp._predictive import first_of, kind_of_loss
 from sklearn_halrp._ridge import ridge
 from sklearn_halrp._sample_weight import weights_in
 from sklearn_halrp._training import spread, without_cudnn
@@ -96,8 +96,7 @@ def is_known_loss(recipe: NeuralNet) -> bool:
     """
     own = type(recipe).get_loss
     usual = {kind.get_loss for kind in (NeuralNet, NeuralNetClassifier, NeuralNetRegressor)}
-    kind = recipe.criterion if isinstance(recipe.criterion, type) else type(recipe.criterion)
-    return own in usual and kind in (nn.CrossEntropyLoss, nn.MSELoss)
+    return own in usual and kind_of_loss(recipe) in (nn.CrossEntropyLoss, nn.MSELoss)
 
 
 def seen_by_head(net: NeuralNet, head: str, dataset: Any) -> Seen | None:
@@ -164,8 +163,7 @@ def says_something(seen: Seen) -> bool:
 
 def is_useful(seen: Seen, head: Head) -> bool:
     """Whether a head does better on rows than to say how frequent labels are, or the mean."""
-    weight, bias = _nothing(seen, len(head.weight))
-    before = _losses(seen, seen.X @ weight.T + bias)
+    before = _losses(seen, _nothing(seen, len(head.weight))(seen.X))
     return bool(_losses(seen, head(seen.X)).mean() < before.mean())
 
 
@@ -203,8 +201,7 @@ def best_head(
         as_it_is = replace(known, loss=float(before.mean()))
         heads.append(head if _clearly_less(losses, before) else as_it_is)
     if anew or not heads:
-        nothing = Head(*_nothing(seen, n_outputs), math.nan, "nothing")
-        heads.append(corrected(seen, scale, nothing)[0])
+        heads.append(corrected(seen, scale, _nothing(seen, n_outputs))[0])
     return min(heads, key=lambda head: head.loss)
 
 
@@ -214,7 +211,7 @@ def _clearly_less(losses: torch.Tensor, others: torch.Tensor) -> bool:
     return len(gains) > 1 and bool(gains.mean() > 2 * gains.std() / len(gains) ** 0.5)
 
 
-def _nothing(seen: Seen, n_outputs: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _nothing(seen: Seen, n_outputs: int) -> Head:
     """Return a head that says the mean, or how frequent labels are, each as if there once more."""
     share = _shares(seen)
     if seen.y.is_floating_point():
@@ -222,7 +219,7 @@ def _nothing(seen: Seen, n_outputs: int) -> tuple[torch.Tensor, torch.Tensor]:
     else:
         counts = len(seen.y) * (share @ _one_hot(seen.y, n_outputs)) + 1
         bias = (counts / counts.sum()).log()
-    return seen.X.new_zeros(n_outputs, seen.X.shape[1]), bias
+    return Head(seen.X.new_zeros(n_outputs, seen.X.shape[1]), bias, math.nan, "nothing")
 
 
 def _of_numbers(seen: Seen, scale: torch.Tensor, head: Head) -> tuple[Head, torch.Tensor]:

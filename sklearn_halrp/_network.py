@@ -68,7 +68,7 @@ class Network:
         """
         tasks = {name: task for name, task in self.tasks.items() if name != task_id}
         network = replace(self, tasks=tasks, frozen=True)
-        if any(network.uses_base_head(task) for task in tasks.values()):
+        if self.has_cleared_head or any(network.uses_base_head(task) for task in tasks.values()):
             return network
         return network.with_cleared_head()
 
@@ -77,13 +77,18 @@ class Network:
 
         The tasks of a joint base have: theirs is the mean.
         """
-        return not self.in_head <= set(task.own) or "joint" in task.report.get("seconds", {})
+        return not set(self.in_head) <= set(task.own) or "joint" in task.report.get("seconds", {})
 
     @property
-    def in_head(self) -> set[str]:
-        """Names of the tensors of the head."""
+    def in_head(self) -> tuple[str, ...]:
+        """Names of the tensors of the head: its weight, and its bias if it has one."""
         head = self.base.get_submodule(self.roles.head)
-        return {name for name in self.roles.own if locate(self.base, name)[0] is head}
+        return tuple(name for name in self.roles.own if locate(self.base, name)[0] is head)
+
+    @property
+    def has_cleared_head(self) -> bool:
+        """Whether the base has zeros for a head."""
+        return not any(get_tensor(self.base, name).any() for name in self.in_head)
 
     @torch.inference_mode(False)
     def with_cleared_head(self) -> "Network":

@@ -36,7 +36,7 @@ def tasks_table(network: Any) -> str:
 
 def _row(network: Any, task_id: TaskId, task: Any) -> str:
     names = task.target.names()
-    labels = names[:MOST_LABELS]
+    labels = [str(name) for name in names[:MOST_LABELS]]
     if len(names) > MOST_LABELS:
         labels.append(f"… ({len(names)} in all)")
     key, _, digits = task.target.shown

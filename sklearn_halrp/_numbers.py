@@ -213,9 +213,9 @@ class Numbers:
         """Return what a report says of the target."""
         return {"n_outputs": self.n_outputs}
 
-    def names(self) -> list[str]:
-        """Return a name for each output."""
-        return [str(number) for number in range(self.n_outputs)]
+    def names(self) -> list[Any]:
+        """Return what each output means: its number."""
+        return list(range(self.n_outputs))
 
     def to_state(self) -> dict[str, Any]:
         """Return arrays and settings to save."""

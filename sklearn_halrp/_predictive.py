@@ -50,6 +50,11 @@ def add_up(numbers: Any) -> bool:
     return torch.allclose(sums, torch.ones_like(sums), atol=max(1e-3, rounding))
 
 
+def kind_of_loss(recipe: NeuralNet) -> Any:
+    """Return the class of a net's criterion, which may be given as an instance."""
+    return recipe.criterion if isinstance(recipe.criterion, type) else type(recipe.criterion)
+
+
 def first_of(outputs: Any) -> Any:
     """Return what a module predicts by: the first of several outputs, as skorch has it."""
     return outputs[0] if isinstance(outputs, tuple) and outputs else outputs

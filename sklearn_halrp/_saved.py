@@ -135,7 +135,7 @@ def learned_from_state(
     found = {name: state.pop(name) for name in _LEARNED if name in state}
     if "_network" not in found:
         return None
-    found["net_"] = as_it_was(found["net_"], found["_network"]["base"].get("5.weight"))
+    found["net_"] = as_it_was(found["net_"])
     learned = Learned(
         net=found["net_"],
         network=network_from_state(found["net_"], found["_network"], found["_seed"]),

@@ -45,8 +45,8 @@ class Target(Protocol):
     def summary(self) -> dict[str, int]:
         """Return what a report says of the target."""
 
-    def names(self) -> list[str]:
-        """Return a name for each output."""
+    def names(self) -> list[Any]:
+        """Return what each output means."""
 
     def to_state(self) -> dict[str, Any]:
         """Return arrays and settings to save."""

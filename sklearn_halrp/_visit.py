@@ -21,14 +21,15 @@ from sklearn_halrp._datasets import DatasetRows, given
 from sklearn_halrp._default_net import encoding_for, for_rows
 from sklearn_halrp._fixed import check_split
 from sklearn_halrp._folding import Normed, measure, normed_layers
-from sklearn_halrp._head import grow_head, head_tensors, with_head
+from sklearn_halrp._head import grow_head, with_head
+from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._modules import get_tensor, named_tensors, same
 from sklearn_halrp._network import Network
 from sklearn_halrp._phase import Phase, has_own, in_phase
 from sklearn_halrp._probing import ROWS, forward_on
 from sklearn_halrp._random import seed_for, seeded
 from sklearn_halrp._statistics import renew_statistics
-from sklearn_halrp._storing import Budget
+from sklearn_halrp._storing import Budget, store
 from sklearn_halrp._task import Task
 from sklearn_halrp._training import around, epochs_of, recipe_of, spread, train, unpredicted
 from sklearn_halrp._types import TaskId
@@ -243,17 +244,12 @@ class Visit:
         found |= {name: get_tensor(network.base, name) for name in roles}
         return {name: tensor.detach() for name, tensor in found.items()}
 
-    def head_tensors(self) -> tuple[str, str]:
-        """Return the names of the head's weight and bias."""
-        weight = self.network.roles.head_weight
-        return weight, f"{weight.removesuffix('weight')}bias"
-
     def own(self) -> dict[str, torch.Tensor]:
         """Return the task's own tensors to start from, with a head for its outputs."""
         own = self._own()
         if self.head is not None:
-            weight, bias = self.head_tensors()
-            for name, begun in ((weight, self.head.weight), (bias, self.head.bias)):
+            begins = (self.head.weight, self.head.bias)
+            for name, begun in zip(self.network.in_head, begins, strict=True):
                 own[name] = begun.to(own[name], copy=True)  # it may be that of the base
         return own
 
@@ -269,7 +265,7 @@ class Visit:
             return own
         fresh = with_head(network.base, network.roles.head, target.n_outputs)
         fresh = fresh.get_submodule(network.roles.head)
-        names = head_tensors(network.roles.head, fresh)
+        names = network.in_head
         head = [parameter.detach() for parameter in fresh.parameters()]
         if self.known:
             grow_head(head, [own[name] for name in names], target.places_of(self.known.target))
@@ -373,16 +369,47 @@ class Visit:
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
-        """Write down the seconds that a phase takes."""
+        """Write down the seconds that a phase takes, beside those that it took before."""
         begin = time.perf_counter()
         yield
-        self._seconds[phase] = time.perf_counter() - begin
+        taken = time.perf_counter() - begin
+        self._seconds[phase] = self._seconds.get(phase, 0.0) + taken
 
     def forget_epochs(self) -> None:
         """Leave out of the history what was trained and is not kept; its seconds stay."""
         self._epochs = []
 
     # --- what it ends with
+
+    def stored(self, module: nn.Module, factors: Mapping[str, Factors], phase: str) -> Task:
+        """Return the task, pruned to its budget, once it has been seen to predict.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+            As it was trained.
+        factors : dict of str to Factors
+        phase : str
+            The one that made it.
+
+        Raises
+        ------
+        TrainingDivergedError
+            If the task predicts NaN or infinity.
+        """
+        with self.timed("pruning"):
+            own, stored, before = store(
+                self.network,
+                module,
+                factors,
+                self.budget,
+                prune_threshold=self.settings.prune_threshold,
+                precision=self.settings.precision,
+            )
+        self.report["n_numbers_before_pruning"] = before
+        task = self.task(factors=stored, own=own)
+        self.check_predicts(self.network.module_for(task), phase)
+        return task
 
     def check_predicts(self, module: nn.Module, phase: str) -> None:
         """Refuse what would be kept if it predicts NaN or infinity for some of the rows.

@@ -29,7 +29,6 @@ from sklearn_halrp._fingerprint import check_fingerprint, fingerprint
 from sklearn_halrp._ids import check_known, check_task_id, default_task_id, ids_in
 from sklearn_halrp._intake import dtype_of, without_ids
 from sklearn_halrp._learned import Learned
-from sklearn_halrp._modules import get_tensor
 from sklearn_halrp._network import Network, to_array
 from sklearn_halrp._one_task import OneTask
 from sklearn_halrp._packed import packed, unpacked
@@ -177,7 +176,7 @@ class Store:
         def write(writing: Writing) -> None:
             writing.put_base(_base_record(about, estimator, learned))
             network = learned.network
-            writing.say(frozen=network.frozen, cleared=_is_cleared(network))
+            writing.say(frozen=network.frozen, cleared=network.has_cleared_head)
             for task_id, task in network.tasks.items():
                 writing.put(_row(network, task_id, task))
 
@@ -787,11 +786,6 @@ def _row(network: Network, task_id: TaskId, task: Task) -> Row:
         None if shown is None else packed(shown),
         network.uses_base_head(task),
     )
-
-
-def _is_cleared(network: Network) -> bool:
-    """Whether the base has zeros for a head."""
-    return not any(get_tensor(network.base, name).any() for name in network.in_head)
 
 
 _PAGE = 1000  # ids that are read at once

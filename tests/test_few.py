@@ -179,7 +179,7 @@ def test_a_head_alone_is_all_that_a_task_keeps(digits):
     clf.partial_fit(permuted(X[300:600], 1), y[300:600] % 4, task_id="new")
     assert set(clf.ranks_["new"].values()) == {0}
     task, network = network_of(clf).tasks["new"], network_of(clf)
-    assert set(task.own) == network.in_head
+    assert set(task.own) == set(network.in_head)
     assert clf.report_["new"]["n_numbers"] == sum(array.size for array in task.own.values())
     # It is linear in what the base makes of a row.
     seen = []
@@ -191,6 +191,17 @@ def test_a_head_alone_is_all_that_a_task_keeps(digits):
     weight, bias = (torch.from_numpy(task.own[name]) for name in sorted(task.own)[::-1])
     outputs = (seen[0] @ weight.T + bias).argmax(dim=1).numpy()
     assert clf.predict(X[:50], task_id="new").tolist() == outputs.tolist()
+
+
+@pytest.mark.parametrize("start", ["warm-up", "transfer"])
+def test_without_a_warm_up_factors_have_the_order_of_the_layers(digits, start):
+    """It is in the optimizer, so that another order may be another result."""
+    X, y = digits
+    clf = make_classifier(start=start, warmup_epochs=0).fit(X[:300], y[:300], "base")
+    for task_id in ("one", "two"):
+        clf.partial_fit(permuted(X[300:900], 1), y[300:900], task_id=task_id)
+        network = network_of(clf)
+        assert tuple(network.tasks[task_id].factors) == network.roles.perturbed
 
 
 def test_whichever_does_better_on_held_out_rows_is_kept(digits):
