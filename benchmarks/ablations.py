@@ -43,6 +43,7 @@ CHANGES = {
     "no pruning": {"prune_threshold": 0.0, "growth_budget": 10.0, "retrain_epochs": 0},
     **{f"pruning below {size}": {"prune_threshold": size} for size in (0.001, 0.01)},
     "full precision": {"precision": "full"},
+    "four bits": {"precision": "nf4"},
     "half precision": {"precision": "half"},
     "no averaging": {"average_last": 0.0},
     "no penalties": {"l1_penalty": 0.0, "l2_penalty": 0.0},

@@ -20,9 +20,9 @@ JOINT = "'HALRP, joint base'" if joint_is_known() else ""  # of a later version
 IMAGES = f"--methods 'HALRP, defaults' 'HALRP, budget 0.02' {JOINT} 'separate networks' "
 IMAGES += "'copies of the first' PackNet 'LoRA, rank 4'"
 ORDERS = f"--methods 'HALRP, defaults' {JOINT} 'separate networks' PackNet 'LoRA, rank 4'"
-PARTS = "--methods defaults 'factor_lr_scale 1' 'no averaging' 'full precision' 'warm-up 1' "
-PARTS += "'alpha 0.99' 'fixed rank 2' 'fixed rank 8' 'budget 0.02' 'budget 0.05' 'no pruning' "
-PARTS += "'importance: plain singular values' 'r and s held at 1'"
+PARTS = "--methods defaults 'factor_lr_scale 1' 'no averaging' 'full precision' 'four bits' "
+PARTS += "'warm-up 1' 'alpha 0.99' 'fixed rank 2' 'fixed rank 8' 'budget 0.02' 'budget 0.05' "
+PARTS += "'no pruning' 'importance: plain singular values' 'r and s held at 1'"
 PLAN = [  # the kind of results, and the rest of the command
     ("compare", "letters --seeds 5"),
     ("compare", "tabular --seeds 5"),

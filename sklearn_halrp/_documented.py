@@ -84,12 +84,14 @@ retrain_epochs : int or float, default=0.5
     Epochs, out of those that follow the warm-up, that train what pruning to the budget
     has left. A float between 0 and 1 is a share of them, rounded, and at least one
     epoch. Where the budget asks for no pruning it changes nothing. Published: 0.
-precision : {"full", "half", "int8"}, default="int8"
+precision : {"full", "half", "int8", "nf4"}, default="int8"
     In how many bytes a task keeps its numbers once they are trained: r, s, U and V in as many as
     the network's weights have, or in two; or with ``"int8"`` all that a task keeps, head and
     biases too, in one byte, with a scale of two for 64 numbers (running statistics in two).
-    Where rounding would move an array by more than 2 %, it takes two. Training and predictions
-    compute with the type of the weights either way, and `growth_budget` counts numbers.
+    Where rounding would move an array by more than 2 %, it takes two. With ``"nf4"`` U, V and
+    the head take half a byte, unless that would move them by more than 15 %. Training and
+    predictions compute with the type of the weights either way, and `growth_budget` counts
+    numbers. Source of the levels: Dettmers et al., "QLoRA", NeurIPS 2023, appendix E.
 convolution : {"unfolded", "channel"}, default="unfolded"
     Whether U V spans the unfolded kernel of a convolution, or output and input
     channels and is added at each position of the kernel, as published. A term of

@@ -117,7 +117,7 @@ class ContinualRegressor(RegressorMixin, ContinualEstimator):
         prune_threshold: float = 1e-5,
         growth_budget: float = 0.6,
         retrain_epochs: int | float = 0.5,
-        precision: Literal["full", "half", "int8"] = "int8",
+        precision: Literal["full", "half", "int8", "nf4"] = "int8",
         convolution: Literal["unfolded", "channel"] = "unfolded",
         importance: str | Callable[..., Any] = "fisher",
         task_column: int | str | None = None,

@@ -1,7 +1,8 @@
 """What was learned as plain arrays and settings, and back: the one room that knows the format.
 
-Since format 5 the numbers of all tasks are one array, a digest tells whether a bit has changed,
-and a fingerprint whether the network still computes the same. Format 4 keeps the tasks as a list of
+Since format 6 a number may have four bits. Since format 5 the numbers of all tasks are one array, a
+digest tells whether a bit has changed, and a fingerprint whether the network still computes the
+same. Format 4 keeps the tasks as a list of
 states with their ids, 1 to 3 as a dictionary by id. Since format 3 the notes of all tasks lie
 together.
 """
@@ -34,7 +35,7 @@ from sklearn_halrp._types import TaskId
 from sklearn_halrp._version import __version__
 from sklearn_halrp.exceptions import InvalidNetworkError
 
-FORMAT = 5
+FORMAT = 6
 
 
 def learned_to_state(

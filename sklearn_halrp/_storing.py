@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -115,9 +116,12 @@ def store(
         name: _ROUNDED[precision](arrays[name].r, arrays[name].s, u, v)
         for name, (u, v) in pruned.items()
     }
-    if precision == "int8":  # which holds for all that a task keeps
+    if precision in BITS:  # which holds for all that a task keeps
         buffers = dict(network.base.named_buffers())
-        own = {name: in_bytes(array, buffer=name in buffers) for name, array in own.items()}
+        own = {
+            name: in_bytes(array, name in buffers, BITS[precision] if array.ndim > 1 else 8)
+            for name, array in own.items()
+        }
     return own, stored, before
 
 
@@ -129,31 +133,38 @@ def _in_half(r: Any, s: Any, u: Any, v: Any) -> StoredFactors:
     return _in_full(in_half(r), in_half(s), in_half(u), in_half(v))
 
 
-def _in_bytes(r: Any, s: Any, u: Any, v: Any) -> StoredFactors:
-    u, v = (replace(x, values=in_bytes(x.values)) for x in (Compact.of(u), Compact.of(v)))
+def _in_bytes(r: Any, s: Any, u: Any, v: Any, bits: int = 8) -> StoredFactors:
+    u, v = (replace(x, values=in_bytes(x.values, bits=bits)) for x in map(Compact.of, (u, v)))
     return StoredFactors(in_bytes(r, around=1), in_bytes(s, around=1), u, v)
 
 
-_ROUNDED = {"full": _in_full, "half": _in_half, "int8": _in_bytes}
+BITS = {"int8": 8, "nf4": 4}
+_ROUNDED = {"full": _in_full, "half": _in_half}
+_ROUNDED |= {name: partial(_in_bytes, bits=bits) for name, bits in BITS.items()}
 PRECISIONS = tuple(_ROUNDED)
 
 
-def in_bytes(array: NDArray[Any], around: float = 0, buffer: bool = False) -> Any:
+def in_bytes(array: NDArray[Any], buffer: bool = False, bits: int = 8, around: float = 0) -> Any:
     """Return numbers of one byte, or of two where those would not be right, or the array itself.
 
     Parameters
     ----------
     array : array
-    around : float
-        Coded is what they differ from this.
     buffer : bool
         Whether it is none that was trained, such as a running variance, whose ratios matter.
+    bits : {8, 4}
+        With 4 it is half a byte, where that is right. Not for vectors, such as biases: they are
+        few, and each of their numbers counts for all rows.
+    around : float
+        Coded is what they differ from this.
     """
     if array.dtype.kind != "f":
         return array  # such as a count, or complex numbers
     if buffer:
         return in_half(array)
-    coded = Coded.of(array - array.dtype.type(around))
+    numbers = array - array.dtype.type(around)
+    found = (Coded.of(numbers, each) for each in (4, 8) if each >= bits)
+    coded = next((one for one in found if one is not None), None)
     return in_half(array) if coded is None else coded
 
 

@@ -109,9 +109,12 @@ class Task:
                 if compact.mask is not None:
                     kept.append((f"{part} mask", name, compact.mask))
         arrays: list[tuple[str, str, NDArray[Any]]] = []
+        halves = []  # codes of four bits do not show the shape of what they stand for
         for part, name, array in kept:
             if isinstance(array, Coded):
                 arrays += [(part, name, array.codes), (f"{part} scales", name, array.scales)]
+                if array.codes.shape != array.shape:
+                    halves.append((part, name, array.shape))
             else:
                 arrays.append((part, name, array))
         arrays.sort(key=lambda entry: -entry[2].itemsize)  # so that each is aligned
@@ -122,6 +125,8 @@ class Task:
             "history": _columns([] if before else history),
             "report": _rounded(report or {}),
         }
+        if halves:
+            notes["halves"] = halves
         parts = [np.ascontiguousarray(array).reshape(-1).view(np.uint8) for *_, array in arrays]
         return cls(
             target,
@@ -179,7 +184,9 @@ class Task:
         ------
         ValueError, KeyError, TypeError, zlib.error
         """
-        for _, _, kind, shape in self._notes()["arrays"]:
+        notes = self._notes()
+        coded = [(part, name, "u1", shape) for part, name, shape in notes.get("halves", ())]
+        for _, _, kind, shape in [*notes["arrays"], *coded]:
             sizes = all(type(size) is int and size >= 0 for size in shape)
             if np.dtype(kind).kind not in "biufc" or not sizes:
                 raise ValueError(f"a task has an array of type {kind} and shape {shape}")
@@ -235,8 +242,13 @@ class Task:
     def _decoded(self) -> dict[tuple[str, str], NDArray[Any]]:
         """Return the arrays, those that are coded as the numbers that they stand for."""
         arrays = self._arrays()
+        shapes = {
+            (part, name): tuple(shape) for part, name, shape in self._notes().get("halves", ())
+        }
         for part, name in [key for key in arrays if (f"{key[0]} scales", key[1]) in arrays]:
-            numbers = Coded(arrays[part, name], arrays[f"{part} scales", name]).dense()
+            codes = arrays[part, name]
+            shape = shapes.get((part, name), codes.shape)
+            numbers = Coded(codes, arrays[f"{part} scales", name], shape).dense()
             arrays[part, name] = numbers + np.float32(part in ("r", "s"))
         return arrays
 

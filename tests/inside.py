@@ -17,7 +17,7 @@ from sklearn_halrp._building import build_network
 from sklearn_halrp._callbacks import FactorPenalty
 from sklearn_halrp._choosing import PASSES, HeldOut, choose_factors
 from sklearn_halrp._classes import Classes
-from sklearn_halrp._coding import Coded
+from sklearn_halrp._coding import LEVELS, Coded
 from sklearn_halrp._copies import copied
 from sklearn_halrp._curvature import DAMPING, Curvatures, whitened_spectrum, whitened_split
 from sklearn_halrp._datasets import labels_in

@@ -261,7 +261,7 @@ PARAMETERS = {
     "l1_penalty": [0, 1.0],
     "growth_budget": [0.01, 10],
     "retrain_epochs": [0, 1],
-    "precision": ["half", "int8"],
+    "precision": ["half", "nf4"],
     "importance": ["empirical", "kfac", "uniform", "gradient", "activation", "hessian"],
     "base": ["pretrained", "joint"],
     "start": ["warm-up", "head", "transfer"],

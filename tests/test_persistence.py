@@ -151,7 +151,7 @@ def test_learning_goes_on_as_if_nothing_had_happened(learned, digits, tmp_path, 
     assert (tmp_path / "model.joblib").read_bytes() == before
 
 
-@pytest.mark.parametrize(("number", "last"), [(1, 49), (2, 49), (3, 30), (4, 30), (5, 30)])
+@pytest.mark.parametrize(("number", "last"), [(1, 49), (2, 49), (3, 30), (4, 30), (5, 30), (6, 30)])
 def test_files_of_every_format_are_read(number, last):
     file = DATA / f"format_{number}"
     X, expected = load_iris().data / 8, np.load(file.with_suffix(".npz"))

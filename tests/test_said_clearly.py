@@ -145,7 +145,7 @@ def test_names_are_listed_in_their_order():
         make_classifier(importance="fischer").fit(X, Y)
     for name, values in {
         "base": "'first', 'joint', 'pretrained'",
-        "precision": "'full', 'half', 'int8'",
+        "precision": "'full', 'half', 'int8', 'nf4'",
     }.items():
         with pytest.raises(ValueError, match=f"'{name}' .* {{{values}}}"):
             make_classifier(**{name: "other"}).fit(X, Y)

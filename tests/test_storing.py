@@ -7,13 +7,16 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from scipy.stats import norm
 from skorch.callbacks import Callback
 from torch import nn
 
 from sklearn_halrp.persistence import load, save
 from tests.conftest import make_classifier, permuted
-from tests.inside import MOST_PRUNED, Coded, in_half, raw_arrays, task_of
+from tests.inside import LEVELS, MOST_PRUNED, Coded, in_half, raw_arrays, task_of
 from tests.modules import MLP, ZOO
+
+FOUR = ("mlp", "conv2d", "words", "attention", "waves", "experts")  # bits, for these
 
 
 @pytest.mark.parametrize("budget", [0.4, 0.7])
@@ -241,6 +244,64 @@ def test_codes_are_those_of_a_slow_reference(array):
     assert (off <= steps * (0.5 + 127 * 2.0**-11) * 1.001 + 2.0**-25).all()
 
 
+@given(
+    arrays(np.float32, array_shapes(max_dims=2, max_side=90), elements=st.floats(-8, 8, width=32))
+)
+@example(np.zeros((3, 70), np.float32))
+@example(np.array([7e4, 1.0], np.float32))
+@example(np.array([1.0] + 64 * [0.1], np.float32))
+@example(np.arange(131, dtype=np.float32))
+def test_codes_of_four_bits_are_the_nearest_levels(array):
+    """Number by number; the levels are quantiles of a normal distribution, as in QLoRA."""
+    upper = [norm.ppf(p) for p in np.linspace(0.9677083, 0.5, 9)[:-1]]
+    lower = [-norm.ppf(p) for p in np.linspace(0.9677083, 0.5, 8)[:-1]]
+    levels = np.sort([*lower, 0, *upper]) / max(upper)
+    np.testing.assert_allclose(LEVELS, levels, atol=2e-5)
+    coded, length = Coded.of(array, bits=4), np.linalg.norm(array.astype("f8"))
+    if np.abs(array).max() > np.finfo(np.float16).max:
+        assert coded is None
+        return
+    _, scales = coded_slowly(array)
+    flat = array.astype("f8").reshape(-1)
+    nearest = [
+        min(LEVELS.tolist(), key=lambda level: abs(level * scales[i // 64] - x))
+        if scales[i // 64]
+        else 0.0
+        for i, x in enumerate(flat)
+    ]
+    numbers = np.array(nearest) * np.repeat(scales, 64)[: array.size]
+    off = np.linalg.norm(numbers - flat)
+    if coded is None:
+        assert off > 0.1499 * length
+        return
+    assert off <= 0.1501 * length
+    assert coded.size == array.size
+    assert coded.codes.nbytes == -(-array.size // 2)
+    np.testing.assert_allclose(
+        np.abs(coded.dense().reshape(-1) - flat), np.abs(numbers - flat), atol=1e-5
+    )
+
+
+def test_half_a_byte_is_for_factors_and_matrices(digits):
+    full, small = (learn_tightly(digits, precision=p)[0] for p in ("full", "nf4"))
+    before, kept = raw_arrays(task_of(full, 1)), raw_arrays(task_of(small, 1))
+    assert task_of(small, 1).n_numbers == task_of(full, 1).n_numbers
+    halves = set()
+    for (part, name), array in before.items():
+        if part.endswith("mask"):
+            assert np.array_equal(kept[part, name], array)
+            continue
+        of_rows = part in "uv" or (part == "own" and array.ndim > 1)
+        wanted = Coded.of(array - 1 if part in "rs" else array, bits=4 if of_rows else 8)
+        assert np.array_equal(kept[part, name], wanted.codes)
+        if of_rows:
+            assert kept[part, name].nbytes == -(-array.size // 2)
+            halves.add(part)
+    assert halves == {"u", "v", "own"}
+    X = permuted(digits[0], 1)
+    assert (full.predict(X, task_id=1) == small.predict(X, task_id=1)).mean() > 0.9
+
+
 def test_one_byte_holds_all_that_a_task_keeps(digits):
     full, small = (learn_tightly(digits, precision=p)[0] for p in ("full", "int8"))
     before, after = (task_of(clf, 1) for clf in (full, small))
@@ -264,11 +325,13 @@ def test_one_byte_holds_all_that_a_task_keeps(digits):
     assert 0 < np.abs(moved).max() < 0.1
 
 
-@pytest.mark.parametrize("name", ZOO)
-def test_what_is_kept_in_one_byte_never_changes(digits, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "precision"), [*((name, "int8") for name in ZOO), *((name, "nf4") for name in FOUR)]
+)
+def test_what_is_kept_in_one_byte_or_less_never_changes(digits, tmp_path, name, precision):
     X, y = digits
     X = X[:100].reshape(-1, *ZOO[name].shape)
-    clf = make_classifier(ZOO[name].module, growth_budget=2.0, precision="int8")
+    clf = make_classifier(ZOO[name].module, growth_budget=2.0, precision=precision)
     clf.partial_fit(X, y[:100], task_id=0).partial_fit(permuted(X, 1), y[:100] % 3, task_id=1)
     before = clf.predict_proba(X, task_id=1)[:, :3]
     clf.partial_fit(permuted(X, 2), y[:100] % 3, task_id=2)
