@@ -104,6 +104,11 @@ class SeveralSets(Dataset[Any]):
     def __getitem__(self, i: int) -> Any:
         return self._rows[i]
 
+    def changed(self, change: Callable[[Any], Any]) -> "SeveralSets":
+        """Return the same of other rows: what ``change`` makes of those of each task."""
+        parts = {name: None if x is None else change(x) for name, x in self.parts.items()}
+        return SeveralSets(parts, self.joint_sampling)
+
     def batches(
         self, batches_of: Callable[[Any], Any], module: SeveralModules, training: bool
     ) -> "_Drawn | _InTurn":

@@ -22,6 +22,7 @@ from sklearn_halrp._phase import Phase, in_phase
 from sklearn_halrp._predictive import broken_rows, first_of
 from sklearn_halrp._processes import alone, is_shared, together
 from sklearn_halrp._sample_weight import check_criterion, weights_in
+from sklearn_halrp._several import SeveralSets
 from sklearn_halrp._types import Target
 
 
@@ -173,6 +174,8 @@ def spread(dataset: Any, n_rows: int) -> Any:
     """Return at most this many rows, evenly spread: they may be sorted by class."""
     if n_rows >= len(dataset):
         return dataset
+    if isinstance(dataset, SeveralSets):  # whose batches are of one task each
+        return dataset.changed(lambda part: spread(part, -(-n_rows * len(part) // len(dataset))))
     places: Any = np.linspace(0, len(dataset) - 1, n_rows).round().astype(int)
     return Subset(dataset, places)
 

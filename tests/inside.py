@@ -11,6 +11,8 @@ from sklearn.base import clone
 from sklearn_halrp import _convolution as convolution
 from sklearn_halrp import _low_rank as low_rank
 from sklearn_halrp import _records, _turns
+from sklearn_halrp import _visit as visit
+from sklearn_halrp._averaging import keep_better
 from sklearn_halrp._batches import drawn as drawn_batches
 from sklearn_halrp._batches import sliced as sliced_batches
 from sklearn_halrp._building import build_network
@@ -48,7 +50,7 @@ from sklearn_halrp._records import PAGE, Reading, Records, Row, Writing, padded,
 from sklearn_halrp._ridge import STRENGTHS, ridge
 from sklearn_halrp._sample_weight import WithWeights
 from sklearn_halrp._serving import Predictors, batch_size_of, outputs_of
-from sklearn_halrp._several import SeveralModules, turns
+from sklearn_halrp._several import SeveralModules, SeveralSets, turns
 from sklearn_halrp._steps import Attending
 from sklearn_halrp._storing import Budget, in_half
 from sklearn_halrp._targets import target_from_state

@@ -1,14 +1,19 @@
 """Several tasks train the base together, and nothing depends on their order."""
 
 import copy
+import math
 import pickle
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from skorch.callbacks import Callback, EarlyStopping, Freezer
 from skorch.hf import AccelerateMixin
+from torch import nn
 from torch.func import functional_call
+from torch.utils.data import TensorDataset
 
 from sklearn_halrp import ContinualClassifier
 from sklearn_halrp.exceptions import InvalidNetworkError, TrainingDivergedError
@@ -16,7 +21,19 @@ from sklearn_halrp.metrics import aopd, mopd
 from sklearn_halrp.persistence import load, save
 from sklearn_halrp.store import Store
 from tests.conftest import make_classifier, make_net, make_regressor, permuted
-from tests.inside import HoldOut, SeveralModules, choose_ranks, get_tensor, network_of, turns
+from tests.inside import (
+    HoldOut,
+    SeveralModules,
+    SeveralSets,
+    choose_ranks,
+    get_tensor,
+    keep_better,
+    mean_loss,
+    network_of,
+    spread,
+    turns,
+    visit,
+)
 from tests.modules import MLP
 
 SIZES = {"b": 90, "a": 40, 3: 60}
@@ -241,6 +258,52 @@ def test_an_early_stop_brings_the_best_base_back(digits):
         assert torch.equal(get_tensor(base, name), epochs[best][1][f"copies.0.{name}"])
     mean = sum(epochs[best][1][f"copies.{place}.body.2.bias"] for place in range(3)) / 3
     torch.testing.assert_close(get_tensor(base, "body.2.bias"), mean)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.none() | st.integers(1, 60), min_size=1, max_size=5), st.integers(1, 80))
+def test_some_of_the_rows_are_some_of_each_task(sizes, wanted):
+    if not any(sizes):
+        return
+    parts = {
+        name: size and TensorDataset(torch.full((size,), name), torch.arange(size))
+        for name, size in enumerate(sizes)
+    }
+    some = spread(SeveralSets(parts, joint_sampling=0.5), wanted)
+    total = sum(size or 0 for size in sizes)
+    assert some.joint_sampling == 0.5
+    assert list(some.parts) == list(parts)
+    for name, size in enumerate(sizes):
+        if size is None:
+            assert some.parts[name] is None
+            continue
+        got = [tuple(map(int, row)) for row in some.parts[name]]
+        assert {task for task, _ in got} == {name}
+        assert len(got) == min(size, math.ceil(min(wanted, total) * size / total))
+        assert sorted({place for _, place in got}) == [place for _, place in got]
+
+
+def test_means_of_weights_are_judged_by_the_rows_of_each_task(digits, monkeypatch):
+    """There are more rows than are looked at, and heads of several sizes."""
+    sizes = {"b": 700, "a": 200, 3: 800}
+    seen = []
+
+    def listening(net, means, sets, renew):
+        if not isinstance(sets[0], SeveralSets):  # a task after the base
+            return
+        expected, some = [], spread(sets[0], 1024).parts.values()
+        for module, part in zip(net.module_.copies, some, strict=True):
+            X, y = (torch.as_tensor(np.array(column)) for column in zip(*part, strict=True))
+            expected.append(nn.functional.cross_entropy(module.eval()(X), y, reduction="none"))
+        seen.append((mean_loss(net, sets[0], 1024), torch.cat(expected).mean().item()))
+        keep_better(net, means, sets, renew)
+
+    monkeypatch.setattr(visit, "keep_better", listening)
+    net = {"train_split": None, "max_epochs": 4}
+    clf = make_classifier(base="joint", net=net, average_last=0.3)
+    clf.fit(*in_order(rows(digits, sizes), list(sizes)))
+    said, expected = seen[0]
+    assert said == pytest.approx(expected, rel=1e-5)
 
 
 def test_parameters_go_by_the_names_of_the_module(digits):
