@@ -22,10 +22,15 @@ its output z_k. Then
 has the mean square sum_k h_k (d z_k)^2.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from skorch import NeuralNet
+from torch import nn
+
+# Labels of a row that are looked at, where there are more.
+DRAWN = 16
 
 
 def add_up(numbers: Any) -> bool:
@@ -122,17 +127,68 @@ def self_loss(net: NeuralNet, outputs: Any, p: torch.Tensor, x: Any) -> torch.Te
         Its value says nothing.
     """
     parts, ends, given = _cut_off(outputs, len(p))
-    signs = 2 * torch.randint(0, 2, p.shape, device=p.device) - 1
-    rows = torch.arange(len(p), device=p.device)
-    slopes = {i: torch.zeros_like(end) for i, end in ends.items()}
-    for turn in range(p.shape[1]):  # the rows have all labels at once: a loss may weigh labels
-        y = (rows + turn) % p.shape[1]
+
+    def gradients(y: torch.Tensor) -> tuple[torch.Tensor, ...]:
         loss = net.get_loss(given, y, X=x, training=False)
-        found = torch.autograd.grad(loss, list(ends.values()), materialize_grads=True)
-        factor = signs[rows, y] * p[rows, y].sqrt()
-        for slope, gradient in zip(slopes.values(), found, strict=True):
-            slope += gradient * factor.to(gradient).reshape(-1, *(1,) * (gradient.dim() - 1))
-    return sum((parts[i] * slope).sum() for i, slope in slopes.items())
+        return torch.autograd.grad(loss, list(ends.values()), materialize_grads=True)
+
+    slopes = _of_cross_entropy(net, p, gradients)
+    if slopes is None:
+        slopes = [torch.zeros_like(end) for end in ends.values()]
+        for y, factor in _labels_in_turn(p):
+            for slope, gradient in zip(slopes, gradients(y), strict=True):
+                slope += gradient * factor.to(gradient).reshape(-1, *(1,) * (gradient.dim() - 1))
+    return sum((parts[i] * slope).sum() for i, slope in zip(ends, slopes, strict=True))
+
+
+def _labels_in_turn(p: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield labels for all rows, and by what their gradients count, with a random sign.
+
+    They are all labels, or `DRAWN` for each row if there are more. These are drawn with chances q,
+    and count by ``sqrt(p / (q DRAWN))``: on average the squares add up to those of all labels,
+    whatever q is. It is, half of it, in proportion to the square that cross-entropy gives a label.
+    """
+    n_rows, n_labels = p.shape
+    rows = torch.arange(n_rows, device=p.device)
+    if n_labels <= DRAWN:
+        signs = _signs(p)
+        for turn in range(n_labels):  # the rows have all labels at once: a loss may weigh labels
+            y = (rows + turn) % n_labels
+            yield y, signs[rows, y] * p[rows, y].sqrt()
+        return
+    p = p.double()
+    square = p * (1 - 2 * p + p.square().sum(dim=1, keepdim=True)).clamp_min(0)
+    q = (p + square / square.sum(dim=1, keepdim=True).clamp_min(1e-300)) / 2
+    drawn = torch.multinomial(q, DRAWN, replacement=True)
+    for y, signs in zip(drawn.T, _signs(drawn).T, strict=True):
+        yield y, signs * (p[rows, y] / (DRAWN * q[rows, y])).sqrt()
+
+
+def _of_cross_entropy(
+    net: NeuralNet, p: torch.Tensor, gradients: Callable[[torch.Tensor], Sequence[torch.Tensor]]
+) -> list[torch.Tensor] | None:
+    """Return the sum over all labels in one step, if the loss is the mean cross-entropy.
+
+    Its gradient in the logits, for a label y, is p less 1 at y. That it is so is seen by labels
+    that are tried.
+    """
+    loss = net.criterion_
+    plain = type(loss) is nn.CrossEntropyLoss and loss.weight is None and not loss.label_smoothing
+    if not plain:
+        return None
+    y = torch.arange(len(p), device=p.device) % p.shape[1]
+    tried = gradients(y)
+    miss = p - nn.functional.one_hot(y, p.shape[1])
+    if len(tried) != 1 or tried[0].shape != p.shape:
+        return None
+    if not torch.allclose(tried[0].to(p), miss / len(p), rtol=1e-3, atol=1e-5 / len(p)):
+        return None  # a loss of the net's own, or weights of rows
+    drawn = _signs(p) * p.sqrt()
+    return [((p * drawn.sum(dim=1, keepdim=True) - drawn) / len(p)).to(tried[0])]
+
+
+def _signs(like: torch.Tensor) -> torch.Tensor:
+    return 2 * torch.randint(0, 2, like.shape, device=like.device) - 1
 
 
 def gauss_newton_loss(

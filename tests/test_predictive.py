@@ -106,6 +106,39 @@ def test_its_squared_gradient_is_that_of_every_label_by_its_probability(name, ro
     assert 4 * ROWS * spread < 0.2 * expected
 
 
+MANY = 300
+
+
+class OfDifference(nn.CrossEntropyLoss):
+    """A loss that the package does not know: the same, by another class."""
+
+
+@pytest.mark.parametrize("criterion", [nn.CrossEntropyLoss, OfDifference])
+@pytest.mark.parametrize("sure", [1.0, 20.0])
+def test_of_many_labels_it_is_the_same_on_average_and_few_are_looked_at(criterion, sure):
+    """Of a linear layer and cross-entropy the square is known: the sum of p_y |x|^2 |e_y - p|^2."""
+    torch.manual_seed(0)
+    module = nn.Linear(INPUTS, MANY)
+    module.weight.data *= sure
+    net = around(make_net(criterion=criterion), module, verbose=0)
+    asked, get_loss = [], net.get_loss
+    net.get_loss = lambda *args, **kwargs: asked.append(1) or get_loss(*args, **kwargs)
+    x = torch.randn(40, INPUTS)
+    p = module(x).softmax(dim=1).detach().double()
+    miss = torch.eye(MANY) - p[:, None]  # rows, labels, outputs
+    square = (p * miss.square().sum(dim=2)).sum(dim=1) * x.square().sum(dim=1)
+    expected, squares = square.mean().item(), []
+    for _ in range(100):
+        outputs = net.infer(x)
+        loss = self_loss(net, outputs, chances(net, outputs), x)
+        gradient = torch.autograd.grad(loss, module.weight)[0]
+        squares.append(len(x) * gradient.double().square().sum().item())
+    assert len(asked) <= 16 * len(squares)
+    error = np.std(squares) / np.sqrt(len(squares))
+    assert np.mean(squares) == pytest.approx(expected, abs=4 * error)
+    assert error < 0.05 * expected
+
+
 def test_weights_of_classes_count(rows):
     # One of three classes weighs nothing: neither does what only it would move.
     criterion = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 1.0, 0.0]))
