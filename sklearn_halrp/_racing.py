@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from itertools import islice
 from typing import Any
 
@@ -92,8 +93,9 @@ def _run(
     with together(net):
         net.notify("on_train_begin", X=None, y=None)
         net.history.new_epoch()
-        batches = islice(_batches(net, train_set), _steps(net, train_set, epochs))
-        net.run_single_epoch(batches, training=True, prefix="train", step_fn=net.train_step)
+        with closing(_batches(net, train_set)) as endless:
+            batches = islice(endless, _steps(net, train_set, epochs))
+            net.run_single_epoch(batches, training=True, prefix="train", step_fn=net.train_step)
     renew_statistics(net, train_set)
     return net, mean_loss(net, train_set if held_out is None else held_out, ROWS)
 
