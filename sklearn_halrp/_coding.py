@@ -77,11 +77,13 @@ class Coded:
         """
         if self.codes.dtype == np.int8:
             shares, unit = self.codes.reshape(-1).astype(np.float32), np.float32(MOST)
+        elif self.codes.dtype != np.uint8:
+            raise ValueError(f"a task has codes of type {self.codes.dtype}")
         else:
             both = np.stack([self.codes & 15, self.codes >> 4], axis=-1)
             shares, unit = LEVELS[both.reshape(-1)[: self.size]], np.float32(1)
-            if len(self.codes) != -(-self.size // 2):
-                raise ValueError("a task has codes for another number of values")
+        if len(shares) != self.size or self.scales.shape != (-(-self.size // GROUP),):
+            raise ValueError("a task has codes or scales for another number of values")
         step = self.scales.astype(np.float32)[:, None] / unit
         return (_groups(shares) * step).reshape(-1)[: self.size].reshape(self.shape)
 

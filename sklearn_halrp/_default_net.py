@@ -16,10 +16,12 @@ from sklearn_halrp._best_epoch import BestEpoch
 from sklearn_halrp._encoding import Encoding, encoding_of, moved
 
 # Chosen on validation rows of tabular, breast cancer and flights, with seeds from 100 on.
-HIDDEN = 128
+HIDDEN = 128  # twice as many for more classes than these
+MANY = 16
 DROPOUT = 0.2
 WEIGHT_DECAY = 0.1
-BINS, FEWEST_BINS, ROWS_OF_A_BIN = 16, 4, 250  # where there are few rows, there are no bins
+# Where there are few rows, there are no bins; of two classes.
+BINS, FEWEST_BINS, ROWS_OF_A_BIN = 16, 4, 250
 MOST_BINNED = 50  # columns
 EPOCHS, EPOCHS_OF_FEW, FEW = 100, 50, 500  # the second for fewer rows than the third
 STEPS = 200  # at least
@@ -237,20 +239,30 @@ def earlier_net(
 
 
 def sizes_for(
-    n_rows: int, sample_shape: Sequence[int], categories: Sequence[Sized | None] | None
+    n_rows: int,
+    sample_shape: Sequence[int],
+    categories: Sequence[Sized | None] | None,
+    n_classes: int = 2,
 ) -> dict[str, Any]:
     """Return the sizes of an `EncodedPerceptron` for so many rows of this shape.
 
     Where there are many columns, as in images and features of texts, each says little, and bins
-    would only make the network large. Few rows are learned by heart with them.
+    would only make the network large. Few rows of a class are learned by heart with them.
 
     >>> [sizes_for(n_rows, (16,), None)["bins"] for n_rows in (500, 1000, 2000, 10_000)]
     [0, 4, 8, 16]
+    >>> sizes_for(2000, (16,), None, n_classes=26)["bins"]
+    0
     """
-    bins = min(BINS, n_rows // ROWS_OF_A_BIN)
+    bins = min(BINS, 2 * n_rows // (ROWS_OF_A_BIN * max(n_classes, 2)))
     sizes = () if categories is None else tuple(0 if c is None else len(c) for c in categories)
     binned = len(sample_shape) == 1 and sample_shape[0] <= MOST_BINNED and bins >= FEWEST_BINS
-    return {"bins": bins if binned else 0, "categories": sizes, "direct": True}
+    return {
+        "hidden": HIDDEN if n_classes <= MANY else 2 * HIDDEN,
+        "bins": bins if binned else 0,
+        "categories": sizes,
+        "direct": True,
+    }
 
 
 def takes_missing(net: NeuralNet) -> bool:
@@ -322,6 +334,11 @@ def encoding_for(module: nn.Module, X: Any) -> dict[str, torch.Tensor]:
         return {}
     encoding: Any = module[0]
     return {f"0.{name}": tensor for name, tensor in moved(encoding, _some(X)).items()}
+
+
+def names_moved(module: nn.Module) -> tuple[str, ...]:
+    """Return the names of what `encoding_for` gives a task: it is right for no other."""
+    return ("0.offset", "0.stretch") if isinstance(module, EncodedPerceptron) else ()
 
 
 def _some(X: Any, most: int = ENCODED_ROWS) -> NDArray[Any]:

@@ -88,8 +88,8 @@ precision : {"full", "half", "int8", "nf4"}, default="int8"
     In how many bytes a task keeps its numbers once they are trained: r, s, U and V in as many as
     the network's weights have, or in two; or with ``"int8"`` all that a task keeps, head and
     biases too, in one byte, with a scale of two for 64 numbers (running statistics in two).
-    Where rounding would move an array by more than 2 %, it takes two. With ``"nf4"`` U, V and
-    the head take half a byte, unless that would move them by more than 15 %. Training and
+    Where rounding would move an array by more than 2 %, it takes two. With ``"nf4"`` U and
+    V take half a byte, unless that would move them by more than 15 %. Training and
     predictions compute with the type of the weights either way, and `growth_budget` counts
     numbers. Source of the levels: Dettmers et al., "QLoRA", NeurIPS 2023, appendix E.
 convolution : {"unfolded", "channel"}, default="unfolded"

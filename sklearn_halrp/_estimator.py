@@ -314,7 +314,8 @@ class ContinualEstimator(BaseEstimator):
         target = lessons[0].target
         if net is None:
             size, n_rows = int(np.prod(columns.sample_shape)), sum(len(each.y) for each in lessons)
-            sizes = sizes_for(n_rows, columns.sample_shape, columns.categories)
+            n_classes = max(each.target.summary().get("n_classes", 2) for each in lessons)
+            sizes = sizes_for(n_rows, columns.sample_shape, columns.categories, n_classes)
             net = self._target.default_net(size, target.n_outputs, **sizes)
         net = recipe_of(net)
         seed = agreed(net, _drawn(check_random_state(seed=self.random_state)))

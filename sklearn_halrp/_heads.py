@@ -16,15 +16,16 @@ from sklearn_halrp._linear_head import (
     Head,
     Seen,
     best_head,
+    clearly_less,
     is_known_loss,
     is_useful,
+    losses_of,
     says_something,
     seen_by_head,
 )
 from sklearn_halrp._processes import agreed
 from sklearn_halrp._random import seeded
 from sklearn_halrp._task import Task
-from sklearn_halrp._training import mean_loss
 from sklearn_halrp._visit import Visit
 from sklearn_halrp.exceptions import TrainingDivergedError
 
@@ -180,6 +181,8 @@ def head_alone(visit: Visit, found: Beginning, every: bool = True) -> Task:
 def better(visit: Visit, found: Beginning, task: Task, before: dict[str, Any]) -> Task:
     """Return a task as it was trained, or as a head alone if that does no worse on held-out rows.
 
+    One that begins from a head that is there has to be clearly worse: near it is the safe side.
+
     Parameters
     ----------
     visit : Visit
@@ -196,15 +199,25 @@ def better(visit: Visit, found: Beginning, task: Task, before: dict[str, Any]) -
         alone = head_alone(visit, found, every=False)
     except TrainingDivergedError:  # it predicts NaN
         return task
-    if not _loss(visit, alone, held_out) <= _loss(visit, task, held_out):
+    losses = _losses(visit, alone, held_out), _losses(visit, task, held_out)
+    worse = bool(losses[1].mean() < losses[0].mean())
+    if visit.head.begun != "nothing":
+        worse = clearly_less(losses[1], losses[0])
+    if agreed(visit.recipe, worse):
         return task
     visit.forget_epochs()
     return head_alone(visit, found)
 
 
-def _loss(visit: Visit, task: Task, dataset: Any) -> float:
-    net = visit.evaluating(visit.network.module_for(task))
-    return agreed(net, mean_loss(net, dataset))
+def _losses(visit: Visit, task: Task, dataset: Any) -> torch.Tensor:
+    """Return the losses of rows; there are none where all have the weight 0."""
+    module: Any = visit.network.module_for(task)
+    name = visit.network.roles.head
+    seen, layer = seen_by_head(visit.evaluating(module), name, dataset), module.get_submodule(name)
+    if seen is None:
+        return torch.zeros(1)
+    weight, bias = (tensor.detach().cpu().double() for tensor in (layer.weight, layer.bias))
+    return losses_of(seen, Head(weight, bias, math.nan, "itself"))
 
 
 def _has_head_to_begin_with(visit: Visit) -> bool:
@@ -242,6 +255,7 @@ def _most_alike(visit: Visit) -> tuple[Task | None, Beginning]:
 
 
 _NEEDED = (
-    "the net's criterion has to be CrossEntropyLoss or MSELoss, the module's outputs those of its "
-    "last linear layer, with a bias. Use start='auto'."
+    "the net's criterion has to be CrossEntropyLoss or MSELoss, without weights of classes or "
+    "smooth labels, the module's outputs those of its last linear layer, with a bias, and some row "
+    "has to have a weight. Use start='auto'."
 )

@@ -17,7 +17,7 @@ from torch import nn
 
 from sklearn_halrp._callbacks import StopIfDiverged
 from sklearn_halrp._datasets import DatasetRows
-from sklearn_halrp._default_net import for_rows
+from sklearn_halrp._default_net import for_rows, names_moved
 from sklearn_halrp._modules import get_tensor, same
 from sklearn_halrp._network import Network
 from sklearn_halrp._probing import ROWS
@@ -28,7 +28,7 @@ from sklearn_halrp._several import SeveralModules, SeveralSets
 from sklearn_halrp._statistics import renew_statistics
 from sklearn_halrp._task import Task
 from sklearn_halrp._types import TaskId
-from sklearn_halrp._visit import Lesson, Settings, Visit, progress_bar, visiting
+from sklearn_halrp._visit import Lesson, Settings, Visit, dataset_of, progress_bar, visiting
 
 
 def in_fixed_order(lessons: Iterable[Lesson]) -> list[Lesson]:
@@ -127,10 +127,12 @@ def _own_of_base(
 
     Where their outputs do not mean the same there is no such head; then the base's says nothing.
     """
-    found = {}
+    found, moved = {}, names_moved(network.base)
     for name in network.roles.own:
         several = [get_tensor(module, name).detach() for module in copies]
-        if name in network.in_head and not alike:
+        if name in moved:
+            found[name] = get_tensor(network.base, name).detach()
+        elif name in network.in_head and not alike:
             found[name] = torch.zeros_like(get_tensor(network.base, name))
         elif _have_mean(several):
             found[name] = torch.stack(several).mean(0)
@@ -169,7 +171,7 @@ def _together(
         seeded(seed_of_all(root_seed), recipe.device),
         progress_bar(f"{len(ids)} tasks", recipe.max_epochs, verbose=settings.verbose) as bar,
     ):
-        lesson = _as_one(lessons, train_set)
+        lesson = _as_one(recipe, lessons)
         visit = _JointVisit(recipe, network, lesson, settings, None, bar, sets=both)
         visit.module, visit.ids, visit.turns = module, ids, Counter()
         try:
@@ -179,13 +181,14 @@ def _together(
             raise
 
 
-def _as_one(lessons: Sequence[Lesson], train_set: SeveralSets) -> Lesson:
-    """Return what callbacks see of all lessons."""
+def _as_one(recipe: NeuralNet, lessons: Sequence[Lesson]) -> Lesson:
+    """Return what callbacks see of all lessons: their rows and labels, one after the other."""
+    rows = SeveralSets({lesson.task_id: dataset_of(recipe, lesson) for lesson in lessons})
     parts = [lesson.y for lesson in lessons]
     alike = len({y.shape[1:] for y in parts}) == 1
     return Lesson(
         task_id="(several)",
-        X=DatasetRows(train_set),
+        X=DatasetRows(rows),
         y=np.concatenate([y if alike else np.zeros(len(y), y.dtype) for y in parts]),
         target=_Targets(lessons),
         weights=lessons[0].weights,

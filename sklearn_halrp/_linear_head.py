@@ -15,7 +15,7 @@ from skorch.dataset import unpack_data
 from torch import nn
 
 from sklearn_halrp._modules import same
-from sklearn_halrp._predictive import first_of, kind_of_loss
+from sklearn_halrp._predictive import first_of, is_plain, kind_of_loss
 from sklearn_halrp._ridge import ridge
 from sklearn_halrp._sample_weight import weights_in
 from sklearn_halrp._training import spread, without_cudnn
@@ -92,11 +92,16 @@ def is_known_loss(recipe: NeuralNet) -> bool:
     Parameters
     ----------
     recipe : skorch.NeuralNet
-        One with a loss of its own has another.
+        One with a loss of its own has another, and so have weights of classes and smooth labels.
     """
     own = type(recipe).get_loss
     usual = {kind.get_loss for kind in (NeuralNet, NeuralNetClassifier, NeuralNetRegressor)}
-    return own in usual and kind_of_loss(recipe) in (nn.CrossEntropyLoss, nn.MSELoss)
+    if own not in usual or kind_of_loss(recipe) not in (nn.CrossEntropyLoss, nn.MSELoss):
+        return False
+    loss: Any = recipe.criterion
+    if isinstance(loss, type):
+        loss = loss(**recipe.get_params_for("criterion"))
+    return is_plain(loss)
 
 
 def seen_by_head(net: NeuralNet, head: str, dataset: Any) -> Seen | None:
@@ -163,8 +168,8 @@ def says_something(seen: Seen) -> bool:
 
 def is_useful(seen: Seen, head: Head) -> bool:
     """Whether a head does better on rows than to say how frequent labels are, or the mean."""
-    before = _losses(seen, _nothing(seen, len(head.weight))(seen.X))
-    return bool(_losses(seen, head(seen.X)).mean() < before.mean())
+    before = losses_of(seen, _nothing(seen, len(head.weight)))
+    return bool(losses_of(seen, head).mean() < before.mean())
 
 
 def best_head(
@@ -194,18 +199,26 @@ def best_head(
     """
     scale = _scale(seen, blocks)
     corrected = _of_numbers if seen.y.is_floating_point() else _of_labels
-    heads = []
+    found = None
     if known is not None and len(known.weight) == n_outputs and known.is_finite:
-        before = _losses(seen, known(seen.X))
-        head, losses = corrected(seen, scale, known)
-        as_it_is = replace(known, loss=float(before.mean()))
-        heads.append(head if _clearly_less(losses, before) else as_it_is)
-    if anew or not heads:
-        heads.append(corrected(seen, scale, _nothing(seen, n_outputs))[0])
-    return min(heads, key=lambda head: head.loss)
+        losses = losses_of(seen, known)
+        found = replace(known, loss=float(losses.mean())), losses
+    others = [known] if found and known else []
+    others += [_nothing(seen, n_outputs)] if anew or not found else []
+    for other in others:
+        one = corrected(seen, scale, other)
+        if found is None or clearly_less(one[1], found[1]):
+            found = one
+    assert found is not None  # one of them is there
+    return found[0]
 
 
-def _clearly_less(losses: torch.Tensor, others: torch.Tensor) -> bool:
+def losses_of(seen: Seen, head: Head) -> torch.Tensor:
+    """Return the loss of each row, by its weight over the mean weight."""
+    return _losses(seen, head(seen.X))
+
+
+def clearly_less(losses: torch.Tensor, others: torch.Tensor) -> bool:
     """Whether losses are less than others of the same rows, by more than two standard errors."""
     gains = others - losses
     return len(gains) > 1 and bool(gains.mean() > 2 * gains.std() / len(gains) ** 0.5)

@@ -60,6 +60,16 @@ def kind_of_loss(recipe: NeuralNet) -> Any:
     return recipe.criterion if isinstance(recipe.criterion, type) else type(recipe.criterion)
 
 
+def is_plain(loss: Any) -> bool:
+    """Whether a loss of torch is the mean over rows and outputs, and no more.
+
+    >>> is_plain(nn.CrossEntropyLoss()), is_plain(nn.CrossEntropyLoss(label_smoothing=0.1))
+    (True, False)
+    """
+    more = getattr(loss, "weight", None) is not None or getattr(loss, "label_smoothing", False)
+    return loss.reduction == "mean" and not more and getattr(loss, "ignore_index", -1) < 0
+
+
 def first_of(outputs: Any) -> Any:
     """Return what a module predicts by: the first of several outputs, as skorch has it."""
     return outputs[0] if isinstance(outputs, tuple) and outputs else outputs
@@ -158,7 +168,8 @@ def _labels_in_turn(p: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tenso
         return
     p = p.double()
     square = p * (1 - 2 * p + p.square().sum(dim=1, keepdim=True)).clamp_min(0)
-    q = (p + square / square.sum(dim=1, keepdim=True).clamp_min(1e-300)) / 2
+    q = p + square / square.sum(dim=1, keepdim=True).clamp_min(1e-300)
+    q = q / q.sum(dim=1, keepdim=True)
     drawn = torch.multinomial(q, DRAWN, replacement=True)
     for y, signs in zip(drawn.T, _signs(drawn).T, strict=True):
         yield y, signs * (p[rows, y] / (DRAWN * q[rows, y])).sqrt()
@@ -172,16 +183,15 @@ def _of_cross_entropy(
     Its gradient in the logits, for a label y, is p less 1 at y. That it is so is seen by labels
     that are tried.
     """
-    loss = net.criterion_
-    plain = type(loss) is nn.CrossEntropyLoss and loss.weight is None and not loss.label_smoothing
-    if not plain:
+    if type(net.criterion_) is not nn.CrossEntropyLoss or not is_plain(net.criterion_):
         return None
     y = torch.arange(len(p), device=p.device) % p.shape[1]
     tried = gradients(y)
     miss = p - nn.functional.one_hot(y, p.shape[1])
     if len(tried) != 1 or tried[0].shape != p.shape:
         return None
-    if not torch.allclose(tried[0].to(p), miss / len(p), rtol=1e-3, atol=1e-5 / len(p)):
+    rounding = max(1e-3, 8 * torch.finfo(tried[0].dtype).eps)
+    if not torch.allclose(tried[0].to(p), miss / len(p), rtol=rounding, atol=rounding / len(p)):
         return None  # a loss of the net's own, or weights of rows
     drawn = _signs(p) * p.sqrt()
     return [((p * drawn.sum(dim=1, keepdim=True) - drawn) / len(p)).to(tried[0])]

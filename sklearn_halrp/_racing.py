@@ -1,7 +1,7 @@
 """The learning rate of low-rank terms, chosen by a race of a few steps."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from itertools import islice
 from typing import Any
@@ -100,7 +100,7 @@ def _run(
     return net, mean_loss(net, train_set if held_out is None else held_out, ROWS)
 
 
-def _batches(net: NeuralNet, train_set: Any) -> Iterator[Any]:
+def _batches(net: NeuralNet, train_set: Any) -> Generator[Any]:
     """Yield the batches of one epoch after the other."""
     while True:
         before = None

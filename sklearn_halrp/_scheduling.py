@@ -65,7 +65,11 @@ def learn_all(
         return network
     alone = _one_by_one(recipe) or settings.start == "transfer"  # which looks at all tasks
     if alone or effective_n_jobs(n_jobs) == 1:
-        tasks = [learn_task(recipe, network, x, settings, root_seed) for x in lessons]
+        tasks, so_far = [], network
+        for lesson in lessons:
+            tasks.append(learn_task(recipe, so_far, lesson, settings, root_seed))
+            if settings.start == "transfer":  # which may begin from those before
+                so_far = so_far.with_task(lesson.task_id, tasks[-1])
     else:
         base = _Parcel(_packed(network.without_tasks()), network.n_bytes)
         tasks = Parallel(n_jobs=n_jobs, mmap_mode="c")(

@@ -116,12 +116,9 @@ def store(
         name: _ROUNDED[precision](arrays[name].r, arrays[name].s, u, v)
         for name, (u, v) in pruned.items()
     }
-    if precision in BITS:  # which holds for all that a task keeps
+    if precision in BITS:  # one byte holds for all that a task keeps, half a byte for U and V
         buffers = dict(network.base.named_buffers())
-        own = {
-            name: in_bytes(array, name in buffers, BITS[precision] if array.ndim > 1 else 8)
-            for name, array in own.items()
-        }
+        own = {name: in_bytes(array, buffer=name in buffers) for name, array in own.items()}
     return own, stored, before
 
 
@@ -153,8 +150,7 @@ def in_bytes(array: NDArray[Any], buffer: bool = False, bits: int = 8, around: f
     buffer : bool
         Whether it is none that was trained, such as a running variance, whose ratios matter.
     bits : {8, 4}
-        With 4 it is half a byte, where that is right. Not for vectors, such as biases: they are
-        few, and each of their numbers counts for all rows.
+        With 4 it is half a byte, where that is right.
     around : float
         Coded is what they differ from this.
     """

@@ -153,11 +153,24 @@ def _check_entry(name: Any, value: Any) -> None:
 
 def _codes(name: Any, column: Any, known: tuple[Category, ...]) -> NDArray[np.float32]:
     places = {value: place for place, value in enumerate(known)}
-    try:
-        found = [places.get(value, OTHER) for value in _entries(column)]
-    except TypeError as error:
-        raise TypeError(f"Column {shortened(name)} of X has entries of no category.") from error
-    return np.array(found, dtype=np.float32)
+    texts = {str(value): value for value in known}
+    entries = _entries(column)
+    for value in {type(value): value for value in entries}.values():
+        _check_entry(name, value)
+    for value in dict.fromkeys(entries):
+        twin = None if value in places else texts.get(_as_text(value))
+        if twin is not None:
+            raise ValueError(
+                f"Column {shortened(name)} of X has {value!r} ({type(value).__name__}), and had "
+                f"{twin!r} ({type(twin).__name__}) when the base was learned. Give it that type: "
+                "pandas may read one file with another type than the next."
+            )
+    return np.array([places.get(value, OTHER) for value in entries], dtype=np.float32)
+
+
+def _as_text(value: Any) -> str:
+    """Return what an entry may have been called as text; ``3.0`` is ``3`` with gaps beside it."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _numbers(name: Any, column: Any) -> NDArray[np.float64]:

@@ -144,6 +144,11 @@ class Task:
         return self.data.nbytes
 
     @property
+    def format(self) -> int:
+        """The first format of files that can hold the task."""
+        return 6 if self._notes().get("halves") else 5
+
+    @property
     def own(self) -> dict[str, NDArray[Any]]:
         """Tensors kept in full, by name."""
         return {name: array for (part, name), array in self._decoded().items() if part == "own"}

@@ -476,6 +476,13 @@ class Visit:
         )
 
 
+def dataset_of(recipe: NeuralNet, lesson: Lesson) -> Any:
+    """Return all rows of a lesson, as the net takes them."""
+    net = in_phase(recipe_of(recipe), Phase(row_weights=lesson.weights))
+    X = lesson.X.labelled(lesson.y) if isinstance(lesson.X, DatasetRows) else lesson.X
+    return net.get_dataset(X, lesson.y)
+
+
 def _split(recipe: NeuralNet, lesson: Lesson) -> tuple[Any, Any]:
     """Return the training set and the held-out set, or None for the latter."""
     try:

@@ -406,6 +406,10 @@ class Store:
         changed = {n: t for n, t in network.tasks.items() if t is not known.get(n)}
         rows = [_row(network, name, task) for name, task in changed.items()]
         new_base = network.base is not before.network.base
+        if self._memory is not None:  # an earlier version shall say that it is one
+            new_base |= (
+                max((task.format for task in changed.values()), default=0) > self._memory.format
+            )
         record = _base_record(self._about, model, model._learned) if new_base else b""
 
         def write(writing: Writing) -> bool:
@@ -610,7 +614,8 @@ class Store:
         """Build the base from its record."""
         with undamaged(self.path):
             about = unpacked(base)
-            check_format(about["learned"]["_network"]["format"], self.path)
+            number = about["learned"]["_network"]["format"]
+            check_format(number, self.path)
             check_learned(about["learned"])
             check_settings(about)
             kept = about["learned"].pop("fingerprint")
@@ -625,7 +630,7 @@ class Store:
             for text in others:
                 warnings.warn(f"{self.path}: {text}", stacklevel=4)
         del about["learned"]
-        return _Memory(about, model, state, self._settings["cache_bytes"])
+        return _Memory(about, model, state, self._settings["cache_bytes"], number)
 
     def _labels(self, record: bytes) -> Target:
         """Return what a prediction for other tasks shows of some, from its record."""
@@ -665,12 +670,14 @@ class _Memory:
     state : State
     max_bytes : int, optional
         None is what the model says.
+    number : int
+        The format of the record of the base.
     """
 
     def __init__(
-        self, about: dict[str, Any], model: Any, state: State, max_bytes: int | None
+        self, about: dict[str, Any], model: Any, state: State, max_bytes: int | None, number: int
     ) -> None:
-        self.about, self.model, self.state = about, model, state
+        self.about, self.model, self.state, self.format = about, model, state, number
         self.max_bytes = model.cache_bytes if max_bytes is None else max_bytes
         self._learned = replace(model._learned, predictors=Predictors())
         self._kept: OrderedDict[int, tuple[Any, int]] = OrderedDict()
@@ -688,7 +695,7 @@ class _Memory:
             return None
         if self.state.forgotten == state.forgotten:
             return self
-        return _Memory(self.about, self.model, state, self.max_bytes)
+        return _Memory(self.about, self.model, state, self.max_bytes, self.format)
 
     def get(self, numbers: Iterable[int]) -> dict[int, Any]:
         """Return what was made of these records, as far as it is here."""

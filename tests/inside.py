@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn_halrp import _convolution as convolution
 from sklearn_halrp import _low_rank as low_rank
 from sklearn_halrp import _records, _turns
+from sklearn_halrp import _saved as saved
 from sklearn_halrp import _visit as visit
 from sklearn_halrp._averaging import keep_better
 from sklearn_halrp._batches import drawn as drawn_batches

@@ -283,6 +283,37 @@ def test_some_of_the_rows_are_some_of_each_task(sizes, wanted):
         assert sorted({place for _, place in got}) == [place for _, place in got]
 
 
+def test_callbacks_get_the_rows_and_the_labels_of_all_tasks(digits):
+    seen = []
+
+    class Given(Callback):
+        def on_train_begin(self, net, X=None, y=None, **kwargs):
+            seen.append((net.module_, X, y))
+
+    tasks = rows(digits)
+    clf = make_classifier(base="joint", net={"callbacks": [Given()], "train_split": HoldOut()})
+    clf.fit(*in_order(tasks, list(SIZES)))
+    module, X, y = seen[0]
+    assert isinstance(module, SeveralModules)
+    order = (3, "a", "b")
+    assert np.array_equal(y, np.concatenate([tasks[name][1] for name in order]))
+    given = np.stack([np.asarray(X[i][0]) for i in range(len(X))])
+    assert np.array_equal(given, np.concatenate([tasks[name][0] for name in order]))
+
+
+def test_where_one_task_lies_is_not_where_all_lie():
+    """A column of one task is elsewhere: that is no part of the base."""
+    draw = np.random.RandomState(0)
+    X, ids = draw.randn(320, 3), np.repeat(["a", "b", "c", "far"], [100, 100, 100, 20])
+    y = (X.sum(axis=1) > 0).astype(int)
+    X[ids == "far"] += 80
+    clf = ContinualClassifier(base="joint", random_state=0).fit(X, y, task_id=ids)
+    base = dict(network_of(clf).base.named_buffers())
+    assert (base["0.offset"] == 0).all()
+    assert (base["0.stretch"] == 1).all()
+    assert (network_of(clf).own(network_of(clf).tasks["far"])["0.offset"] > 3).all()
+
+
 def test_means_of_weights_are_judged_by_the_rows_of_each_task(digits, monkeypatch):
     """There are more rows than are looked at, and heads of several sizes."""
     sizes = {"b": 700, "a": 200, 3: 800}

@@ -139,6 +139,25 @@ def test_of_many_labels_it_is_the_same_on_average_and_few_are_looked_at(criterio
     assert error < 0.05 * expected
 
 
+def test_of_many_labels_it_is_right_where_the_network_is_sure():
+    """With smooth labels the loss has a slope where one label has the probability 1."""
+    module = nn.Linear(INPUTS, 20)
+    net = around(make_net(criterion=smoothed), module, verbose=0)
+    module.weight.data[:] = 0
+    module.bias.data[:] = torch.tensor([200.0] + 19 * [0.0])
+    x = torch.randn(40, INPUTS)
+    y = torch.zeros(40, dtype=torch.long)  # what it predicts
+    (gradient,) = torch.autograd.grad(net.get_loss(module(x), y, X=x), module.bias)
+    expected, squares = 40 * (gradient / 40**0.5).square().sum().item() * 40, []
+    for _ in range(200):
+        outputs = net.infer(x)
+        loss = self_loss(net, outputs, chances(net, outputs), x)
+        squares.append(40 * torch.autograd.grad(loss, module.bias)[0].square().sum().item())
+    error = np.std(squares) / np.sqrt(len(squares))
+    assert 40 * np.mean(squares) == pytest.approx(expected, abs=4 * 40 * error)
+    assert error < 0.2 * np.mean(squares)
+
+
 def test_weights_of_classes_count(rows):
     # One of three classes weighs nothing: neither does what only it would move.
     criterion = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 1.0, 0.0]))

@@ -39,6 +39,7 @@ from tests.inside import (
     padded,
     read_tasks,
     records_of,
+    saved,
     task_of,
     unpacked,
     without_padding,
@@ -191,6 +192,26 @@ def test_one_task_is_a_plain_estimator(store, fitted, digits):
     store.forget_task("third")
     assert np.array_equal(one.predict_proba(X), fitted.for_task("third").predict_proba(X))
     assert pickle.loads(pickle.dumps(one)).task_id == "third"
+
+
+def test_an_earlier_version_says_that_it_is_one(fitted, digits, path, monkeypatch):
+    """A store that it made, with a task that it cannot read."""
+    X, y = digits
+    monkeypatch.setattr(saved, "FORMAT", 5)
+    Store.create(path, fitted).close()
+    monkeypatch.undo()
+    with Store(path, net(), precision="int8") as store:
+        store.partial_fit(permuted(X[:60], 8), y[:60], task_id="bytes")
+    monkeypatch.setattr(saved, "FORMAT", 5)
+    with Store(path, net()) as store:  # it reads this one
+        expected = store.predict(X[:20], task_id="bytes")
+    monkeypatch.undo()
+    with Store(path, net(), precision="nf4", start="warm-up") as store:
+        store.partial_fit(permuted(X[:60], 9), y[:60], task_id="halves")
+        assert np.array_equal(store.predict(X[:20], task_id="bytes"), expected)
+    monkeypatch.setattr(saved, "FORMAT", 5)
+    with pytest.raises(ValueError, match="newer version"):
+        Store(path, net()).predict(X[:20], task_id="bytes")
 
 
 def test_an_estimator_of_some_tasks_learns_like_that_of_all(store, fitted, digits):

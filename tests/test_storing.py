@@ -1,4 +1,5 @@
 import warnings
+from dataclasses import replace
 
 import joblib
 import numpy as np
@@ -282,7 +283,21 @@ def test_codes_of_four_bits_are_the_nearest_levels(array):
     )
 
 
-def test_half_a_byte_is_for_factors_and_matrices(digits):
+@pytest.mark.parametrize("bits", [8, 4])
+def test_codes_or_scales_of_another_number_are_refused(bits):
+    """As a damaged file may have them."""
+    coded = Coded.of(np.arange(1, 130, dtype=np.float32), bits)
+    for changes in (
+        {"codes": coded.codes[:-1]},
+        {"scales": coded.scales[:1]},
+        {"scales": np.repeat(coded.scales, 2)},
+        {"codes": coded.codes.astype(np.int64)},
+    ):
+        with pytest.raises(ValueError, match="a task has codes"):
+            replace(coded, **changes).dense()
+
+
+def test_half_a_byte_is_for_factors_alone(digits):
     full, small = (learn_tightly(digits, precision=p)[0] for p in ("full", "nf4"))
     before, kept = raw_arrays(task_of(full, 1)), raw_arrays(task_of(small, 1))
     assert task_of(small, 1).n_numbers == task_of(full, 1).n_numbers
@@ -291,13 +306,13 @@ def test_half_a_byte_is_for_factors_and_matrices(digits):
         if part.endswith("mask"):
             assert np.array_equal(kept[part, name], array)
             continue
-        of_rows = part in "uv" or (part == "own" and array.ndim > 1)
-        wanted = Coded.of(array - 1 if part in "rs" else array, bits=4 if of_rows else 8)
+        bits = 4 if part in "uv" else 8
+        wanted = Coded.of(array - 1 if part in "rs" else array, bits=bits)
         assert np.array_equal(kept[part, name], wanted.codes)
-        if of_rows:
+        if bits == 4:
             assert kept[part, name].nbytes == -(-array.size // 2)
             halves.add(part)
-    assert halves == {"u", "v", "own"}
+    assert halves == {"u", "v"}
     X = permuted(digits[0], 1)
     assert (full.predict(X, task_id=1) == small.predict(X, task_id=1)).mean() > 0.9
 

@@ -132,6 +132,21 @@ def test_files_pickles_and_stores_take_the_same_tables(learned, tmp_path):
     assert np.array_equal(one.predict_proba(X), learned.for_task("south").predict_proba(X))
 
 
+@pytest.mark.parametrize("kind", [str, int])
+def test_a_category_of_another_type_is_no_unknown_one(kind):
+    """pandas may read zip codes as numbers in one file, and as text in the next."""
+    draw = np.random.RandomState(0)
+    codes = draw.choice([10115, 80331, 1067], 200)
+    X = pd.DataFrame({"code": pd.Categorical(codes.astype(kind).tolist()), "size": draw.randn(200)})
+    clf = ContinualClassifier(random_state=0).fit(X, (codes > 20000).astype(int))
+    other = int if kind is str else str
+    for entries in (codes.astype(other), codes.astype(float) if kind is str else codes.astype(str)):
+        with pytest.raises(ValueError, match=r"'code' of X has .* when the base was learned"):
+            clf.predict(X.assign(code=pd.Categorical(entries.tolist())))
+    new = X.assign(code=pd.Categorical([kind(99999)] * 200))
+    assert len(clf.predict(new)) == 200
+
+
 def test_the_encoding_belongs_to_the_base(learned):
     network = network_of(learned)
     tensors = [name for name in dict(network.base.named_parameters()) if name.startswith("0.")]
@@ -153,7 +168,9 @@ def test_the_encoding_belongs_to_the_base(learned):
         (lambda X: X.drop(columns="flag"), "flag"),
         (lambda X: np.zeros((3, 6)), "2 of the 6 columns"),
         (lambda X: X.to_numpy(dtype=object)[:, :5], "5 features"),
-        (lambda X: X.assign(kind=[[1]] * len(X)), "'kind' of X has entries of no category"),
+        (lambda X: X.assign(kind=[[1]] * len(X)), "'kind' of X has a list"),
+        (lambda X: X.assign(kind=pd.Timestamp("2020-01-01")), "'kind' of X has a Timestamp"),
+        (lambda X: X.assign(kind=object()), "'kind' of X has a object"),
     ],
 )
 def test_another_table_is_refused_and_changes_nothing(learned, change, says):
