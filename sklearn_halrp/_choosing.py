@@ -1,6 +1,6 @@
 """From freely trained weights to a low-rank perturbation of the base."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,8 @@ from sklearn_halrp._visit import Settings
 # ranks. Where nothing is held out, a fifth of the training rows is enough, or this many.
 IMPORTANCE_ROWS = 1024
 FEWEST_ROWS = 256
-# Times that these rows are gone through where signs are drawn for them: more draws, less noise.
+# Times at most that these rows are gone through where signs are drawn for them: more draws, less
+# noise. Where there are many rows, that is enough draws.
 PASSES = 4
 # Rows on which the loss is measured with layers truncated, one after the other: for each, and
 # for all together.
@@ -61,6 +62,34 @@ class HeldOut:
             held_out = spread(train_set, max(FEWEST_ROWS, len(train_set) // 5))
         self._net, self._rows, self._target = net, held_out, target
         self.module = net.module_
+        self.ranks_for: Callable[[Mapping[str, float]], dict[str, int]] | None = None
+
+    def passes(self, n_rows: int = IMPORTANCE_ROWS) -> Iterator[Iterator[Measured]]:
+        """Yield, for each time that the rows are gone through, what `losses` says of them.
+
+        Of labels that the network predicts. Each is to be used up before the next is asked for.
+        """
+        n_passes = min(max(round(IMPORTANCE_ROWS / min(n_rows, len(self._rows))), 1), PASSES)
+        drawn = True
+        for _ in range(n_passes):
+            if not drawn:
+                return
+
+            def one() -> Iterator[Measured]:
+                nonlocal drawn
+                drawn = False
+                for measured in losses(self._net, self._rows, n_rows, self._target.curvature_loss):
+                    drawn |= measured.drawn
+                    yield measured
+
+            yield one()
+
+    def is_settled(self, before: Mapping[str, float], now: Mapping[str, float]) -> bool:
+        """Whether two estimates of the importance, one number a layer, give the same ranks."""
+        if self.ranks_for is None:
+            return False
+        ranks_for = self.ranks_for
+        return agreed(self._net, ranks_for(before) == ranks_for(now))
 
     def losses(self, predicted: bool = False, n_rows: int = IMPORTANCE_ROWS) -> Iterator[Measured]:
         """Yield the mean loss of each batch, in evaluation mode.
@@ -80,14 +109,11 @@ class HeldOut:
             A scalar tensor; the rows of the batch; their weights, or None; whether signs
             were drawn.
         """
-        curvature_loss = self._target.curvature_loss if predicted else None
-        for _ in range(PASSES):
-            drawn = False
-            for measured in losses(self._net, self._rows, n_rows, curvature_loss):
-                drawn |= measured.drawn
-                yield measured
-            if not drawn:
-                return
+        if not predicted:
+            yield from losses(self._net, self._rows, n_rows)
+            return
+        for one_pass in self.passes(n_rows):
+            yield from one_pass
 
     def mean_loss(
         self,
@@ -145,29 +171,35 @@ def choose_factors(
         Per weight: rank, importance, spectrum, share kept, predicted increase of the loss.
     """
     layers = layers_of(network, net.module_)
-    with without_cudnn():
-        ranked = rankings(importance=settings.importance, layers=layers, held_out=held_out)
     without_rows = {one.weight for one in normed}
     scale_costs = {
         name: (name not in without_rows) * layer.weight.shape[0] + layer.weight.shape[1]
         for name, layer in layers.items()
     }
     left = budget.left_for_terms(network, net.module_, 0, normed)
+
+    def ranks_of(layers: Mapping[str, Layer], ranked: Mapping[str, Ranking], **stop: Any) -> Any:
+        scales = sum(scale_costs[name] for name, layer in layers.items() if layer.s.numel())
+        return choose_ranks(
+            {name: ranking.scores for name, ranking in ranked.items()},
+            max_rank=settings.max_rank,
+            costs={name: layer.term_cost for name, layer in layers.items()},
+            max_cost=max(left - scales, 0) / (1 - MOST_PRUNED),
+            **{"approximation_rate": settings.approximation_rate, **stop},
+        )
+
+    if not _is_scarce(scale_costs, left):
+        held_out.ranks_for = lambda found: ranks_of(
+            layers, {name: layer.ranking(found[name]) for name, layer in layers.items()}
+        )
+    with without_cudnn():
+        ranked = rankings(importance=settings.importance, layers=layers, held_out=held_out)
     layers, ranked = _earned(layers, ranked, scale_costs, left)
-    scales = sum(scale_costs[name] for name, layer in layers.items() if layer.s.numel())
-    rate, fewest = settings.approximation_rate, 1
+    stop = {}
     if settings.share_to_gain:
         worth = _share_worth_it(network, held_out, layers, ranked, settings.share_to_gain)
-        rate, fewest = min(rate, worth), 0
-    ranks = choose_ranks(
-        {name: ranking.scores for name, ranking in ranked.items()},
-        approximation_rate=rate,
-        max_rank=settings.max_rank,
-        fewest=fewest,
-        costs={name: layer.term_cost for name, layer in layers.items()},
-        max_cost=max(left - scales, 0) / (1 - MOST_PRUNED),
-    )
-    ranks = agreed(net, ranks)  # other machines may round differently
+        stop = {"approximation_rate": min(settings.approximation_rate, worth), "fewest": 0}
+    ranks = agreed(net, ranks_of(layers, ranked, **stop))  # other machines may round differently
     found = {
         name: {
             "rank": ranks[name],
@@ -183,6 +215,11 @@ def choose_factors(
     return factors, cut, found
 
 
+def _is_scarce(scale_costs: Mapping[str, int], left: int) -> bool:
+    """Whether numbers are short, so that scales have to be worth theirs."""
+    return sum(scale_costs.values()) * SCARCE > left
+
+
 def _earned(
     layers: dict[str, Layer],
     ranked: dict[str, Ranking],
@@ -193,7 +230,7 @@ def _earned(
 
     Where directions of a layer do not count alike, it keeps its scales.
     """
-    if sum(scale_costs.values()) * SCARCE <= left:
+    if not _is_scarce(scale_costs, left):
         return layers, ranked
     plain = {
         name: layer.without_scales()

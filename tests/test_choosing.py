@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 from torch.utils.data import Subset
 
@@ -154,7 +155,44 @@ def test_rows_are_gone_through_again_where_signs_are_drawn_and_only_there(digits
         hook.remove()
         return sum(seen) / 120, {name: row["importance"] for name, row in found.items()}
 
-    assert passes("fisher", nn.CrossEntropyLoss)[0] == PASSES > 1
+    assert 1 < passes("fisher", nn.CrossEntropyLoss)[0] <= PASSES
     assert passes("empirical", nn.CrossEntropyLoss)[0] == 1
     # A margin knows no probabilities, so that both importances are of the labels of the rows.
     assert passes("fisher", nn.MultiMarginLoss) == passes("empirical", nn.MultiMarginLoss)
+
+
+@pytest.mark.parametrize(("n_rows", "expected"), [(20, PASSES), (500, 2), (1700, 1)])
+def test_many_rows_are_gone_through_once(digits, n_rows, expected):
+    X, y = digits
+    net = around(make_net(batch_size=50), MLP())
+    held_out = HeldOut(net, (None, net.get_dataset(X[:n_rows], y[:n_rows])), Classes(np.arange(10)))
+    seen = [sum(n for _, n, *_ in losses) for losses in held_out.passes()]
+    assert seen == [min(n_rows, 1024)] * expected
+
+
+def test_an_importance_ends_where_ranks_no_longer_change(digits):
+    X, y = digits
+
+    class Noted(HeldOut):
+        def is_settled(self, before, now):
+            noted.append((self.ranks_for(before), self.ranks_for(now)))
+            return super().is_settled(before, now)
+
+    counts = set()
+    for seed in range(20):
+        recipe, noted, rate = make_net(batch_size=50), [], 0.5 + seed / 50
+        network = build_network(
+            recipe, X, Classes(np.arange(10)), head=None, form="unfolded", seed=seed
+        )
+        torch.manual_seed(100 + seed)
+        net = around(recipe, MLP())
+        settings = Settings(**SETTINGS | {"approximation_rate": rate, "importance": "fisher"})
+        held_out = Noted(net, (None, net.get_dataset(X[:3], y[:3])), Classes(np.arange(10)))
+        _, _, found = choose_factors(network, net, held_out, settings, Budget(10**12))
+        for before, now in noted[:-1]:
+            assert before != now
+        before, now = noted[-1]
+        assert before == now or len(noted) == PASSES - 1
+        assert {name: row["rank"] for name, row in found.items()} == now
+        counts.add(len(noted))
+    assert len(counts) > 1  # some need more draws than others
