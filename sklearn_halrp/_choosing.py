@@ -32,6 +32,7 @@ PASSES = 4
 # for all together.
 MEASURED_ROWS = 256
 MEASURED_IN_ALL = 2048
+MEASURED = ("none", "network", "layers")
 # Where scales take less than this part of what a task may store, none have to be given up.
 SCARCE = 4
 # Singular values of a layer that are written down at least.
@@ -178,14 +179,21 @@ def choose_factors(
     }
     left = budget.left_for_terms(network, net.module_, 0, normed)
 
-    def ranks_of(layers: Mapping[str, Layer], ranked: Mapping[str, Ranking], **stop: Any) -> Any:
+    def ranks_of(
+        layers: Mapping[str, Layer],
+        ranked: Mapping[str, Ranking],
+        worth: float = 1.0,
+        fewest: int = 1,
+    ) -> dict[str, int]:
+        rate = settings.approximation_rate
         scales = sum(scale_costs[name] for name, layer in layers.items() if layer.s.numel())
         return choose_ranks(
             {name: ranking.scores for name, ranking in ranked.items()},
             max_rank=settings.max_rank,
             costs={name: layer.term_cost for name, layer in layers.items()},
             max_cost=max(left - scales, 0) / (1 - MOST_PRUNED),
-            **{"approximation_rate": settings.approximation_rate, **stop},
+            approximation_rate=min(rate, worth),
+            fewest=fewest,
         )
 
     if not _is_scarce(scale_costs, left):
@@ -195,11 +203,11 @@ def choose_factors(
     with without_cudnn():
         ranked = rankings(importance=settings.importance, layers=layers, held_out=held_out)
     layers, ranked = _earned(layers, ranked, scale_costs, left)
-    stop = {}
+    worth, fewest = 1.0, 1
     if settings.share_to_gain:
         worth = _share_worth_it(network, held_out, layers, ranked, settings.share_to_gain)
-        stop = {"approximation_rate": min(settings.approximation_rate, worth), "fewest": 0}
-    ranks = agreed(net, ranks_of(layers, ranked, **stop))  # other machines may round differently
+        fewest = 0
+    ranks = agreed(net, ranks_of(layers, ranked, worth, fewest))  # others may round differently
     found = {
         name: {
             "rank": ranks[name],
@@ -283,9 +291,12 @@ def _share_worth_it(
 
 
 def loss_increases(
-    held_out: HeldOut, cut: Mapping[str, torch.Tensor], found: Mapping[str, Mapping[str, Any]]
+    held_out: HeldOut,
+    cut: Mapping[str, torch.Tensor],
+    found: Mapping[str, Mapping[str, Any]],
+    measured_losses: str,
 ) -> dict[str, Any]:
-    """Compare what truncation is predicted to cost with what it really costs.
+    """Say what truncation is predicted to cost, and what it really costs if that is asked for.
 
     Predicted for each layer is half the sum of the scores that its rank leaves out; with
     one importance for the whole layer this is ``importance / 2`` times a squared norm.
@@ -298,24 +309,24 @@ def loss_increases(
     held_out : HeldOut
     cut, found
         As `choose_factors` returns them.
+    measured_losses : {"none", "network", "layers"}
+        With the last one layer by layer too, which takes time for each.
 
     Returns
     -------
     dict
         ``layers`` (per weight) and the totals of the whole network, under the keys
-        ``predicted_increase`` and ``measured_increase``.
+        ``predicted_increase`` and, if measured, ``measured_increase``.
     """
+    rows = {name: dict(row) for name, row in found.items()}
+    predicted = float(np.sum([row["predicted_increase"] for row in rows.values()]))
+    report = {"layers": rows, "predicted_increase": predicted}
+    if measured_losses == "none":
+        return report
     n_rows = min(MEASURED_ROWS, max(MEASURED_IN_ALL // len(cut), 1))
     before = held_out.mean_loss(n_rows)
-    rows = {
-        name: {
-            **found[name],
-            "measured_increase": held_out.mean_loss(n_rows, {name: weight}) - before,
-        }
-        for name, weight in cut.items()
-    }
-    return {
-        "layers": rows,
-        "predicted_increase": float(np.sum([r["predicted_increase"] for r in rows.values()])),
-        "measured_increase": held_out.mean_loss(n_rows, cut) - before,
-    }
+    if measured_losses == "layers":
+        for name, weight in cut.items():
+            increase = held_out.mean_loss(n_rows, {name: weight}) - before
+            rows[name]["measured_increase"] = increase
+    return {**report, "measured_increase": held_out.mean_loss(n_rows, cut) - before}

@@ -114,6 +114,10 @@ importance : str or callable, default="fisher"
     Or an object of a class in `sklearn_halrp.importance`, or any function of your own:
     ``importance(layers, held_out)`` returns a number, or a
     `~sklearn_halrp.importance.Ranking`, for each layer. For pickles it must be importable.
+measured_losses : {"none", "network", "layers"}, default="none"
+    Whether `report` has, beside what cutting to the chosen ranks is predicted to add to the
+    held-out loss, what it adds: for the network as a whole, or for each layer too, which can take
+    as long as training where there are many.
 task_column : int or str, default=None
     Column of X, by position or name, that holds the task ids. It never reaches
     the network. With it, ``task_id`` arguments are not needed.

@@ -18,6 +18,7 @@ from torch.nn import Module
 from sklearn_halrp import _report
 from sklearn_halrp._building import build_network
 from sklearn_halrp._checks import changed_arguments, check_net
+from sklearn_halrp._choosing import MEASURED
 from sklearn_halrp._datasets import given
 from sklearn_halrp._default_net import fit_encoding, sizes_for
 from sklearn_halrp._documented import named_by_method
@@ -104,6 +105,7 @@ class ContinualEstimator(BaseEstimator):
         "precision": [_one_of_names(PRECISIONS)],
         "convolution": [_one_of_names(FORMS)],
         "importance": [_one_of_names(IMPORTANCES), callable],
+        "measured_losses": [_one_of_names(MEASURED)],
         "task_column": [Integral, str, None],
         "dtype": "no_validation",
         "random_state": ["random_state"],
@@ -135,6 +137,7 @@ class ContinualEstimator(BaseEstimator):
         precision: Literal["full", "half", "int8", "nf4"] = "int8",
         convolution: Literal["unfolded", "channel"] = "unfolded",
         importance: str | Callable[..., Any] = "fisher",
+        measured_losses: Literal["none", "network", "layers"] = "none",
         task_column: int | str | None = None,
         dtype: DTypeLike = "float32",
         random_state: int | np.random.RandomState | None = None,
@@ -162,6 +165,7 @@ class ContinualEstimator(BaseEstimator):
         self.precision = precision
         self.convolution = convolution
         self.importance = importance
+        self.measured_losses = measured_losses
         self.task_column = task_column
         self.dtype = dtype
         self.random_state = random_state

@@ -21,7 +21,7 @@ one line in `IMPORTANCES`; what it returns is checked in `_rankings.py`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
@@ -75,12 +75,13 @@ class Fisher:
     def __call__(self, layers: Mapping[str, Layer], held_out: Any) -> dict[str, float]:
         """Return one number for each layer, of as many draws as the ranks need."""
         mean: dict[str, float] = {}
-        for count, losses in enumerate(held_out.passes(), 1):
-            found = mean_square_gradient(losses, _free(layers))
-            now = {name: (mean.get(name, 0) * (count - 1) + x) / count for name, x in found.items()}
-            if mean and held_out.is_settled(mean, now):
-                return now
-            mean = now
+        with closing(held_out.passes()) as passes:
+            for count, losses in enumerate(passes, 1):
+                found = mean_square_gradient(losses, _free(layers))
+                now = {k: (mean.get(k, 0) * (count - 1) + x) / count for k, x in found.items()}
+                if mean and held_out.is_settled(mean, now):
+                    return now
+                mean = now
         return mean
 
 

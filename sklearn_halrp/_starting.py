@@ -19,6 +19,7 @@ from sklearn_halrp._choosing import HeldOut, choose_factors, loss_increases
 from sklearn_halrp._low_rank import Factors, matrix_shape
 from sklearn_halrp._modules import get_tensor
 from sklearn_halrp._probing import warn_if_unmoved
+from sklearn_halrp._random import seeded
 from sklearn_halrp._visit import Visit
 
 
@@ -46,8 +47,9 @@ def warm_up(visit: Visit, epochs: int) -> tuple[dict[str, torch.Tensor], dict[st
         )
     if not np.isfinite([row["importance"] for row in found.values()]).all():
         raise diverged(visit.lesson.task_id, "warm-up", "its held-out loss is not finite")
-    with visit.timed("report"):
-        visit.report |= loss_increases(held_out, cut, found)
+    device, measured_losses = visit.recipe.device, visit.settings.measured_losses
+    with visit.timed("report"), seeded(torch.initial_seed(), device):  # nothing is drawn for a look
+        visit.report |= loss_increases(held_out, cut, found, measured_losses=measured_losses)
     own = {name: get_tensor(net.module_, name).detach().clone() for name in network.roles.own}
     return own, factors
 

@@ -59,6 +59,7 @@ class Settings:
     growth_budget: float
     precision: str
     importance: Any
+    measured_losses: str
     base: str
     joint_sampling: float
     least_gain: Any

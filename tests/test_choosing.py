@@ -40,6 +40,7 @@ SETTINGS = {
     "precision": "full",
     "growth_budget": 1e9,
     "importance": "fisher",
+    "measured_losses": "none",
     "base": "first",
     "joint_sampling": 0.5,
     "least_gain": 0.0,

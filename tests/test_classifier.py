@@ -408,7 +408,7 @@ def test_the_measured_increase_is_the_loss_of_the_cut_network(digits):
     losses, reports = {}, {}
     for rate in (0.3, 1.0):
         settings = {"approximation_rate": rate, "prune_threshold": 0.0, "growth_budget": 10.0}
-        clf = make_classifier(net=net, **settings).fit(X, y, task_id=0)
+        clf = make_classifier(net=net, **settings, measured_losses="layers").fit(X, y, task_id=0)
         clf.partial_fit(permuted(X, 1), y, task_id=1)
         probabilities = clf.predict_proba(permuted(X, 1), task_id=1)
         losses[rate] = -np.log(probabilities[np.arange(200), y]).mean()
@@ -419,6 +419,27 @@ def test_the_measured_increase_is_the_loss_of_the_cut_network(digits):
     assert reports[1.0]["measured_increase"] == pytest.approx(0, abs=1e-5)
     layers = reports[0.3]["layers"].values()
     assert sum(row["measured_increase"] for row in layers) == pytest.approx(increase, rel=0.5)
+
+
+@pytest.mark.parametrize("measured", ["none", "network"])
+def test_losses_are_measured_as_far_as_is_asked_for_and_change_nothing_else(digits, measured):
+    X, y = digits[0][:100], digits[1][:100]
+    one, other = (
+        make_classifier(measured_losses=each).fit(X, y, 0).partial_fit(permuted(X, 1), y, 1)
+        for each in (measured, "layers")
+    )
+    assert np.array_equal(one.predict_proba(X, 1), other.predict_proba(X, 1))
+    found, whole = one.report_[1], other.report_[1]
+    for name, row in whole["layers"].items():
+        increase = row.pop("measured_increase")
+        assert isinstance(increase, float)
+        assert found["layers"][name] == row
+    assert found["predicted_increase"] == whole["predicted_increase"]
+    if measured == "network":
+        assert found["measured_increase"] == whole["measured_increase"]
+    else:
+        assert "measured_increase" not in found
+        assert np.isnan(one.report()["measured_increase"].astype(float)).all()
 
 
 def test_tables_of_the_report(learned):

@@ -106,5 +106,5 @@ GrowthDisplay.from_estimator(clf, ax=axes[1])
 # %%
 # The same as a table.
 
-columns = ["n_classes", "growth", "n_bytes", "predicted_increase", "measured_increase", "seconds"]
+columns = ["n_classes", "growth", "n_bytes", "predicted_increase", "seconds"]
 clf.report()[columns].round(3)
