@@ -12,7 +12,7 @@ from torch import nn
 from sklearn_halrp._low_rank import Factors, effective_weight
 from sklearn_halrp._modules import copy_with, get_tensor, locate, named_tensors
 from sklearn_halrp._partition import Partition
-from sklearn_halrp._task import Task
+from sklearn_halrp._task import StoredFactors, Task
 from sklearn_halrp._types import TaskId
 
 
@@ -120,11 +120,17 @@ class Network:
 
     def own(self, task: Task) -> dict[str, torch.Tensor]:
         """Return the tensors that belong to a task, by name, on the base's device."""
-        changed = {name: self._stored(array, name) for name, array in task.own.items()}
+        return self._own_from(task.own)
+
+    def _own_from(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
+        changed = {name: self._stored(array, name) for name, array in arrays.items()}
         return {**self.own_of_base(), **changed}
 
     def factors(self, task: Task) -> dict[str, Factors]:
         """Return the dense factors of a task, by weight, on the base's device."""
+        return self._factors_from(task.factors)
+
+    def _factors_from(self, several: Mapping[str, StoredFactors]) -> dict[str, Factors]:
         return {
             name: Factors(
                 r=self._stored(stored.r, name),
@@ -132,7 +138,7 @@ class Network:
                 u=self._stored(stored.u.dense(), name),
                 v=self._stored(stored.v.dense(), name),
             )
-            for name, stored in task.factors.items()
+            for name, stored in several.items()
         }
 
     def _stored(self, array: NDArray[Any], name: str) -> torch.Tensor:
@@ -159,8 +165,10 @@ class Network:
         """
         parameters = dict(self.base.named_parameters())
         # A module may change its buffers even in evaluation mode: give it its own.
-        tensors = {n: t if n in parameters else t.clone() for n, t in self.own(task).items()}
-        for name, factors in self.factors(task).items():
+        arrays, stored = task.parts()
+        own = self._own_from(arrays)
+        tensors = {n: t if n in parameters else t.clone() for n, t in own.items()}
+        for name, factors in self._factors_from(stored).items():
             weight = get_tensor(self.base, name).detach()
             tensors[name] = effective_weight(weight, factors, self.form)
         return self.module_with(tensors, trainable=False).eval()

@@ -7,7 +7,7 @@ copies, clones or pickles is a net of the user's class, as it is with skorch alo
 """
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from types import new_class
 from typing import Any
@@ -80,6 +80,13 @@ def in_phase(net: NeuralNet, phase: Phase) -> NeuralNet:
 def _in_front_of(users: Any) -> Any:
     names = {name: getattr(users, name) for name in ("__module__", "__qualname__", "__doc__")}
     return new_class(users.__name__, (_InPhase, users), exec_body=lambda body: body.update(names))
+
+
+def with_module(net: NeuralNet, module: Any) -> NeuralNet:
+    """Return an initialised net in a phase with another module, sharing all else it has."""
+    other: Any = object.__new__(type(net))
+    vars(other).update(vars(net), phase_=replace(net.phase_, module=module), module_=module)
+    return other
 
 
 def class_of(net: NeuralNet) -> Any:

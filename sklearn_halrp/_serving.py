@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from sklearn_halrp._copies import copied
 from sklearn_halrp._modules import named_tensors
 from sklearn_halrp._network import Network
-from sklearn_halrp._phase import class_of, has_own
+from sklearn_halrp._phase import class_of, has_own, with_module
 from sklearn_halrp._predictive import first_of
 from sklearn_halrp._training import around
 from sklearn_halrp._turns import Turn
@@ -98,6 +98,8 @@ class Predictors:
 
     def __init__(self) -> None:
         self._nets: OrderedDict[TaskId, Any] = OrderedDict()
+        self._bytes = 0
+        self._pattern: tuple[Any, Any] = None, None  # a recipe, and a net that was made of it
         self._turn = Turn()
 
     def net(
@@ -130,10 +132,18 @@ class Predictors:
             for tensor in named_tensors(module).values()
             if id(tensor) not in shared
         )
-        net = around(recipe, module, draws=False, own=own, callbacks="disable", verbose=0)
+        known_recipe, pattern = self._pattern
+        if known_recipe is recipe:
+            net = with_module(pattern, module)
+        else:
+            net = around(recipe, module, draws=False, own=own, callbacks="disable", verbose=0)
         with self._turn.taken():
+            if not own and not net.compile:  # it would be made the same for every task
+                self._pattern = recipe, net
+            self._bytes += size - self._nets.get(task_id, (None, None, None, 0))[-1]
             self._nets[task_id] = (net, network.base, task, size)
             self._nets.move_to_end(task_id)
-            while len(self._nets) > 1 and sum(s for *_, s in self._nets.values()) > max_bytes:
-                self._nets.popitem(last=False)
+            while len(self._nets) > 1 and self._bytes > max_bytes:
+                _, (*_, gone) = self._nets.popitem(last=False)
+                self._bytes -= gone
         return net

@@ -151,20 +151,26 @@ class Task:
     @property
     def own(self) -> dict[str, NDArray[Any]]:
         """Tensors kept in full, by name."""
-        return {name: array for (part, name), array in self._decoded().items() if part == "own"}
+        return self.parts()[0]
 
     @property
     def factors(self) -> dict[str, StoredFactors]:
         """Perturbations, by weight; no array is coded."""
-        arrays = self._decoded()
-        return {
+        return self.parts()[1]
+
+    def parts(self) -> tuple[dict[str, NDArray[Any]], dict[str, StoredFactors]]:
+        """Return `own` and `factors`, for less than both take one after the other."""
+        notes = self._notes()
+        arrays = self._decoded(notes)
+        own = {name: array for (part, name), array in arrays.items() if part == "own"}
+        return own, {
             name: StoredFactors(
                 arrays["r", name],
                 arrays["s", name],
                 Compact(tuple(u), arrays["u", name], arrays.get(("u mask", name))),
                 Compact(tuple(v), arrays["v", name], arrays.get(("v mask", name))),
             )
-            for name, (u, v) in self._notes()["shapes"].items()
+            for name, (u, v) in notes["shapes"].items()
         }
 
     @property
@@ -195,15 +201,15 @@ class Task:
             sizes = all(type(size) is int and size >= 0 for size in shape)
             if np.dtype(kind).kind not in "biufc" or not sizes:
                 raise ValueError(f"a task has an array of type {kind} and shape {shape}")
-        counted = sum(array.size for array in self.own.values())
-        factors = self.factors
+        own, factors = self.parts()
+        counted = sum(array.size for array in own.values())
         counted += sum(stored.n_numbers for stored in factors.values())
         for stored in factors.values():
             stored.u.check()
             stored.v.check()
             if stored.u.shape[1] != stored.v.shape[0]:
                 raise ValueError("a task has factors of different ranks")
-        if (counted, sum(a.nbytes for a in self._arrays().values())) != (
+        if (counted, sum(a.nbytes for a in self._arrays(notes).values())) != (
             self.n_numbers,
             self.n_bytes,
         ):
@@ -235,21 +241,19 @@ class Task:
             return self.notes
         return _written({**self._notes(), "history": _columns(self.history)})
 
-    def _arrays(self) -> dict[tuple[str, str], NDArray[Any]]:
+    def _arrays(self, notes: Mapping[str, Any]) -> dict[tuple[str, str], NDArray[Any]]:
         """Return views of the arrays, by part and name."""
         arrays, begin = {}, 0
-        for part, name, kind, shape in self._notes()["arrays"]:
+        for part, name, kind, shape in notes["arrays"]:
             end = begin + math.prod(shape) * np.dtype(kind).itemsize
             arrays[part, name] = self.data[begin:end].view(kind).reshape(shape)
             begin = end
         return arrays
 
-    def _decoded(self) -> dict[tuple[str, str], NDArray[Any]]:
+    def _decoded(self, notes: Mapping[str, Any]) -> dict[tuple[str, str], NDArray[Any]]:
         """Return the arrays, those that are coded as the numbers that they stand for."""
-        arrays = self._arrays()
-        shapes = {
-            (part, name): tuple(shape) for part, name, shape in self._notes().get("halves", ())
-        }
+        arrays = self._arrays(notes)
+        shapes = {(part, name): tuple(shape) for part, name, shape in notes.get("halves", ())}
         for part, name in [key for key in arrays if (f"{key[0]} scales", key[1]) in arrays]:
             codes = arrays[part, name]
             shape = shapes.get((part, name), codes.shape)

@@ -78,7 +78,7 @@ def net_around(clf, module, **settings):
 
 def raw_arrays(task):
     """The arrays of a task as they are stored, by part and name."""
-    return task._arrays()
+    return task._arrays(task._notes())
 
 
 def model_of(one):
