@@ -12,7 +12,7 @@ from sklearn_halrp._layer import Layer, Ranking, layers_of
 from sklearn_halrp._low_rank import Factors
 from sklearn_halrp._modules import get_tensor
 from sklearn_halrp._network import Network
-from sklearn_halrp._processes import agreed
+from sklearn_halrp._processes import agreed, is_shared
 from sklearn_halrp._pruning import MOST_PRUNED
 from sklearn_halrp._rankings import rankings
 from sklearn_halrp._ranks import choose_ranks, worthwhile_scales
@@ -87,10 +87,9 @@ class HeldOut:
 
     def is_settled(self, before: Mapping[str, float], now: Mapping[str, float]) -> bool:
         """Whether two estimates of the importance, one number a layer, give the same ranks."""
-        if self.ranks_for is None:
+        if self.ranks_for is None or is_shared(self._net):  # each process would stop where it likes
             return False
-        ranks_for = self.ranks_for
-        return agreed(self._net, ranks_for(before) == ranks_for(now))
+        return self.ranks_for(before) == self.ranks_for(now)
 
     def losses(self, predicted: bool = False, n_rows: int = IMPORTANCE_ROWS) -> Iterator[Measured]:
         """Yield the mean loss of each batch, in evaluation mode.

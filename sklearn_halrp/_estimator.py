@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     import pandas
 
 
+_LARGEST = 1e300  # an int may be larger than any float
+
+
 def _one_of_names(names: Iterable[str]) -> StrOptions:
     """Return the constraint that a parameter is one of these, which errors list in this order."""
     return StrOptions(dict.fromkeys(names).keys())
@@ -87,16 +90,16 @@ class ContinualEstimator(BaseEstimator):
             Interval(Real, 0, 1, closed="neither"),
         ],
         "approximation_rate": [Interval(Real, 0, 1, closed="right")],
-        "least_gain": [Interval(Real, 0, None, closed="left"), _one_of_names(("auto",))],
+        "least_gain": [Interval(Real, 0, _LARGEST, closed="left"), _one_of_names(("auto",))],
         "max_rank": [Interval(Integral, 1, None, closed="left")],
-        "l1_penalty": [Interval(Real, 0, None, closed="left")],
-        "l2_penalty": [Interval(Real, 0, None, closed="left")],
+        "l1_penalty": [Interval(Real, 0, _LARGEST, closed="left")],
+        "l2_penalty": [Interval(Real, 0, _LARGEST, closed="left")],
         "factor_lr_scale": [
             _one_of_names(("auto",)),
-            Interval(Real, 0, None, closed="neither"),
+            Interval(Real, 0, _LARGEST, closed="neither"),
         ],
         "average_last": [Interval(Real, 0, 1, closed="left")],
-        "prune_threshold": [Interval(Real, 0, None, closed="left")],
+        "prune_threshold": [Interval(Real, 0, _LARGEST, closed="left")],
         "growth_budget": [Interval(Real, 0, 10, closed="right")],  # a share, not per cent
         "retrain_epochs": [
             Interval(Integral, 0, None, closed="left"),

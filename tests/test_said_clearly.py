@@ -10,7 +10,11 @@ from torch import nn
 from torch.utils.data import Dataset, RandomSampler, TensorDataset
 
 from sklearn_halrp import ContinualClassifier, ContinualRegressor
-from sklearn_halrp.exceptions import InvalidNetworkError, MissingTaskError, UnknownTaskError
+from sklearn_halrp.exceptions import (
+    InvalidNetworkError,
+    MissingTaskError,
+    UnknownTaskError,
+)
 from sklearn_halrp.metrics import accuracy_matrix
 from sklearn_halrp.model_selection import TaskStratifiedKFold, task_scorer
 from tests.conftest import make_classifier, make_net, make_regressor
@@ -137,6 +141,15 @@ def test_an_importance_that_raises_is_named_with_its_task():
     notes = " ".join(caught.value.__notes__)
     assert "importance=broken" in notes
     assert "task 'b'" in notes
+
+
+@pytest.mark.parametrize(
+    "name", ["least_gain", "l1_penalty", "l2_penalty", "prune_threshold", "factor_lr_scale"]
+)
+def test_an_int_that_is_larger_than_any_float_is_refused_by_name(name):
+    clf = make_classifier(**{name: 10**400})
+    with pytest.raises(ValueError, match=f"'{name}' parameter of ContinualClassifier must be"):
+        clf.fit(X, Y)
 
 
 def test_names_are_listed_in_their_order():
