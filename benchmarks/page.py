@@ -59,11 +59,6 @@ def about(content):
     )
 
 
-OLD = (  # shown as they are, and no part of the suite any more
-    "compare-split-cifar10",
-    "little_data-five-datasets",
-    "cost-five-datasets",
-)
 SECTIONS = {
     "compare": (compare, pictures.comparison),
     "orders": (orders, pictures.robustness),

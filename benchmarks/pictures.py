@@ -42,7 +42,7 @@ def drawing(width, height, *shape, **settings):
 
 def comparison(found, title):
     """Draw accuracy against stored bytes."""
-    figure, ax = drawing(7.5, 4.6)
+    figure, ax = drawing(7.5, max(4.6, 0.7 + 0.18 * len(found)))  # as high as the names need
     for name, value in found.items():
         ours, (color, marker) = name in OURS, look(name)
         ax.errorbar(
@@ -60,8 +60,9 @@ def comparison(found, title):
         )
     ax.set(xscale="log", xlabel="stored megabytes", ylabel="accuracy after all tasks, %, ± sd")
     low, high = ax.get_xlim()
-    few = high / low < 10
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 1.2, 1.5, 2, 3, 4, 5, 7) if few else (1, 2, 5)))
+    ratio, subs = high / low, (1, 2, 5)
+    subs = (1, 1.2, 1.5, 2, 3, 4, 5, 7) if ratio < 10 else (1,) if ratio > 1000 else subs
+    ax.xaxis.set_major_locator(LogLocator(subs=subs))
     ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_title(title)

@@ -94,12 +94,11 @@ def test_no_line_of_the_page_begins_with_a_per_cent_sign(committed):
     assert not [line for line in committed.splitlines() if line.lstrip().startswith("%")]
 
 
-def test_what_is_shown_is_planned_or_known_to_be_old():
+def test_what_is_shown_is_planned():
     planned = {f"{kind}-{suite.stream_of(kind, words.split())}" for kind, words in suite.PLAN}
     assert len(planned) == len(suite.PLAN)  # no two write the same file
-    assert not planned & {*page.OLD}
     shown = {f"{kind}-{stream}" for kind in page.SECTIONS for stream in page.stored(kind)}
-    assert shown <= planned | {*page.OLD}
+    assert shown <= planned
 
 
 def test_every_planned_command_is_understood(monkeypatch):
@@ -176,39 +175,33 @@ def test_a_goal_is_met_only_if_all_of_it_is(tmp_path):
                 "network": 100,
             }
             for method, accuracy, size in (
-                ("HALRP, budget 0.007", ours, stored),
+                ("HALRP, budget 0.02", ours, stored),
                 ("separate networks", alone, 200),
             )
         ]
-        (tmp_path / "compare-split-cifar10.json").write_text(json.dumps({"runs": runs}))
+        (tmp_path / "compare-permuted-mnist.json").write_text(json.dumps({"runs": runs}))
         kept, natural = goals.goals(tmp_path)[:2]
         assert kept == ("no task is ever forgotten", "1 runs, all", "yes")
         return natural[1:]
 
-    measured = "+2.00 ± 0.00 points at 3.0 % (HALRP, budget 0.007); "
+    measured = "+2.00 ± 0.00 points at 3.0 % (HALRP, budget 0.02); "
     measured += "+4.00 ± 0.00 on the later tasks"
     assert write(0.94, 0.9, 103) == (measured, "yes")
-    assert write(0.94, 0.93, 103)[1] == "no"
-    assert write(0.94, 0.9, 104)[1] == "no"
+    assert write(0.94, 0.96, 103)[1] == "no"
+    assert write(0.94, 0.9, 111)[1] == "no"
 
 
-def test_the_goal_with_little_data_is_judged_by_its_least_sure_share(tmp_path):
-    leads = {0.05: (4, 5, 6), 0.25: (0, 1, 2), 1.0: (-9, -9, -9)}
-    runs = [
-        {
-            "key": {"method": method, "share": share, "seed": seed, "settings": {}},
-            "accuracy": [[0.1, 0.5 + points / 100 * (method != "separate networks")]],
-        }
-        for share, few in leads.items()
-        for seed, points in enumerate(few)
-        for method in ("HALRP, defaults", "separate networks")
-    ]
-    (tmp_path / "little_data-five-datasets.json").write_text(json.dumps({"runs": runs}))
-    (_, measured, met) = goals.goals(tmp_path)[0]
-    assert measured == "+5.0 ± 0.6, +1.0 ± 0.6 points"
-    half = 4.303 * 1 / 3**0.5  # of the 95 % interval, from a table of Student's t with 2 degrees
-    assert 1 < half < 5
-    assert met == "reached, within noise"
+def test_a_task_that_is_forgotten_by_a_thousandth_is_seen(tmp_path):
+    """Tasks that come in one call are predicted in the end alone."""
+
+    def judged(accuracy):
+        runs = [{**one_run("HALRP, defaults", 0, 0.9), "accuracy": accuracy}]
+        write(tmp_path / "compare-letters.json", runs)
+        return goals.goals(tmp_path)[0][1:]
+
+    assert judged([[0.9, None], [0.9, 0.8]]) == ("1 runs, all", "yes")
+    assert judged([[None, None], [0.9, 0.8]]) == ("1 runs, all", "yes")
+    assert judged([[0.9, None], [0.899, 0.8]]) == ("1 runs, not all", "no")
 
 
 def write(path, runs, **about):
@@ -266,10 +259,10 @@ def test_goals_with_few_rows_take_the_best_of_either_side(tmp_path):
     write(
         tmp_path / "little_data-letters.json", [*runs, one_run("HALRP, joint base", 0, 0.83, **key)]
     )
-    measured, met = told(tmp_path, "with 10 rows a task")
+    measured, met = told(tmp_path, "letters: +2 points")
     assert measured == "+3.0 ± 0.0 points (HALRP, joint base beside LogisticRegression)"
     assert met == "yes"
-    assert told(tmp_path, "with 40 rows a task") == goals.NOT_YET
+    assert told(tmp_path, "letters: +0.5 points") == goals.NOT_YET
 
 
 def test_a_joint_base_has_to_be_free_of_the_order_to_the_last_digit(tmp_path):
@@ -648,7 +641,10 @@ def test_the_first_half_of_the_tasks_is_tuned_on():
 @pytest.mark.parametrize("path", sorted(page.RESULTS.glob("compare-*.json")), ids=lambda p: p.stem)
 def test_our_rows_of_one_seed_have_the_same_base(path):
     runs = json.loads(path.read_text())["runs"]
-    seeds = grouped([run for run in runs if run["key"]["method"].startswith("HALRP")], "seed")
+    ours = [run for run in runs if run["key"]["method"].startswith("HALRP")]
+    others = ("no net", "joint base")  # which have another network, or begin with all tasks
+    ours = [run for run in ours if not any(word in run["key"]["method"] for word in others)]
+    seeds = grouped(ours, "seed")
     first = {seed: {run["accuracy"][0][0] for run in same} for seed, same in seeds.items()}
     assert first
     assert all(len(accuracies) == 1 for accuracies in first.values()), first
