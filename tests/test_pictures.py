@@ -57,18 +57,18 @@ def test_accuracy_against_bytes():
 
 
 def test_little_data():
-    (ax,), runs = drawn("little_data", "five-datasets")
+    (ax,), runs = drawn("little_data", "letters")
     found = curves(ax)
-    for share in (0.05, 0.1, 0.25, 0.5, 1.0):
-        final = by_method(runs, lambda run: 100 * np.mean(run["accuracy"][-1][1:]), share=share)
+    for rows in (10, 20, 40, 100, 400):
+        final = by_method(runs, lambda run: 100 * np.mean(run["accuracy"][-1][6:]), rows=rows)
         assert set(found) == set(final)
         for name, (x, y) in found.items():
-            (place,) = np.flatnonzero(np.isclose(x, 100 * share))
+            (place,) = np.flatnonzero(np.isclose(x, rows))
             assert y[place] == pytest.approx(np.mean(final[name]))
 
 
 def test_costs():
-    (time, predicting, memory), runs = drawn("cost", "five-datasets")
+    (time, predicting, memory), runs = drawn("cost", "letters")
     names = [label.get_text() for label in time.get_yticklabels()]
     bars = [
         {n: b.get_width() for n, b in zip(names, ax.patches, strict=True)}
