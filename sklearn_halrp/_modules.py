@@ -107,9 +107,10 @@ def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
         if type(value) in _PLAIN:
             new = value
         elif name == "_modules":
-            new = {key: part and _copied(part, memo) for key, part in value.items()}
+            parts = value.items()
+            new = {key: None if part is None else _copied(part, memo) for key, part in parts}
         elif type(value) in _CONTAINERS and not value:
-            new = type(value)()
+            new = memo.setdefault(id(value), type(value)())
         else:
             new = copy.deepcopy(value, memo)
         clone.__dict__[name] = new

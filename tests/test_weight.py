@@ -104,6 +104,25 @@ def test_a_copy_shares_what_was_not_replaced(name):
         assert (tensor is get_tensor(module, n)) == (n != bias), n
 
 
+def test_a_copy_has_its_own_of_what_is_empty_and_what_is_shared_stays_so():
+    """As with ``copy.deepcopy``; a container of layers without any is false."""
+
+    class Empty(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.none, self.layers = nn.Linear(2, 2), nn.Sequential(), nn.ModuleList()
+            self.kept = self.log = []
+            self.also = {"layer": self.layer, "log": self.log}
+
+    module = Empty()
+    clone = copy_with(module, {})
+    for name in ("layer", "none", "layers", "kept", "also"):
+        assert getattr(clone, name) is not getattr(module, name), name
+    assert clone.kept is clone.log is clone.also["log"]
+    assert clone.also["layer"] is clone.layer
+    assert clone.layer.weight is module.layer.weight
+
+
 def test_under_autocast_the_types_are_those_of_a_linear_layer():
     weight = torch.randn(4, 3)
     factors, x = factors_for(weight, "channel", 2), torch.randn(5, 3)
