@@ -60,8 +60,8 @@ def comparison(found, title):
         )
     ax.set(xscale="log", xlabel="stored megabytes", ylabel="accuracy after all tasks, %, ± sd")
     low, high = ax.get_xlim()
-    ratio, subs = high / low, (1, 2, 5)
-    subs = (1, 1.2, 1.5, 2, 3, 4, 5, 7) if ratio < 10 else (1,) if ratio > 1000 else subs
+    ratio = high / low
+    subs = (1, 1.2, 1.5, 2, 3, 4, 5, 7) if ratio < 10 else (1, 2, 5) if ratio <= 1000 else (1,)
     ax.xaxis.set_major_locator(LogLocator(subs=subs))
     ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())

@@ -144,8 +144,9 @@ def begin(visit: Visit) -> Beginning | None:
         return None
     if few:
         head = agreed(visit.recipe, found.head(every=is_all(visit)))
-        visit.report["head"] = "itself" if visit.known else head.begun
         useful = head.begun != "nothing"
+        if not visit.known:
+            visit.report["head"] = head.begun
     else:
         useful = agreed(visit.recipe, found.known_is_useful())
     if useful and found.known and not visit.known:

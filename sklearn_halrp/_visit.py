@@ -479,16 +479,20 @@ class Visit:
 
 def dataset_of(recipe: NeuralNet, lesson: Lesson) -> Any:
     """Return all rows of a lesson, as the net takes them."""
-    net = in_phase(recipe_of(recipe), Phase(row_weights=lesson.weights))
-    X = lesson.X.labelled(lesson.y) if isinstance(lesson.X, DatasetRows) else lesson.X
+    net, X = _taking(recipe, lesson)
     return net.get_dataset(X, lesson.y)
+
+
+def _taking(recipe: NeuralNet, lesson: Lesson) -> tuple[NeuralNet, Any]:
+    """Return a net that takes the rows of a lesson, with their weights, and these rows."""
+    net = in_phase(recipe_of(recipe), Phase(row_weights=lesson.weights))
+    return net, lesson.X.labelled(lesson.y) if isinstance(lesson.X, DatasetRows) else lesson.X
 
 
 def _split(recipe: NeuralNet, lesson: Lesson) -> tuple[Any, Any]:
     """Return the training set and the held-out set, or None for the latter."""
     try:
-        net = in_phase(recipe_of(recipe), Phase(row_weights=lesson.weights))
-        X = lesson.X.labelled(lesson.y) if isinstance(lesson.X, DatasetRows) else lesson.X
+        net, X = _taking(recipe, lesson)
         train_set, valid_set = net.get_split_datasets(X, lesson.y)
     except ValueError as error:
         raise ValueError(

@@ -10,11 +10,7 @@ from torch import nn
 from torch.utils.data import Dataset, RandomSampler, TensorDataset
 
 from sklearn_halrp import ContinualClassifier, ContinualRegressor
-from sklearn_halrp.exceptions import (
-    InvalidNetworkError,
-    MissingTaskError,
-    UnknownTaskError,
-)
+from sklearn_halrp.exceptions import InvalidNetworkError, MissingTaskError, UnknownTaskError
 from sklearn_halrp.metrics import accuracy_matrix
 from sklearn_halrp.model_selection import TaskStratifiedKFold, task_scorer
 from tests.conftest import make_classifier, make_net, make_regressor

@@ -43,10 +43,14 @@ class HALRP(Method):
 
     def learn(self, task):
         X, y = (np.concatenate(parts) for parts in zip(task.train, task.valid, strict=True))
-        self.labels[task.name] = task.labels
         self.split.n_rows = len(task.valid[1])
         self.classifier.net.set_params(train_split=self.split)
-        self.classifier.partial_fit(X, task.named(y), task_id=task.name)
+        self.classifier.partial_fit(X, self.named(task, y), task_id=task.name)
+
+    def named(self, task, y):
+        """Return classes of a task by their labels, and remember these for its predictions."""
+        self.labels[task.name] = task.labels
+        return task.named(y)
 
     def predict(self, name, X):
         said, labels = self.classifier.predict(X, task_id=name), self.labels[name]
@@ -67,8 +71,7 @@ class TrainingRowsOnly(HALRP):
 
     def learn(self, task):
         X, y = task.train
-        self.labels[task.name] = task.labels
-        self.learn_rows(X, task.named(y), task.name)
+        self.learn_rows(X, self.named(task, y), task.name)
 
     def learn_rows(self, X, y, ids):
         """Learn rows, of one task or of several."""
@@ -119,7 +122,6 @@ class FromSeveral(TrainingRowsOnly):
         if self.first == 0:
             super().learn(task)
             return
-        self.labels[task.name] = task.labels
         self.waiting.append(task)
         if len(self.waiting) == self.first:
             self.finish()
@@ -128,7 +130,7 @@ class FromSeveral(TrainingRowsOnly):
         """Learn what is waiting."""
         if self.waiting:
             X, y = zip(*(task.train for task in self.waiting), strict=True)
-            y = [task.named(part) for task, part in zip(self.waiting, y, strict=True)]
+            y = [self.named(task, part) for task, part in zip(self.waiting, y, strict=True)]
             join = np.concatenate if isinstance(X[0], np.ndarray) else pd.concat
             ids = np.repeat([task.name for task in self.waiting], [len(part) for part in y])
             self.learn_rows(join(X), np.concatenate(y), ids)
